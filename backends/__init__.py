@@ -1,0 +1,1 @@
+"""Model backends on the error contract: one host, one module a backend."""
