@@ -1,0 +1,106 @@
+"""The built wheels, away from the checkout: each Python present, lowest and newest gRPC."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+ROOMS = ("grpcerrors", "protocol", "backends", "router")
+# The oldest that the generated code of the tests' protocol accepts.
+LOWEST_PROTOBUF = "protobuf==5.29.0"
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False  # they are listed as skipped
+
+
+def _show_pyenv_interpreters() -> None:
+    """Put interpreters that pyenv has installed, but not activated, at the end of PATH."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *found])
+
+
+_show_pyenv_interpreters()
+
+
+@functools.cache
+def _outside() -> Path:
+    """Return a scratch directory outside the checkout, for this run of nox."""
+    return Path(tempfile.mkdtemp(prefix="grpcerrors-nox-"))
+
+
+@functools.cache
+def _wheel(room: str) -> Path:
+    """Build the distribution of *room*; return the wheel. It may hold that one package only."""
+    source = ROOT if room == "grpcerrors" else ROOT / room
+    out = _outside() / "dist" / room
+    command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(out), str(source)]
+    subprocess.run(command, check=True)
+    (wheel,) = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    tops = {top for top in tops if not top.endswith(".dist-info")}
+    if tops != {room}:
+        message = f"{wheel.name} holds {sorted(tops)}; it must hold {room} alone"
+        raise RuntimeError(message)
+    return wheel
+
+
+def _floors() -> list[str]:
+    """Return every dependency of the library and its extras, pinned to its declared floor."""
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *(need for extra in extras for need in extra)]
+    return [LOWEST_PROTOBUF, *(need.replace(">=", "==") for need in declared)]
+
+
+def _test_wheel(session: nox.Session, grpc: str) -> None:
+    """Run tests/grpcerrors against the installed wheel, the checkout out of reach."""
+    folder = Path(session.create_tmp()).resolve()
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(_floors() if grpc == "lowest" else []))
+    session.install(
+        *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol"))),
+        *("--group", "test", "--constraint", str(constraints)),
+    )
+    home = _outside() / f"{session.name}"
+    for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, home / path)
+    shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
+    session.chdir(home)
+    session.run("python", "-c", "import grpc, google.protobuf as p; print(grpc.__version__, p.__version__)")
+    session.run("python", "-m", "pytest", "-q", "-m", "not soak", *session.posargs, "tests/grpcerrors")
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("grpc", ["lowest", "newest"])
+def matrix(session: nox.Session, grpc: str) -> None:
+    """Test the wheel on one Python, with the oldest or the newest gRPC that it accepts."""
+    _test_wheel(session, grpc)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Test the wheel on this Python."""
+    _test_wheel(session, "newest")
+
+
+@nox.session
+def distributions(session: nox.Session) -> None:
+    """Install all four distributions from their wheels and import them outside the checkout."""
+    session.install(*(str(_wheel(room)) for room in ROOMS))
+    session.chdir(_outside())
+    for room in ROOMS:
+        session.run("python", "-c", f"import {room}; print({room}.__file__)")
