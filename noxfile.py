@@ -74,14 +74,15 @@ def _test_wheel(session: nox.Session, grpc: str) -> None:
         *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol"))),
         *("--group", "test", "--constraint", str(constraints)),
     )
-    home = _outside() / f"{session.name}"
+    home = _outside() / session.name.replace("'", "")
     for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, home / path)
     shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
     session.chdir(home)
-    session.run("python", "-c", "import grpc, google.protobuf as p; print(grpc.__version__, p.__version__)")
-    session.run("python", "-m", "pytest", "-q", "-m", "not soak", *session.posargs, "tests/grpcerrors")
+    session.run("uv", "pip", "list", "--quiet", external=True)
+    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not soak")
+    session.run(*pytest, *session.posargs, "tests/grpcerrors")
 
 
 @nox.session(python=PYTHONS)
