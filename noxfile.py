@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -18,6 +19,10 @@ PYTHONS = nox.project.python_versions(PROJECT)
 ROOMS = ("grpcerrors", "protocol", "backends", "router")
 # The oldest that the generated code of the tests' protocol accepts.
 LOWEST_PROTOBUF = "protobuf==5.29.0"
+SHOW_VERSIONS = """
+from importlib.metadata import version
+print(*(f"{name} {version(name)}" for name in ("grpcio", "grpcio-status", "protobuf")), sep=", ")
+"""
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -36,8 +41,13 @@ _show_pyenv_interpreters()
 
 @functools.cache
 def _outside() -> Path:
-    """Return a scratch directory outside the checkout, for this run of nox."""
-    return Path(tempfile.mkdtemp(prefix="grpcerrors-nox-"))
+    """Return a scratch directory outside the checkout, removed when this run of nox ends."""
+    folder = Path(tempfile.mkdtemp(prefix="grpcerrors-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+nox.options.envdir = str(_outside() / "environments")
 
 
 @functools.cache
@@ -80,7 +90,7 @@ def _test_wheel(session: nox.Session, grpc: str) -> None:
         shutil.copy(ROOT / path, home / path)
     shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
     session.chdir(home)
-    session.run("uv", "pip", "list", "--quiet", external=True)
+    session.run("python", "-c", SHOW_VERSIONS)
     pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not soak")
     session.run(*pytest, *session.posargs, "tests/grpcerrors")
 
