@@ -56,6 +56,8 @@ mutants: $(DEV) ## Mutate detection and wire modules; list the mutants that surv
 	uv pip install --quiet --group mutation
 	mutmut run
 	mutmut results
+	mutmut export-cicd-stats
+	tools/mutation-score
 
 proto: $(DEV) ## Make the generated code anew from the .proto files
 	python -m protocol.generate
