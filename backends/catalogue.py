@@ -53,14 +53,14 @@ def find(name: str) -> type[Model]:
         found: type[Model] = getattr(importlib.import_module(entry.module), entry.cls)
     except ModuleNotFoundError as error:
         if not entry.extra:
-            message = f"cannot import {entry.module}: no module named {error.name!r}"
-            raise UnknownBackendError(message) from error
+            raise UnknownBackendError(
+                f"cannot import {entry.module}: no module named {error.name!r}"
+            ) from error
         message = (
             f"{name} needs {error.name}, which is not installed: "
             f"pip install 'grpcerrors-backends[{entry.extra}]'"
         )
         raise MissingExtraError(message) from error
     except AttributeError as error:
-        message = f"{entry.module} has no class {entry.cls!r}"
-        raise UnknownBackendError(message) from error
+        raise UnknownBackendError(f"{entry.module} has no class {entry.cls!r}") from error
     return found

@@ -1,0 +1,71 @@
+"""The command line: ``python -m backends NAME --listen 127.0.0.1:0``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from backends.catalogue import CATALOGUE, MissingExtraError, UnknownBackendError, find
+from backends.host import Config, Host, ListenError
+
+NAME = f"One of {', '.join(CATALOGUE)}; or module:Class of your own."
+
+
+def serve(
+    name: Annotated[str, typer.Argument(help=NAME)],
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
+    slots: Annotated[int, typer.Option(min=1, help="Models held at the same time.")] = 1,
+    idle_ttl: Annotated[
+        float | None, typer.Option(min=0, help="Unload a model after this many idle seconds.")
+    ] = None,
+    max_rss: Annotated[
+        float | None, typer.Option(min=1, help="Unload models above this resident size, in MiB.")
+    ] = None,
+    router: Annotated[str | None, typer.Option(help="HOST:PORT of a router to join.")] = None,
+    node_name: Annotated[str | None, typer.Option(help="This node's name there.")] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that running calls get at a stop.")
+    ] = 30.0,
+) -> None:
+    """Serve a backend until SIGTERM or SIGINT; print one line when it is ready."""
+    _log_to_stderr()
+    try:
+        config = Config(listen, slots, idle_ttl, max_rss, router, node_name, grace)
+        host = Host(find(name), config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: host.stop())
+        host.run(lambda address: print(f"{name} ready on {address}", flush=True))  # noqa: T201
+    except (UnknownBackendError, MissingExtraError, ListenError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(2) from error
+    # The grace period is over: a thread that still loads or computes must not hold the process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    typer.run(serve)
+
+
+if __name__ == "__main__":
+    main()
