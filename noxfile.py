@@ -110,8 +110,11 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def distributions(session: nox.Session) -> None:
-    """Install all four distributions from their wheels and import them outside the checkout."""
-    session.install(*(str(_wheel(room)) for room in ROOMS))
+    """Install all four distributions from their wheels and start their programs elsewhere."""
+    grpcerrors, *others = map(_wheel, ROOMS)
+    session.install(f"{grpcerrors}[cli]", *map(str, others))
     session.chdir(_outside())
     for room in ROOMS:
         session.run("python", "-c", f"import {room}; print({room}.__file__)")
+    for program in (["grpcerrors"], ["python", "-m", "backends"], ["python", "-m", "router"]):
+        session.run(*program, "--help", silent=True)
