@@ -12,15 +12,15 @@ class LoadError(Exception):
     """A model cannot be loaded. The text reaches whoever asked: say what to do about it."""
 
 
-class BadInput(Exception):  # noqa: N818 - it names what is wrong with the request
+class BadInput(Exception):
     """A request cannot be served as it is: INVALID_ARGUMENT. Say what was expected."""
 
 
-class NotFound(Exception):  # noqa: N818 - as above
+class NotFound(Exception):
     """A request names a thing (a voice, a file) that does not exist: NOT_FOUND."""
 
 
-class TooLarge(Exception):  # noqa: N818 - as above
+class TooLarge(Exception):
     """A request is over a limit of the backend: RESOURCE_EXHAUSTED. Say what the limit is."""
 
 
