@@ -1,0 +1,22 @@
+"""The committed code is what the .proto files say, and runs without a warning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from protocol import generate
+
+
+@pytest.mark.slow  # make check runs `python -m protocol.generate --check`
+def test_committed_code_is_what_the_protos_say() -> None:
+    assert generate.stale() == []
+
+
+def test_imports_without_a_warning() -> None:
+    names = "backend_pb2, backend_pb2_grpc, fleet_pb2, fleet_pb2_grpc, metadata"
+    command = [sys.executable, "-W", "error", "-c", f"from protocol import {names}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

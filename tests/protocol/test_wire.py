@@ -1,0 +1,139 @@
+"""The wire is LocalAI's: names, numbers and types of every RPC, message and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
+from protocol import backend_pb2 as pb
+
+FACTS = [
+    line
+    for line in (Path(__file__).parent / "wire_facts.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+FILE: FileDescriptor = pb.DESCRIPTOR
+TYPES = {
+    getattr(FieldDescriptor, name): name.removeprefix("TYPE_").lower()
+    for name in dir(FieldDescriptor)
+    if name.startswith("TYPE_")
+}
+
+
+def type_of(field: FieldDescriptor) -> str:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+        return f"map<{type_of(key)},{type_of(value)}>"
+    named = field.message_type or field.enum_type
+    return named.full_name.removeprefix("backend.") if named is not None else TYPES[field.type]
+
+
+def label_of(field: FieldDescriptor) -> str:
+    written = FieldDescriptorProto()
+    field.CopyToProto(written)
+    if type_of(field).startswith("map<"):
+        return ""
+    if written.label == FieldDescriptorProto.LABEL_REPEATED:
+        return "repeated "
+    return "optional " if written.proto3_optional else ""
+
+
+def fact_of(message: Descriptor) -> str:
+    fields = []
+    for field in message.fields:
+        oneof = field.containing_oneof
+        where = f" in {oneof.name}" if oneof is not None and oneof.name[0] != "_" else ""
+        fields.append(f"{field.number} {field.name} {label_of(field)}{type_of(field)}{where}")
+    return f"{message.name}: {'; '.join(fields)}"
+
+
+def facts_of_file() -> list[str]:
+    service = FILE.services_by_name["Backend"]
+    facts = []
+    for rpc in service.methods:
+        asks, answers = (
+            "stream " * streams + message.name
+            for message, streams in (
+                (rpc.input_type, rpc.client_streaming),
+                (rpc.output_type, rpc.server_streaming),
+            )
+        )
+        facts.append(f"rpc {rpc.name} {asks} -> {answers}")
+    return facts + [fact_of(message) for message in FILE.message_types_by_name.values()]
+
+
+def test_package_and_service() -> None:
+    assert FILE.package == "backend"
+    assert list(FILE.services_by_name) == ["Backend"]
+
+
+def normalized(fact: str) -> str:
+    """The order in which fields are written says nothing."""
+    name, colon, fields = fact.partition(": ")
+    return name + colon + "; ".join(sorted(fields.split("; ")))
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.split(":")[0][:40])
+def test_fact(fact: str) -> None:
+    assert normalized(fact) in {normalized(each) for each in facts_of_file()}
+
+
+def test_nothing_but_the_facts() -> None:
+    assert {normalized(fact) for fact in FACTS} == {normalized(fact) for fact in facts_of_file()}
+
+
+def test_enums() -> None:
+    def numbers(enum: object) -> dict[str, int]:
+        return {value.name: value.number for value in enum.values}  # type: ignore[attr-defined]
+
+    messages = FILE.message_types_by_name
+    assert numbers(messages["StatusResponse"].enum_types_by_name["State"]) == {
+        "UNINITIALIZED": 0,
+        "BUSY": 1,
+        "READY": 2,
+        "ERROR": -1,
+    }
+    stream = messages["AudioTransformStreamConfig"]
+    assert numbers(stream.enum_types_by_name["SampleFormat"]) == {"F32_LE": 0, "S16_LE": 1}
+    assert numbers(FILE.enum_types_by_name["EmbeddingLayout"]) == {
+        "EMBEDDING_LAYOUT_UNSPECIFIED": 0,
+        "EMBEDDING_LAYOUT_FINAL": 1,
+        "EMBEDDING_LAYOUT_PER_TOKEN": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "wire"),
+    [
+        (pb.ModelOptions(Model="ab"), b"\x0a\x02ab"),
+        (pb.ModelOptions(Options=["k:v"]), b"\xf2\x03\x03k:v"),
+        (pb.PredictOptions(ModelIdentity="m"), b"\xb2\x03\x01m"),
+        (pb.TTSRequest(language=""), b"\x2a\x00"),
+        (pb.TTSRequest(ModelIdentity="m"), b"\x42\x01m"),
+        (pb.Result(message="x", success=True), b"\x0a\x01x\x10\x01"),
+        (pb.Reply(message=b"OK"), b"\x0a\x02OK"),
+        (pb.StatusResponse(state=pb.StatusResponse.ERROR), b"\x08" + b"\xff" * 9 + b"\x01"),
+        (pb.VADRequest(audio=[1.0]), b"\x0a\x04\x00\x00\x80\x3f"),
+        (
+            pb.TranscriptLiveRequest(config=pb.TranscriptLiveConfig(sample_rate=16)),
+            b"\x0a\x02\x10\x10",
+        ),
+        (
+            pb.MemoryUsageData(breakdown={"a": 1}),
+            b"\x12\x05\x0a\x01a\x10\x01",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_bytes(message: object, wire: bytes) -> None:
+    """Written by hand from the protobuf wire format, so that no library vouches for itself."""
+    assert message.SerializeToString() == wire  # type: ignore[attr-defined]
+    assert type(message).FromString(wire) == message  # type: ignore[attr-defined]
+
+
+def test_a_field_that_is_not_known_survives() -> None:
+    wire = b"\x0a\x02ab" + b"\xc2\x3e\x03new"  # field 1000
+    assert pb.ModelOptions.FromString(wire).SerializeToString() == wire
