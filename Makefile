@@ -26,12 +26,11 @@ help: ## Say what there is to make
 demo: $(DEMO) ## Show the whole thing at work on real servers and models
 	python -m demo
 
-check: $(DEV) ## Lint, types, generated code, quick tests (under 90 s)
+check: $(DEV) ## Lint, types, quick tests (under 90 s)
 	ruff check .
 	ruff format --check .
 	mypy
 	pyright
-	python -m protocol.generate --check
 	$(PYTEST) -n 2 -m "not slow and not soak"
 
 test: check ## check, slow tests, full coverage, the built wheels (under 10 min)
