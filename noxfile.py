@@ -26,7 +26,8 @@ print(*(f"{name} {version(name)}" for name in ("grpcio", "grpcio-status", "proto
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
-nox.options.error_on_missing_interpreters = False  # they are listed as skipped
+nox.options.error_on_missing_interpreters = False  # the summary lists them as skipped
+nox.options.download_python = "never"
 
 
 def _show_pyenv_interpreters() -> None:
