@@ -1,0 +1,159 @@
+"""The router's vocabulary as plain data. Times are unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What to load when somebody asks for `name`.
+
+    `name` is the routing key: the `x-model-id` metadata and the request's `ModelIdentity`.
+    `backend` is the backend type that can hold it. `options` are fields of the protocol's
+    `ModelOptions`; `Model` is `name` unless given. `replicas` is wanted over the whole fleet.
+    """
+
+    name: str
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A backend process at an address.
+
+    `foreign` nodes register with nobody and send no heartbeats. `boot_id` names the process behind
+    the address, "" when unknown. `inventory` counts the changes of what it holds within one boot.
+    """
+
+    name: str
+    address: str
+    backend: str
+    slots: int = 1
+    foreign: bool = False
+    draining: bool = False
+    boot_id: str = ""
+    inventory: int = 0
+    last_seen: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A model loaded on a node.
+
+    `generation` is the registry's number for this load, never reused. `held` is the number under
+    which the node itself knows the load: the same, or what it reported when the registry adopted a
+    model that it had not loaded; 0 when the node was never told one.
+    """
+
+    node: str
+    model: str
+    generation: int
+    held: int
+    boot_id: str = ""
+    evicting: bool = False
+    loaded_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load job, under way or failed and backing off. `generation` is its fencing token."""
+
+    node: str
+    model: str
+    generation: int
+    owner: str
+    state: str
+    started_at: float
+    lease_until: float
+    victim: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+    message: str = ""
+
+    def running(self, now: float) -> bool:
+        """Whether its owner still holds the lease."""
+        return self.state == "running" and self.lease_until > now
+
+    def backing_off(self, now: float) -> bool:
+        """Whether the last try failed so recently that the node should be left alone."""
+        return self.state == "failed" and self.retry_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node with all that the registry knows of it, as of `revision`; `node` None = removed."""
+
+    revision: int
+    name: str
+    node: Node | None
+    replicas: tuple[Replica, ...] = ()
+    loads: tuple[Load, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole registry as of `revision`."""
+
+    revision: int
+    nodes: tuple[NodeView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """One line of the heal log."""
+
+    at: float
+    node: str
+    model: str
+    generation: int
+    evidence: str
+    action: str
+    router: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model that a node says it holds; generation 0 when it was never told one."""
+
+    model: str
+    generation: int = 0
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Who a node is and what it really holds."""
+
+    node: str
+    address: str
+    backend: str
+    slots: int
+    boot_id: str
+    inventory_version: int
+    models: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Calls in flight that one router has on one load of a model."""
+
+    router: str
+    node: str
+    model: str
+    generation: int
+    in_flight: int
+    last_used: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRow:
+    """A router that shares the registry, how far it has followed it, and until when it counts."""
+
+    name: str
+    seen_revision: int
+    expires_at: float

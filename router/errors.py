@@ -1,0 +1,139 @@
+"""The router's own answers, as gRPC errors that a caller of a stub can catch as usual.
+
+Each carries `google.rpc.Status` with an ErrorInfo of the contract's domain, so that no detector
+takes a router's FAILED_PRECONDITION for a backend's "model not loaded".
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "grpcerrors"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class RouteError(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpc ships no types
+    """Base of what the router answers by itself. `retry_after` in seconds, None = do not retry."""
+
+    reason: ClassVar[str] = "ROUTE_FAILED"
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        *,
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        info = error_details_pb2.ErrorInfo(
+            reason=self.reason, domain=DOMAIN, metadata=dict(metadata or {})
+        )
+        status = status_pb2.Status(code=code.value[0], message=details)
+        status.details.append(_packed(info))
+        if retry_after is not None:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(int(max(0.0, retry_after) * 1e9))
+            status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        trailer = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString(deterministic=True)))
+        super().__init__(code, grpc.aio.Metadata(), trailer, details=details)
+        self.retry_after = retry_after
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    wrapped = any_pb2.Any()
+    wrapped.Pack(message)
+    return wrapped
+
+
+class UnknownModel(RouteError):
+    """NOT_FOUND: neither the catalogue nor any node has such a model."""
+
+    reason = "UNKNOWN_MODEL"
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(model, names, n=1, cutoff=0.4)
+        if close:
+            hint = f'did you mean "{close[0]}"?'
+        else:
+            hint = f"known models: {', '.join(names[:10]) or 'none'}"
+        super().__init__(
+            grpc.StatusCode.NOT_FOUND, f'unknown model "{model}": {hint}', metadata={"model": model}
+        )
+
+
+class NoCapacity(RouteError):
+    """UNAVAILABLE with RetryInfo: no node can take the model now."""
+
+    reason = "NO_CAPACITY"
+
+    def __init__(self, model: str, why: str, retry_after: float) -> None:
+        super().__init__(
+            grpc.StatusCode.UNAVAILABLE,
+            f'no node can take model "{model}": {why}',
+            retry_after=retry_after,
+            metadata={"model": model},
+        )
+
+
+class LoadFailed(RouteError):
+    """The model could not be loaded; the text is the node's own.
+
+    FAILED_PRECONDITION when a node answered that it cannot, UNAVAILABLE when it did not answer.
+    """
+
+    reason = "LOAD_FAILED"
+
+    def __init__(
+        self, model: str, node: str, message: str, *, answered: bool, retry_after: float
+    ) -> None:
+        code = grpc.StatusCode.FAILED_PRECONDITION if answered else grpc.StatusCode.UNAVAILABLE
+        super().__init__(
+            code,
+            f'loading model "{model}" failed on node "{node}": {message}',
+            retry_after=retry_after,
+            metadata={"model": model, "node": node},
+        )
+
+
+class LoadTimeout(RouteError):
+    """DEADLINE_EXCEEDED: the caller's time ran out before a replica was ready."""
+
+    reason = "LOAD_TIMEOUT"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            f'model "{model}" was not ready within the deadline; the load goes on, try again',
+            metadata={"model": model},
+        )
+
+
+class InUse(RouteError):
+    """FAILED_PRECONDITION: a replica has calls in flight and stays."""
+
+    reason = "IN_USE"
+
+    def __init__(self, model: str, node: str) -> None:
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'model "{model}" on node "{node}" has calls in flight; retry later, or force it',
+            metadata={"model": model, "node": node},
+        )
+
+
+class RegistryUnavailable(RouteError):
+    """UNAVAILABLE: the registry's database cannot be reached."""
+
+    reason = "REGISTRY_UNAVAILABLE"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            grpc.StatusCode.UNAVAILABLE, f"the registry cannot be reached: {why}", retry_after=1.0
+        )

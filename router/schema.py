@@ -1,0 +1,121 @@
+"""The registry's tables. The migrations create them; this is what the code queries.
+
+Every change of routing state happens in a transaction that first increments `revision`, which
+serialises the writers: revisions are totally ordered, a load's generation is the revision that
+claimed it, and a follower that has seen revision n needs `changes` above n and nothing else.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True),
+    Column("node", String, primary_key=True),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("address", String, nullable=False),
+    Column("backend", String, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("foreign", Boolean, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("inventory", BigInteger, nullable=False),
+    Column("last_seen", Float, nullable=False),
+)
+
+boots = Table(
+    "boots",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("boot_id", String, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("generation", BigInteger, nullable=False, unique=True),
+    Column("held", BigInteger, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("evicting", Boolean, nullable=False),
+    Column("loaded_at", Float, nullable=False),
+    Index("replicas_model", "model"),
+)
+
+loads = Table(
+    "loads",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("lease_until", Float, nullable=False),
+    Column("victim", String, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("retry_at", Float, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("loads_model", "model"),
+)
+
+heals = Table(
+    "heals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("node", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("evidence", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("router", String, nullable=False),
+)
+
+routers = Table(
+    "routers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("seen_revision", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("router", String, primary_key=True),
+    Column("node", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("in_flight", Integer, nullable=False),
+    Column("last_used", Float, nullable=False),
+)

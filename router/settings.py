@@ -1,0 +1,47 @@
+"""Every interval, limit and budget of the router. Seconds, bytes, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The defaults suit a fleet on one local network.
+
+    Heartbeats: `heartbeat_interval` is what nodes are asked for; a node that was silent for
+    `fresh_for` is probed before it is picked (one idle node costs one probe, a busy one none).
+
+    Other routers: `poll_interval` bounds how late a change is seen when its notification is lost;
+    `lease_flush` and `lease_ttl` bound how long a dead router's calls in flight count on.
+    """
+
+    heartbeat_interval: float = 5.0
+    fresh_for: float = 15.0
+    probe_timeout: float = 2.0
+    probe_interval: float = 2.0
+    status_timeout: float = 2.0
+
+    poll_interval: float = 0.5
+    lease_flush: float = 1.0
+    lease_ttl: float = 8.0
+    registry_timeout: float = 5.0
+
+    load_timeout: float = 1800.0
+    load_lease: float = 15.0
+    load_backoff: float = 1.0
+    load_backoff_max: float = 120.0
+    free_timeout: float = 30.0
+    quiesce_timeout: float = 10.0
+    place_retry: float = 0.25
+    place_timeout: float = 10.0
+
+    storm_drops: int = 3
+    storm_base: float = 5.0
+    storm_max: float = 300.0
+
+    retry_window: float = 10.0
+    retry_min: int = 200
+    retry_ratio: float = 0.2
+    replay_bytes: int = 4 * 1024 * 1024
+    replay_messages: int = 1024

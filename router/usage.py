@@ -1,0 +1,83 @@
+"""Calls in flight, shared among routers: each router leases its own counts and they expire with it.
+
+Written behind the traffic, never in its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from router.entities import RouterRow, Usage
+from router.schema import leases, nodes, replicas, routers
+
+
+def publish(  # noqa: PLR0913 - one row each
+    conn: Connection,
+    router: str,
+    seen_revision: int,
+    expires_at: float,
+    usage: Iterable[Usage],
+    heard: Mapping[str, float],
+) -> None:
+    """Write a router's changed counts, how far it has followed the registry, and whom it heard."""
+    conn.execute(sa.delete(routers).where(routers.c.name == router))
+    conn.execute(
+        sa.insert(routers).values(name=router, seen_revision=seen_revision, expires_at=expires_at)
+    )
+    for row in usage:
+        key = (
+            leases.c.router == router,
+            leases.c.node == row.node,
+            leases.c.model == row.model,
+            leases.c.generation == row.generation,
+        )
+        values = {"in_flight": row.in_flight, "last_used": row.last_used}
+        if not conn.execute(sa.update(leases).where(*key).values(**values)).rowcount:
+            conn.execute(
+                sa.insert(leases).values(
+                    router=router,
+                    node=row.node,
+                    model=row.model,
+                    generation=row.generation,
+                    **values,
+                )
+            )
+    for name, at in heard.items():
+        conn.execute(sa.update(nodes).where(nodes.c.name == name).values(last_seen=at))
+
+
+def retire(conn: Connection, router: str) -> None:
+    """Forget a router that stops, with its counts."""
+    conn.execute(sa.delete(leases).where(leases.c.router == router))
+    conn.execute(sa.delete(routers).where(routers.c.name == router))
+
+
+def expire(conn: Connection, now: float) -> None:
+    """Forget routers whose lease ran out, with their counts; and counts of loads long gone."""
+    dead = sa.select(routers.c.name).where(routers.c.expires_at <= now)
+    if conn.scalar(sa.select(sa.func.count()).select_from(dead.subquery())):
+        conn.execute(sa.delete(routers).where(routers.c.expires_at <= now))
+        conn.execute(sa.delete(leases).where(leases.c.router.not_in(sa.select(routers.c.name))))
+        loaded = sa.select(replicas.c.generation)
+        conn.execute(
+            sa.delete(leases).where(leases.c.in_flight == 0, leases.c.generation.not_in(loaded))
+        )
+
+
+def current(conn: Connection, now: float) -> list[Usage]:
+    """The counts of all routers that are alive."""
+    query = (
+        sa.select(leases)
+        .join(routers, routers.c.name == leases.c.router)
+        .where(routers.c.expires_at > now)
+    )
+    return [Usage(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
+
+
+def alive(conn: Connection, now: float) -> list[RouterRow]:
+    """The routers whose lease has not run out."""
+    query = sa.select(routers).where(routers.c.expires_at > now).order_by(routers.c.name)
+    return [RouterRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
