@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from protocol import backend_pb2 as pb
 
@@ -32,8 +32,9 @@ def type_of(field: FieldDescriptor) -> str:
 
 
 def label_of(field: FieldDescriptor) -> str:
-    written = FieldDescriptorProto()
-    field.CopyToProto(written)
+    message = DescriptorProto()
+    field.containing_type.CopyToProto(message)
+    written = message.field[field.index]
     if type_of(field).startswith("map<"):
         return ""
     if written.label == FieldDescriptorProto.LABEL_REPEATED:
