@@ -50,3 +50,37 @@ class LeaveRequest(_message.Message):
 class LeaveReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class LoadRequest(_message.Message):
+    __slots__ = ("model", "node")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    node: str
+    def __init__(self, model: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class LoadProgress(_message.Message):
+    __slots__ = ("node", "seconds", "loaded")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LOADED_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    seconds: float
+    loaded: bool
+    def __init__(self, node: _Optional[str] = ..., seconds: _Optional[float] = ..., loaded: bool = ...) -> None: ...
+
+class UnloadRequest(_message.Message):
+    __slots__ = ("model", "node", "force")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    node: str
+    force: bool
+    def __init__(self, model: _Optional[str] = ..., node: _Optional[str] = ..., force: bool = ...) -> None: ...
+
+class UnloadReply(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -140,3 +140,124 @@ class Fleet(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class OperatorStub(object):
+    """What an operator asks of a running router.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Load = channel.unary_stream(
+                '/fleet.v1.Operator/Load',
+                request_serializer=protocol_dot_fleet__pb2.LoadRequest.SerializeToString,
+                response_deserializer=protocol_dot_fleet__pb2.LoadProgress.FromString,
+                _registered_method=True)
+        self.Unload = channel.unary_unary(
+                '/fleet.v1.Operator/Unload',
+                request_serializer=protocol_dot_fleet__pb2.UnloadRequest.SerializeToString,
+                response_deserializer=protocol_dot_fleet__pb2.UnloadReply.FromString,
+                _registered_method=True)
+
+
+class OperatorServicer(object):
+    """What an operator asks of a running router.
+    """
+
+    def Load(self, request, context):
+        """Load a model now. The stream tells how far it is and ends when the model is loaded; a load goes
+        on when its caller goes away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unload(self, request, context):
+        """Unload a model. FAILED_PRECONDITION when it has calls in flight and `force` is not set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperatorServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Load': grpc.unary_stream_rpc_method_handler(
+                    servicer.Load,
+                    request_deserializer=protocol_dot_fleet__pb2.LoadRequest.FromString,
+                    response_serializer=protocol_dot_fleet__pb2.LoadProgress.SerializeToString,
+            ),
+            'Unload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unload,
+                    request_deserializer=protocol_dot_fleet__pb2.UnloadRequest.FromString,
+                    response_serializer=protocol_dot_fleet__pb2.UnloadReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fleet.v1.Operator', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fleet.v1.Operator', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Operator(object):
+    """What an operator asks of a running router.
+    """
+
+    @staticmethod
+    def Load(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.Operator/Load',
+            protocol_dot_fleet__pb2.LoadRequest.SerializeToString,
+            protocol_dot_fleet__pb2.LoadProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/Unload',
+            protocol_dot_fleet__pb2.UnloadRequest.SerializeToString,
+            protocol_dot_fleet__pb2.UnloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
