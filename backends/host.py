@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import grpcerrors.aio
@@ -124,7 +124,7 @@ class Host:
     def _equip(self, server: Any, probe: Any) -> str:
         """Add the services to *server* and bind it; return the address."""
         server.add_generic_rpc_handlers((self._service,))
-        health.health_pb2_grpc.add_HealthServicer_to_server(probe, server)
+        health_pb2_grpc.add_HealthServicer_to_server(probe, server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         listen = self._config.listen
