@@ -1,0 +1,1 @@
+"""The guard: one logic (`methods`, `models`, `session`, `guard`) under two surfaces."""

@@ -1,0 +1,202 @@
+"""The guard on `grpc.aio.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from grpcerrors._abort import abort
+from grpcerrors._error import ContractError
+from grpcerrors._guard import sync
+from grpcerrors._guard.guard import Guard
+from grpcerrors._guard.session import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from grpcerrors._guard.session import Session
+
+
+class ModelGuard(Guard, grpc.aio.ServerInterceptor):
+    __doc__ = Guard.__doc__
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Guard the handler of one call (see `grpc.aio.ServerInterceptor`)."""
+        return self._guard(handler_call_details.method, await continuation(handler_call_details))
+
+    def _wrap(
+        self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
+    ) -> Callable[..., Any]:
+        # gRPC tells the kinds of handlers apart by these tests, so the guarded twin is of its kind.
+        if inspect.iscoroutinefunction(behavior):
+            return _wrap_coroutine(behavior, begin, self._drain)
+        if inspect.isasyncgenfunction(behavior):
+            return _wrap_generator(behavior, begin, self._drain)
+        return _wrap_sync(sync.wrap(behavior, begin, self._drain, streams=streams), streams=streams)
+
+
+def _wrap_coroutine(
+    behavior: Callable[..., Any], begin: Callable[[Any], Session], drain: float | None
+) -> Callable[..., Any]:
+    """A unary handler, or a stream that uses `context.write`."""
+
+    @functools.wraps(behavior)
+    async def coroutine(request: Any, context: Any) -> Any:
+        async with _Serving(begin, drain, request, context) as serving:
+            serving.answer = await behavior(request, serving.context)
+            return serving.answer
+
+    return coroutine
+
+
+def _wrap_generator(
+    behavior: Callable[..., Any], begin: Callable[[Any], Session], drain: float | None
+) -> Callable[..., Any]:
+    @functools.wraps(behavior)
+    async def generator(request: Any, context: Any) -> AsyncIterator[Any]:
+        async with (
+            _Serving(begin, drain, request, context) as serving,
+            contextlib.aclosing(behavior(request, serving.context)) as messages,
+        ):
+            async for message in messages:
+                yield message
+
+    return generator
+
+
+def _wrap_sync(guarded: Callable[..., Any], *, streams: bool) -> Callable[..., Any]:
+    """A sync handler, which gRPC runs in its thread pool."""
+
+    @functools.wraps(guarded)
+    def unary(request: Any, context: Any) -> Any:
+        with _ThreadContext(context) as held:
+            return guarded(request, held)
+
+    @functools.wraps(guarded)
+    def stream(request: Any, context: Any) -> Iterator[Any]:
+        with _ThreadContext(context) as held:
+            yield from guarded(request, held)
+
+    return stream if streams else unary
+
+
+class _Serving:
+    """A session around an aio handler."""
+
+    context: _AioContext
+
+    def __init__(
+        self, begin: Callable[[Any], Session], drain: float | None, request: Any, context: Any
+    ) -> None:
+        self._begin = begin
+        self._drain = drain
+        self._request = request
+        self._context = context
+        self.answer: Any = None
+
+    async def __aenter__(self) -> _Serving:  # noqa: PYI034 - Self is not in Python 3.10
+        try:
+            self._session = self._begin(self._request)
+        except ContractError as refusal:
+            await abort(self._context, refusal)
+        self.context = _AioContext(self._context, self._session)
+        if self._drain is not None and self._session.drained is not None:
+            drained = asyncio.wrap_future(self._session.drained)
+            try:
+                await asyncio.wait((drained,), timeout=self._drain)
+            except asyncio.CancelledError as error:
+                self._session.finish(Outcome(None, None, error))
+                raise
+        self._session.start()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        context = self._context
+        outcome = Outcome(context.code(), context.trailing_metadata(), error, self.answer)
+        instead = self._session.finish(outcome)
+        if instead is not None and not self.context.aborted:
+            await abort(context, instead)
+
+
+class _AioContext:
+    """The context of an aio handler. gRPC sends the first abort at once, so it is judged first."""
+
+    def __init__(self, context: Any, session: Session) -> None:
+        self._context = context
+        self._session = session
+        self.aborted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def abort(
+        self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()
+    ) -> None:
+        trailers = trailing_metadata or self._context.trailing_metadata()
+        instead = self._session.instead_of(Outcome(code, trailers))
+        self.aborted = True
+        if instead is not None:
+            await abort(self._context, instead)
+        await self._context.abort(code, details, trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> None:
+        await self.abort(status.code, status.details, status.trailing_metadata)
+
+
+class _ThreadContext:
+    """Gives a sync handler on an aio server what it has on a sync one.
+
+    An abort ends the handler and can be overruled until it has ended, and the code and trailers
+    that were set can be read.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._code: Any = None
+        self._details = ""
+        self._trailers: tuple[Any, ...] = ()
+        self._aborted = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def set_code(self, code: Any) -> None:
+        self._code = code
+        self._context.set_code(code)
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self._context.set_trailing_metadata(trailing_metadata)
+        self._trailers = tuple(trailing_metadata)
+
+    def code(self) -> Any:
+        return self._code
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return self._trailers
+
+    def abort(
+        self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()
+    ) -> NoReturn:
+        if trailing_metadata:
+            self.set_trailing_metadata(trailing_metadata)
+        self._code, self._details, self._aborted = code, details, True
+        raise grpc.aio.AbortError("Locally aborted.")
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self.abort(status.code, status.details, status.trailing_metadata)
+
+    def __enter__(self) -> _ThreadContext:  # noqa: PYI034 - as above
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not self._aborted or isinstance(error, GeneratorExit):
+            return False
+        with contextlib.suppress(grpc.aio.AbortError):
+            self._context.abort(self._code, self._details)
+        return True

@@ -1,0 +1,104 @@
+"""What an RPC is to the guard: by its name, its shape, and whether anybody wrote its handler."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOAD = "LoadModel"
+FREE = "Free"
+
+# The RPCs of LocalAI's backend protocol that answer whether or not a model is loaded.
+CONTROL_PLANE = frozenset(
+    {
+        FREE,
+        LOAD,
+        "ExportModel",
+        "FineTuneProgress",
+        "GetMetrics",
+        "Health",
+        "ListCheckpoints",
+        "ModelMetadata",
+        "QuantizationProgress",
+        "StartFineTune",
+        "StartQuantization",
+        "Status",
+        "StopFineTune",
+        "StopQuantization",
+        "StoresDelete",
+        "StoresFind",
+        "StoresGet",
+        "StoresSet",
+    }
+)
+
+# By (request streams, response streams): where a handler keeps its behavior, and how one is made.
+_SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
+class Role(enum.Enum):
+    """What an RPC does to the model or needs of it."""
+
+    LOAD = enum.auto()
+    FREE = enum.auto()
+    CONTROL = enum.auto()
+    INFERENCE = enum.auto()
+
+
+def role_of(method: str, service: str | None) -> Role | None:
+    """Return the role of `/package.Service/Method`; None for a service that is not guarded.
+
+    Args:
+        method: the full name, as gRPC tells it.
+        service: the one service to guard; None for all but gRPC's own (`grpc.health.v1` and such).
+    """
+    of, _, name = method.removeprefix("/").rpartition("/")
+    if of.startswith("grpc.") if service is None else of != service:
+        return None
+    if name == LOAD:
+        return Role.LOAD
+    if name == FREE:
+        return Role.FREE
+    return Role.CONTROL if name in CONTROL_PLANE else Role.INFERENCE
+
+
+def behavior_of(handler: Any) -> Callable[..., Any]:
+    """Return the function that a method handler runs."""
+    name, _ = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
+    behavior: Callable[..., Any] = getattr(handler, name)
+    return behavior
+
+
+def with_behavior(handler: Any, behavior: Callable[..., Any]) -> Any:
+    """Return a handler like `handler` that runs `behavior`."""
+    _, make = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
+    return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def is_unimplemented(behavior: Callable[..., Any]) -> bool:
+    """Whether this is the method of a generated base class, which answers UNIMPLEMENTED.
+
+    The generated base class registers every RPC of the service, so that alone says nothing.
+    """
+    inner: Any = behavior
+    while True:
+        if isinstance(inner, functools.partial):
+            inner = inner.func
+        elif hasattr(inner, "__wrapped__"):
+            inner = inner.__wrapped__
+        else:
+            break
+    module = getattr(inner, "__module__", None) or ""
+    of, _, _ = getattr(inner, "__qualname__", "").rpartition(".")
+    return module.endswith("_pb2_grpc") and of.endswith("Servicer")

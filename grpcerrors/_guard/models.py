@@ -1,0 +1,190 @@
+"""What is loaded, by what the guard has seen or is told: a state machine without IO.
+
+Changes (LoadModel, Free) are told before and after, calls (inference) when they enter and leave.
+Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from grpcerrors._error import ContractError, model_mismatch, model_not_loaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_logger = logging.getLogger(__name__)
+
+
+class Call:
+    """An inference RPC under way.
+
+    Attributes:
+        identity: the model that it asked for; empty when it did not say.
+        stale: whether the model that it entered with is known to have gone.
+    """
+
+    __slots__ = ("identity", "stale")
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self.stale = False
+
+
+class Change:
+    """A LoadModel or Free under way.
+
+    Attributes:
+        drained: done when each call that was in flight before has left.
+        overlapped: whether another change took effect meanwhile.
+    """
+
+    __slots__ = ("_earlier", "drained", "overlapped")
+
+    def __init__(self, earlier: set[Call]) -> None:
+        self.overlapped = False
+        self.drained: Future[None] = Future()
+        self._earlier = earlier
+        self._settle()
+
+    def left(self, call: Call) -> None:
+        """Wait no longer for `call`."""
+        self._earlier.discard(call)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._earlier and not self.drained.done():
+            self.drained.set_result(None)
+
+
+class Models(abc.ABC):
+    """What both kinds of host have in common: calls in flight and changes under way."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        # Reentrant: a garbage collection may close an abandoned stream, and so make its call
+        # leave, in a thread that is at work in here.
+        self._lock = threading.RLock()
+        self._calls: set[Call] = set()
+        self._changes: set[Change] = set()
+
+    @abc.abstractmethod
+    def refusal(self, identity: str) -> ContractError | None:
+        """Return why a call for `identity` cannot be served now, or None."""
+
+    @abc.abstractmethod
+    def commit(self, change: Change, identity: str | None) -> None:
+        """End a change that took effect: now `identity` is loaded, or nothing."""
+
+    @abc.abstractmethod
+    def unloaded(self) -> None:
+        """Note that the backend dropped a model by itself."""
+
+    def enter(self, identity: str) -> Call:
+        """Let a call in, or raise the `ContractError` that refuses it."""
+        call = Call(identity)
+        # In first, then asked: a change that begins in between waits for it.
+        with self._lock:
+            self._calls.add(call)
+        if refusal := self.refusal(identity):
+            self.leave(call)
+            raise refusal
+        return call
+
+    def gone(self, call: Call) -> bool:
+        """Whether the model that the call entered with has gone."""
+        return call.stale or self.refusal(call.identity) is not None
+
+    def leave(self, call: Call) -> None:
+        """Note that a call has ended."""
+        with self._lock:
+            self._calls.discard(call)
+            for change in self._changes:
+                change.left(call)
+
+    def begin(self) -> Change:
+        """Note that a change begins, before it does."""
+        with self._lock:
+            change = Change(set(self._calls))
+            self._changes.add(change)
+            return change
+
+    def keep(self, change: Change) -> None:
+        """End a change that changed nothing."""
+        with self._lock:
+            self._changes.discard(change)
+
+
+class OneModel(Models):
+    """A process that holds one model at most, known by its LoadModel and Free calls."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
+        self._loaded: str | None = None
+
+    def refusal(self, identity: str) -> ContractError | None:
+        """While a change is under way nothing can be served."""
+        with self._lock:
+            loaded = None if self._changes else self._loaded
+        if loaded is None:
+            return model_not_loaded(self.backend, model=identity)
+        if identity and loaded and identity != loaded:
+            return model_mismatch(self.backend, loaded=loaded, requested=identity)
+        return None
+
+    def commit(self, change: Change, identity: str | None) -> None:
+        """Of changes that overlap, nobody can tell which came last: then nothing is loaded."""
+        with self._lock:
+            self._changes.discard(change)
+            for other in self._changes:
+                other.overlapped = True
+            self._replace(None if change.overlapped else identity)
+
+    def unloaded(self) -> None:
+        """A change under way is not touched: a load may well begin by dropping the old model."""
+        with self._lock:
+            self._replace(None)
+
+    def _replace(self, identity: str | None) -> None:
+        self._loaded = identity
+        for call in tuple(self._calls):
+            call.stale = True
+
+
+class ManyModels(Models):
+    """A process whose models only the host knows.
+
+    Args:
+        backend: the backend's name.
+        holds: whether the host holds the model of that identity; for "", whether it holds any.
+    """
+
+    def __init__(self, backend: str, holds: Callable[[str], bool]) -> None:
+        super().__init__(backend)
+        self._holds = holds
+
+    def refusal(self, identity: str) -> ContractError | None:
+        """A predicate that raises does not hold the model: the typed answer is the safe one."""
+        try:
+            held = self._holds(identity)
+        except Exception:
+            _logger.exception("%s: holds(%r) failed", self.backend, identity)
+            held = False
+        return None if held else model_not_loaded(self.backend, model=identity)
+
+    def commit(self, change: Change, identity: str | None) -> None:  # noqa: ARG002 - the host knows
+        """Mark the calls whose model is gone, so that a later reload does not hide it."""
+        self.keep(change)
+        self.unloaded()
+
+    def unloaded(self) -> None:
+        """As after a change: the predicate tells what has gone."""
+        with self._lock:
+            calls = tuple(self._calls)
+        gone = {each for each in {call.identity for call in calls} if self.refusal(each)}
+        for call in calls:
+            call.stale |= call.identity in gone
