@@ -11,19 +11,18 @@ from google.protobuf.message import Message
 
 from protocol import backend_pb2
 
-_WHOLE: tuple[type, ...] = (int,)
 _KINDS: dict[int, tuple[tuple[type, ...], str]] = {
-    FieldDescriptor.CPPTYPE_INT32: (_WHOLE, "a whole number"),
-    FieldDescriptor.CPPTYPE_INT64: (_WHOLE, "a whole number"),
-    FieldDescriptor.CPPTYPE_UINT32: (_WHOLE, "a whole number"),
-    FieldDescriptor.CPPTYPE_UINT64: (_WHOLE, "a whole number"),
+    FieldDescriptor.CPPTYPE_INT32: ((int,), "a whole number"),
+    FieldDescriptor.CPPTYPE_INT64: ((int,), "a whole number"),
+    FieldDescriptor.CPPTYPE_UINT32: ((int,), "a whole number"),
+    FieldDescriptor.CPPTYPE_UINT64: ((int,), "a whole number"),
     FieldDescriptor.CPPTYPE_FLOAT: ((int, float), "a number"),
     FieldDescriptor.CPPTYPE_DOUBLE: ((int, float), "a number"),
     FieldDescriptor.CPPTYPE_BOOL: ((bool,), "true or false"),
     FieldDescriptor.CPPTYPE_STRING: ((str,), "a string"),
     FieldDescriptor.CPPTYPE_MESSAGE: ((dict,), "a table"),
 }
-_TOML_NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a float",
+_TOML_NAMES = {str: "a string", bool: "a boolean", int: "a whole number", float: "a float",
                list: "an array", dict: "a table"}  # fmt: skip
 
 

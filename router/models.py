@@ -38,6 +38,14 @@ class _File(BaseModel):
     models: dict[str, _Entry]
 
 
+_WORDS = {
+    "dict_type": "must be a table",
+    "greater_than_equal": "must be at least 1",
+    "int_type": "must be a whole number",
+    "model_type": "must be a table",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a string",
+}
 _KNOWN = {0: _File.model_fields, 2: _Entry.model_fields}
 
 
@@ -68,7 +76,9 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
     try:
         entries = _File.model_validate(document).models
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        # A misspelt key also counts as the missing one; its own line says more.
+        first = min(found, key=lambda each: each["type"] != "extra_forbidden")
         raise refuse(first["loc"], _words(first)) from None
     for name, entry in entries.items():
         if not name or not (name.isascii() and name.isprintable()) or name.strip() != name:
@@ -95,4 +105,4 @@ def _words(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f'{where}{key} is missing; add {key} = "TYPE" (the backend type that can hold it)'
     what = f'model "{key}"' if len(parents) == 1 else f"{where}{key}"
-    return f"{what}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{what} {_WORDS.get(error['type'], error['msg'])}"

@@ -17,7 +17,7 @@ class Settings:
     """
 
     heartbeat_interval: float = 5.0
-    fresh_for: float = 15.0
+    fresh_for: float = 8.0
     probe_timeout: float = 2.0
     probe_interval: float = 2.0
     status_timeout: float = 2.0

@@ -6,8 +6,10 @@ Written behind the traffic, never in its way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from router.entities import RouterRow, Usage
@@ -27,24 +29,20 @@ def publish(  # noqa: PLR0913 - one row each
     conn.execute(
         sa.insert(routers).values(name=router, seen_revision=seen_revision, expires_at=expires_at)
     )
-    for row in usage:
-        key = (
-            leases.c.router == router,
-            leases.c.node == row.node,
-            leases.c.model == row.model,
-            leases.c.generation == row.generation,
+    values = [asdict(row) | {"router": router} for row in usage]
+    if values:
+        insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+        upsert = insert(leases)
+        conn.execute(
+            upsert.on_conflict_do_update(
+                index_elements=["router", "node", "model", "generation"],
+                set_={
+                    "in_flight": upsert.excluded.in_flight,
+                    "last_used": upsert.excluded.last_used,
+                },
+            ),
+            values,
         )
-        values = {"in_flight": row.in_flight, "last_used": row.last_used}
-        if not conn.execute(sa.update(leases).where(*key).values(**values)).rowcount:
-            conn.execute(
-                sa.insert(leases).values(
-                    router=router,
-                    node=row.node,
-                    model=row.model,
-                    generation=row.generation,
-                    **values,
-                )
-            )
     for name, at in heard.items():
         conn.execute(sa.update(nodes).where(nodes.c.name == name).values(last_seen=at))
 
