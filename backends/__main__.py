@@ -36,10 +36,11 @@ def serve(
     _log_to_stderr()
     try:
         config = Config(listen, slots, idle_ttl, max_rss, router, node_name, grace)
-        host = Host(find(name), config)
+        model = find(name)
+        host = Host(model, config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
-        host.run(lambda address: print(f"{name} ready on {address}", flush=True))  # noqa: T201
+        host.run(lambda address: print(f"{model.name} ready on {address}", flush=True))  # noqa: T201
     except (UnknownBackendError, MissingExtraError, ListenError) as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(2) from error
