@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -15,11 +16,15 @@ from google.protobuf.message_factory import GetMessageClass
 from protocol import backend_pb2
 from router.errors import RouteError, UnknownModel
 from router.model_key import Metadata, ModelKeys
-from router.smart import SmartRouter
+
+if TYPE_CHECKING:
+    from router.smart import SmartRouter
 
 _SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
 # Of the connection to the gateway alone; gRPC writes its own on the way out.
 _HOP_BY_HOP = frozenset({"user-agent"})
+
+_FAILURES = (grpc.aio.AioRpcError, asyncio.CancelledError)
 
 Refused = Callable[[str, RouteError], None]
 
@@ -35,6 +40,16 @@ class NotRouted(RouteError):
             f"the router loads and unloads models by itself, so it does not pass {method} on; "
             "by hand: python -m router load|unload MODEL",
         )
+
+
+class NodeLost(RouteError):
+    """UNAVAILABLE: the connection to the node was closed under the call."""
+
+    reason = "NODE_LOST"
+
+    def __init__(self) -> None:
+        text = "the router closed the connection to the node that was serving this call"
+        super().__init__(grpc.StatusCode.UNAVAILABLE, text)
 
 
 class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
@@ -123,7 +138,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
                 model = self._keys.from_metadata(metadata)
                 model = model or self._keys.from_request(path, None, b"")
                 call = self._router.channel(model).stream_stream(path)(
-                    _requests_of(context),
+                    _requests(context, asyncio.current_task()),
                     timeout=context.time_remaining(),
                     metadata=_forwarded(metadata),
                 )
@@ -170,7 +185,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
         if isinstance(error, RouteError):
             self._refused(model, error)
         if initial := error.initial_metadata():
-            await _send_initial(context, initial)
+            with contextlib.suppress(grpc.aio.UsageError):  # a stream has sent it already
+                await context.send_initial_metadata(tuple(initial))
         await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
         raise AssertionError  # abort raises
 
@@ -179,10 +195,13 @@ def _forwarded(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
     return tuple([pair for pair in metadata if pair[0] not in _HOP_BY_HOP])
 
 
-async def _requests_of(context: Any) -> AsyncIterator[bytes]:
-    """Yield the caller's messages. A caller that cancels does not end its stream properly."""
-    handler = asyncio.current_task()
-    ...
+async def _requests(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIterator[bytes]:
+    while (message := await context.read()) is not grpc.aio.EOF:
+        yield message
+    # A caller that cancels looks like one that has said everything, until the loop comes round.
+    await asyncio.sleep(0)
+    if handler is not None and handler.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _relay(call: Any, context: Any) -> None:

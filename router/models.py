@@ -1,11 +1,11 @@
 """models.toml: which models there are, which backend holds each, and how it is loaded.
 
-    [models."tiny.en"]
-    backend = "transcriber"
-    replicas = 2
+[models."tiny.en"]
+backend = "transcriber"
+replicas = 2
 
-    [models."tiny.en".options]        # fields of the protocol's ModelOptions
-    Threads = 2
+[models."tiny.en".options]        # fields of the protocol's ModelOptions
+Threads = 2
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""The command line of the router: serve, look, and operate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from router.cli import fleet, operate, serve, view
+from router.errors import RouteError
+
+PROGRAM = "python -m router"
+
+app = typer.Typer(
+    help="Route model requests to the nodes that hold the models, and heal what is stale.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("status")(view.status)
+app.command("heals")(view.heals)
+app.command("add-node")(fleet.add_node)
+app.command("remove-node")(fleet.remove_node)
+app.command("drain")(fleet.drain)
+app.command("load")(operate.load)
+app.command("unload")(operate.unload)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 2 after one line on stderr that says what to do."""
+    try:
+        result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except typer.TyperException as error:  # bad usage, as typer finds it
+        message = getattr(error, "format_message", lambda: str(error))()
+        # Without any arguments the message is the help.
+        return _say(message if "\n" in message else f"{message} (see {PROGRAM} --help)")
+    except RouteError as error:
+        return _say(error.details() or "")
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader, e.g. head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return _say(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str) -> int:
+    sys.stderr.write(message.rstrip() + "\n")
+    return 2

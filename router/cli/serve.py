@@ -1,0 +1,113 @@
+"""`serve`: the gateway, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from router import logs, metrics
+from router.cli.common import (
+    DEFAULT_ADDRESS,
+    DEFAULT_REGISTRY,
+    Registry,
+    check_registry_url,
+    split_address,
+)
+from router.models import read_models
+from router.registry import NodeRegistry
+from router.server import GatewayServer
+from router.smart import SmartRouter
+
+log = structlog.get_logger("router")
+
+
+class OnStale(StrEnum):
+    """What becomes of a request that met a stale replica."""
+
+    RETRY = "retry"
+    RETURN = "return"
+    OFF = "off"
+
+
+def serve(
+    models: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue, models.toml.")],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to serve; port 0 takes any.")
+    ] = DEFAULT_ADDRESS,
+    registry: Registry = DEFAULT_REGISTRY,
+    on_stale: Annotated[
+        OnStale,
+        typer.Option(
+            help="A request that met a stale replica is sent again, gets its error after the heal, "
+            "or gets its error and nothing is healed."
+        ),
+    ] = OnStale.RETRY,
+    metrics_at: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="This router, in the registry.")] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="What calls in flight get at a stop.")
+    ] = 30.0,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Serve the gateway; print one line when it is ready."""
+    logs.configure(log_level)
+    split_address(listen, "--listen")
+    at = None if metrics_at is None else split_address(metrics_at, "--metrics")
+    catalogue = read_models(models)
+    counted = metrics.Metrics()
+    smart = SmartRouter(
+        NodeRegistry(check_registry_url(registry)),
+        catalogue,
+        on_stale=on_stale.value,
+        events=counted,
+        name=name,
+    )
+    _run(_serve(smart, listen, counted, at, grace))
+
+
+async def _serve(
+    router: SmartRouter,
+    listen: str,
+    counted: metrics.Metrics,
+    metrics_at: tuple[str, int] | None,
+    grace: float,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        ready = "router ready on "
+        await stack.enter_async_context(router)
+        server = GatewayServer(router, listen, counted.refused)
+        ready += await server.start()
+        stack.push_async_callback(server.stop, grace)
+        counted.follow(router.table)
+        if metrics_at is not None:
+            address, stop_metrics = metrics.serve(counted, *metrics_at)
+            stack.callback(stop_metrics)
+            ready += f", metrics on {address}"
+        print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
+        await stop.wait()
+        log.info("stopping", in_flight=router.table.in_flight(), grace=grace)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    # A fifth more calls a second than on asyncio's own loop; there is none for Windows.
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
