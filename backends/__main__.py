@@ -12,6 +12,7 @@ import typer
 
 from backends.catalogue import CATALOGUE, MissingExtraError, UnknownBackendError, find
 from backends.host import Config, Host, ListenError
+from backends.memory import stay_lean
 
 NAME = f"One of {', '.join(CATALOGUE)}; or module:Class of your own."
 
@@ -34,6 +35,7 @@ def serve(
 ) -> None:
     """Serve a backend until SIGTERM or SIGINT; print one line when it is ready."""
     _log_to_stderr()
+    stay_lean()
     try:
         config = Config(listen, slots, idle_ttl, max_rss, router, node_name, grace)
         model = find(name)

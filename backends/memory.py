@@ -9,7 +9,10 @@ import gc
 import psutil
 
 MIB = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_DEFAULT_THRESHOLD = 128 << 10
 _process = psutil.Process()
+_libc = ctypes.CDLL(None)
 
 
 def resident() -> int:
@@ -17,12 +20,20 @@ def resident() -> int:
     return int(_process.memory_info().rss)
 
 
-def give_back() -> None:
-    """Return freed memory to the system.
+def stay_lean() -> None:
+    """Have glibc return large blocks as soon as they are freed. Call once, before any load.
 
-    Freeing alone does not: cycles wait for the collector, and glibc keeps what it has got until
-    malloc_trim. Other C libraries have no such call, and need none.
+    By default it raises its thresholds when large blocks come and go, up to 32 MiB; from then on
+    it keeps models that were loaded in other threads than the main one, and malloc_trim does not
+    reach them. Setting a threshold, if only to its default, stops that.
     """
+    with contextlib.suppress(AttributeError):  # another C library
+        _libc.mallopt(_M_MMAP_THRESHOLD, _DEFAULT_THRESHOLD)
+        _libc.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_THRESHOLD)
+
+
+def give_back() -> None:
+    """Return freed memory to the system: collect cycles, then give up what malloc keeps."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(AttributeError):  # another C library
+        _libc.malloc_trim(0)

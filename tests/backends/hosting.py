@@ -1,0 +1,104 @@
+"""Start real hosts as processes of their own, and talk to them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60  # seconds: a safety net, not a measure
+LIMIT = 100 << 20
+READY, BUSY, UNINITIALIZED = (
+    pb.StatusResponse.READY,
+    pb.StatusResponse.BUSY,
+    pb.StatusResponse.UNINITIALIZED,
+)
+
+
+@dataclass
+class HostProcess:
+    """A host: its process, its address, a stub for it, and what it has logged."""
+
+    process: subprocess.Popen[str]
+    address: str
+    channel: Any
+    stub: Any
+    stderr: Path
+
+    def load(self, model: str = "m", *options: str, metadata: Any = ()) -> Any:
+        """Load *model*; fail the test when that fails. Return the call's trailing metadata."""
+        request = pb.ModelOptions(Model=model, Options=options)
+        result, call = self.stub.LoadModel.with_call(request, metadata=metadata, timeout=PATIENCE)
+        assert result.success, result.message
+        return dict(call.trailing_metadata())
+
+    def free(self, model: str = "", generation: str = "") -> Any:
+        """Unload; return the result."""
+        keys = {"x-model-id": model, "x-generation": generation}
+        metadata = [(key, value) for key, value in keys.items() if value]
+        return self.stub.Free(pb.HealthMessage(), metadata=metadata, timeout=PATIENCE)
+
+    def status(self, model: str = "") -> Any:
+        """Return the Status of *model*, or of the process."""
+        metadata = [("x-model-id", model)] if model else None
+        return self.stub.Status(pb.HealthMessage(), metadata=metadata, timeout=PATIENCE)
+
+    def log(self) -> str:
+        """Return all that the host has written to stderr."""
+        return self.stderr.read_text()
+
+    def terminate(self) -> int:
+        """Stop it gracefully; return its exit status."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def host(name: str, *arguments: object) -> Iterator[HostProcess]:
+    """Run ``python -m backends NAME ...`` on a free port; kill what is left of it at the end."""
+    command = [sys.executable, "-m", "backends", name, "--listen", "127.0.0.1:0"]
+    command += [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as scratch:
+        stderr = Path(scratch, "stderr")
+        with stderr.open("ab") as sink:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=sink, text=True, cwd=ROOT
+            )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert " ready on " in line, stderr.read_text()
+            address = line.split()[-1]
+            options = [
+                ("grpc.max_send_message_length", LIMIT),
+                ("grpc.max_receive_message_length", LIMIT),
+                ("grpc.use_local_subchannel_pool", 1),
+            ]
+            with grpc.insecure_channel(address, options=options) as channel:
+                yield HostProcess(process, address, channel, BackendStub(channel), stderr)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* is true; fail the test when it never becomes so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

@@ -1,0 +1,55 @@
+"""The command line: what it refuses, it refuses in one line that says what to do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from backends import catalogue
+from backends.catalogue import Entry, MissingExtraError, UnknownBackendError, find
+
+from .hosting import ROOT
+
+
+def refused(*arguments: str) -> str:
+    command = [sys.executable, "-m", "backends", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_an_unknown_backend() -> None:
+    line = refused("ecco", "--listen", "127.0.0.1:0")
+    assert line.startswith("no backend 'ecco'; there are chat, ")
+    assert line.count("\n") == 1
+
+
+def test_an_address_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = refused("echo", "--listen", address)
+    assert line == f"cannot listen on '{address}': it is taken, or not of the form HOST:PORT\n"
+
+
+@pytest.mark.parametrize("name", ["backends.nowhere:Model", "backends.echo:Nothing"])
+def test_a_class_that_is_not_there(name: str) -> None:
+    with pytest.raises(UnknownBackendError):
+        find(name)
+
+
+def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry("no_such_package_at_all", "Model", "some")
+    monkeypatch.setitem(catalogue.CATALOGUE, "some", entry)
+    with pytest.raises(MissingExtraError, match=r"pip install 'grpcerrors-backends\[some\]'"):
+        find("some")
+
+
+def test_a_backend_of_the_catalogue() -> None:
+    assert find("echo").name == "echo"
+    assert find("backends.echo:Echo") is find("echo")
