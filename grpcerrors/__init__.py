@@ -1,7 +1,8 @@
 """The error contract for model serving over gRPC: build, send, detect and explain it.
 
-A backend: `grpc.server(pool, interceptors=[ModelGuard("rfdetr")])`, or `raise model_not_loaded("x")`.
-A router: `if is_model_not_loaded(err): ...`. What travels on the wire is in CONTRACT.md.
+In a backend: `grpc.server(pool, interceptors=[ModelGuard("rfdetr")])`.
+In a router: `if is_model_not_loaded(err): ...`.
+What travels on the wire is in CONTRACT.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from grpcerrors._catalogue import (
     MODEL_NOT_LOADED,
     STREAM_TRANSCRIPTION_UNSUPPORTED,
 )
-from grpcerrors._condition import Condition
+from grpcerrors._condition import Catalogue, Condition, Dialect
+from grpcerrors._detect import (
+    Evidence,
+    Verdict,
+    classify,
+    is_live_transcription_unsupported,
+    is_model_mismatch,
+    is_model_not_loaded,
+    matches,
+)
 from grpcerrors._error import (
     ContractError,
     live_transcription_unsupported,
@@ -21,6 +31,7 @@ from grpcerrors._error import (
     model_not_loaded,
     stream_transcription_unsupported,
 )
+from grpcerrors._explain import explain
 
 __all__ = [
     "CATALOGUE",
@@ -28,9 +39,19 @@ __all__ = [
     "MODEL_MISMATCH",
     "MODEL_NOT_LOADED",
     "STREAM_TRANSCRIPTION_UNSUPPORTED",
+    "Catalogue",
     "Condition",
     "ContractError",
+    "Dialect",
+    "Evidence",
+    "Verdict",
+    "classify",
+    "explain",
+    "is_live_transcription_unsupported",
+    "is_model_mismatch",
+    "is_model_not_loaded",
     "live_transcription_unsupported",
+    "matches",
     "model_mismatch",
     "model_not_loaded",
     "stream_transcription_unsupported",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from grpcerrors import _catalogue
+from grpcerrors._lazy import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,10 +56,7 @@ class ContractError(Exception):
             msg = f"{condition.reason} needs a value for {', '.join(missing)}"
             raise TypeError(msg)
         values = {name: _string(name, value) for name, value in fields.items() if value is not None}
-        # Importing protobuf takes half as long as importing grpc: the first error pays it.
-        from grpcerrors import _wire  # noqa: PLC0415
-
-        status, metadata = _wire.encode(condition, values, started=started)
+        status, metadata = wire().encode(condition, values, started=started)
         super().__init__(status.details)
         self.code = status.code
         self.details = status.details

@@ -5,6 +5,9 @@ CONTRACT.md states the same for authors in any language.
 
 from __future__ import annotations
 
+import contextlib
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf import any_pb2
@@ -100,6 +103,8 @@ def _cut(values: Mapping[str, str], limit: int) -> dict[str, str]:
     return {name: value.encode()[:limit].decode(errors="ignore") for name, value in values.items()}
 
 
+# The bytes are deterministic, so a burst of one failure is decoded once.
+@lru_cache(maxsize=128)
 def decode(trailer: bytes) -> tuple[ErrorInfo, ...]:
     """Read every ErrorInfo of a serialized `google.rpc.Status`; none where it cannot be decoded."""
     try:
@@ -114,11 +119,13 @@ def decode_details(details: Iterable[any_pb2.Any]) -> tuple[ErrorInfo, ...]:
     infos = []
     for detail in details:
         # Some senders and proxies write another prefix, or none: only the type's name counts.
-        if detail.type_url.rpartition("/")[2] != _ERROR_INFO:
-            continue
-        try:
-            info = error_details_pb2.ErrorInfo.FromString(detail.value)
-        except Exception:  # noqa: BLE001 - as above
-            continue
-        infos.append(ErrorInfo(info.domain, info.reason, dict(info.metadata)))
+        if detail.type_url.rpartition("/")[2] == _ERROR_INFO:
+            with contextlib.suppress(Exception):
+                info = error_details_pb2.ErrorInfo.FromString(detail.value)
+                infos.append(error_info(info.domain, info.reason, info.metadata))
     return tuple(infos)
+
+
+def error_info(domain: str, reason: str, metadata: Mapping[str, str]) -> ErrorInfo:
+    """Make an ErrorInfo that nobody can change: `decode` hands the same one to many."""
+    return ErrorInfo(domain, reason, MappingProxyType(dict(metadata)))
