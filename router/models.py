@@ -10,6 +10,7 @@ Threads = 2
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,10 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ModelsError(f"{source}: not valid TOML: {error}") from error
+        what, _, where = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", where)
+        line = found[1] if found else text.count("\n") + 1  # "end of document"
+        raise ModelsError(f"{source}:{line}: not valid TOML: {what}") from error
 
     def refuse(path: tuple[object, ...], message: str) -> ModelsError:
         return ModelsError(f"{source}:{line_of(text, path)}: {message}")
