@@ -72,7 +72,8 @@ def trailer_infos(metadata: Any) -> tuple[ErrorInfo, ...]:
         trailer = _only_trailer(metadata)
     except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
         return ()
-    return wire().decode(trailer) if isinstance(trailer, bytes) else ()
+    infos: tuple[ErrorInfo, ...] = wire().decode(trailer) if isinstance(trailer, bytes) else ()
+    return infos
 
 
 def _only_trailer(metadata: Any) -> object:
@@ -91,9 +92,10 @@ def packed_infos(details: Any) -> tuple[ErrorInfo, ...]:
     if not details or isinstance(details, (str, bytes)):
         return ()
     try:
-        return wire().decode_details(islice(details, _ITEMS_LIMIT))
+        infos: tuple[ErrorInfo, ...] = wire().decode_details(islice(details, _ITEMS_LIMIT))
     except Exception:  # noqa: BLE001 - as above
         return ()
+    return infos
 
 
 def parsed_info(node: object) -> tuple[ErrorInfo, ...]:

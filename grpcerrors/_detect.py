@@ -14,9 +14,7 @@ from grpcerrors._condition import Catalogue
 from grpcerrors._facts import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from grpc import StatusCode
 
@@ -114,12 +112,12 @@ def is_model_mismatch(err: object) -> bool:
 
 
 def is_live_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one that it wraps, says that it cannot transcribe live; False for None."""
+    """Whether an error, or one that it wraps, rules out live transcription; False for None."""
     return _says(err, _catalogue.LIVE_TRANSCRIPTION_UNSUPPORTED, _catalogue.CATALOGUE)
 
 
 def _says(err: object, condition: Condition, catalogue: Catalogue) -> bool:
-    for verdict in judge(survey(err), catalogue):
+    for verdict in judge(survey(err), catalogue):  # noqa: SIM110 - any() costs as much as the rest
         if verdict.condition == condition:
             return True
     return False

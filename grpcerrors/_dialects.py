@@ -79,7 +79,8 @@ MODEL_NOT_LOADED = (
     _row(
         "TensorFlow Serving",
         (StatusCode.NOT_FOUND,),
-        r"^(?:Servable not found for request: |Could not find (?:any versions|version \d+) of model )",
+        r"^Servable not found for request: |"
+        r"^Could not find (?:any versions|version \d+) of model ",
         ("servable not found", "could not find"),
         "tensorflow/serving tensorflow_serving/core, model_servers/get_model_status_impl.cc",
     ),

@@ -71,7 +71,7 @@ class ContractError(Exception):
         return f"ContractError({', '.join(given)})"
 
     def __reduce__(self) -> tuple[Callable[..., ContractError], tuple[object, ...]]:
-        return _rebuild, (self.condition, self.started, dict(self.fields))
+        return _rebuild, (self.condition, dict(self.fields))
 
 
 grpc.Status.register(ContractError)
@@ -84,9 +84,10 @@ def _string(name: str, value: object) -> str:
     raise TypeError(msg)
 
 
-def _rebuild(condition: Condition, started: bool, fields: dict[str, str]) -> ContractError:  # noqa: FBT001 - pickle passes by position
+def _rebuild(condition: Condition, fields: dict[str, str]) -> ContractError:
     given = dict.fromkeys(condition.fields, "") | fields
-    return ContractError(condition, **given | {"started": started})
+    started = given.pop("started", "") == "true"
+    return ContractError(condition, started=started, **given)
 
 
 def model_not_loaded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from grpcerrors import _accessors
 from grpcerrors._patience import Patience
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from grpcerrors._wire import ErrorInfo
@@ -73,13 +73,13 @@ def survey(err: object) -> list[Facts]:
 
 def _read(node: object, patience: Patience | None) -> Facts:
     try:
-        return _reader(type(node))(node, patience)
+        return _reader(type(node))(node, patience)  # type: ignore[arg-type] # classes hash
     except Exception:  # noqa: BLE001 - total: what cannot be read says nothing
         return _NOTHING
 
 
 @lru_cache(maxsize=1024)
-def _reader(cls: type) -> Reader:
+def _reader(cls: type[Any]) -> Reader:
     """Choose how to read the instances of a class: by where it has its accessors from."""
     bases = type.__getattribute__(cls, "__mro__")
     if any(_full_name(base) == "google.rpc.Status" for base in bases):

@@ -1,4 +1,4 @@
-"""Imports that wait until they are needed."""
+"""What is imported when it is first needed."""
 
 from __future__ import annotations
 
