@@ -1,1 +1,42 @@
-"""A router for model backends that heals its registry on the error contract's evidence."""
+"""A router for model backends that heals itself on the typed "model not loaded" error."""
+
+from __future__ import annotations
+
+from router.clock import Clock, SystemClock
+from router.entities import Heartbeat, Held, ModelSpec
+from router.errors import (
+    InUse,
+    LoadFailed,
+    LoadTimeout,
+    NoCapacity,
+    RegistryUnavailable,
+    RouteError,
+    UnknownModel,
+)
+from router.events import Events
+from router.registry import NodeRegistry
+from router.settings import Settings
+from router.smart import SmartRouter
+from router.table import RoutingTable
+from router.tracking import InFlightTrackingClient
+
+__all__ = [
+    "Clock",
+    "Events",
+    "Heartbeat",
+    "Held",
+    "InFlightTrackingClient",
+    "InUse",
+    "LoadFailed",
+    "LoadTimeout",
+    "ModelSpec",
+    "NoCapacity",
+    "NodeRegistry",
+    "RegistryUnavailable",
+    "RouteError",
+    "RoutingTable",
+    "Settings",
+    "SmartRouter",
+    "SystemClock",
+    "UnknownModel",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from protocol import backend_pb2 as pb
@@ -21,12 +22,15 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+_KEPT_METHODS = 4096
+
 
 class Channels:
     """One channel per address, opened when first needed."""
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._methods: dict[tuple[Any, ...], Any] = {}
 
     def get(self, address: str) -> grpc.aio.Channel:
         """The channel to an address."""
@@ -36,8 +40,20 @@ class Channels:
             self._channels[address] = channel
         return channel
 
+    def multicallable(self, address: str, kind: str, method: tuple[Any, ...]) -> Any:
+        """The real method behind a stub's: `kind` names the shape, `method` what the stub gave."""
+        key = (address, kind, method)
+        found = self._methods.get(key)
+        if found is None:
+            found = getattr(self.get(address), kind)(*method)
+            # Callers of a gateway choose method names: do not let them fill the memory.
+            if len(self._methods) < _KEPT_METHODS:
+                self._methods[key] = found
+        return found
+
     async def close(self) -> None:
         """Close them all."""
+        self._methods.clear()
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()

@@ -116,14 +116,15 @@ class LoadTimeout(RouteError):
 
 
 class InUse(RouteError):
-    """FAILED_PRECONDITION: a replica has calls in flight and stays."""
+    """FAILED_PRECONDITION: a replica stays where it is, mostly because calls are in flight."""
 
     reason = "IN_USE"
 
-    def __init__(self, model: str, node: str) -> None:
+    def __init__(self, model: str, node: str, why: str = "") -> None:
+        why = why or "it has calls in flight; retry later, or force it"
         super().__init__(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f'model "{model}" on node "{node}" has calls in flight; retry later, or force it',
+            f'model "{model}" stays on node "{node}": {why}',
             metadata={"model": model, "node": node},
         )
 

@@ -11,7 +11,7 @@ from router.control import ControlPlane
 from router.settings import Settings
 from router.table import NodeEntry, RoutingTable
 
-_SILENT = frozenset(
+SILENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -65,7 +65,7 @@ class Prober:
         try:
             await self._control.health(node.info.address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
-            if error.code() in _SILENT:
+            if error.code() in SILENT:
                 self._table.set_reachable(node, reachable=False)
                 return False
         self.heard(node)

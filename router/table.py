@@ -193,6 +193,16 @@ class RoutingTable:
         self._forget(entry)
         return True
 
+    def publish(self, job: Load, boot_id: str) -> None:
+        """Take over a finished load that the registry cannot be told of yet."""
+        node = self.nodes.get(job.node)
+        if node is not None:
+            rows = [r.row for r in node.replicas.values() if r.model not in (job.model, job.victim)]
+            new = Replica(
+                job.node, job.model, job.generation, job.generation, boot_id, False, job.started_at
+            )
+            self._apply_replicas(node, [*rows, new])
+
     def set_reachable(self, node: NodeEntry, *, reachable: bool) -> None:
         """Stop, or go on, picking a node. Its rows stay (invariant 14)."""
         if node.reachable is not reachable:

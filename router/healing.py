@@ -1,0 +1,195 @@
+"""One request on its way through at most two replicas.
+
+A request is sent again only when the error proves that it was not executed, nothing of an answer
+has been delivered, all that was sent is still at hand, and the caller has time left (invariants 7,
+8 and 12). Anything else comes out as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import grpc
+
+from router.errors import RouteError
+from router.evidence import Reaction
+from router.replay import ReplayBuffer
+
+
+class Attempt(Protocol):
+    """A replica picked for one try, with the call counted in."""
+
+    @property
+    def address(self) -> str:
+        """Where to send."""
+
+    def follow(self, call: Any) -> None:
+        """Count the call out when it ends."""
+
+    def release(self, code: grpc.StatusCode) -> None:
+        """Count the call out now, unless that has been done."""
+
+
+class Path(Protocol):
+    """Where attempts come from and where their errors are judged."""
+
+    async def track(self, deadline: float | None) -> Attempt:
+        """Pick a replica and count a call in. Raises RouteError."""
+
+    async def reconcile(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> Reaction:
+        """Correct the registry if the error is evidence against the replica."""
+
+    def may_retry(self, attempt: Attempt) -> bool:
+        """Whether policy and budget allow to send again."""
+
+    def remaining(self, deadline: float | None) -> float | None:
+        """Seconds left."""
+
+
+class Exchange:
+    """Sends the request and sees the first answer in, healing on the way.
+
+    `send(address, request, timeout)` starts one real call. `opening` ends with the response of a
+    unary answer, or the first message of a stream (`grpc.aio.EOF` when there is none).
+    """
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        path: Path,
+        send: Callable[[str, Any, float | None], Any],
+        *,
+        request: Any = None,
+        stream: ReplayBuffer | None = None,
+        streams_back: bool,
+        deadline: float | None,
+    ) -> None:
+        self._path = path
+        self._send = send
+        self._request = request
+        self._stream = stream
+        self._streams_back = streams_back
+        self._deadline = deadline
+        self._attempt: Attempt | None = None
+        self.call: Any = None
+        self.started = asyncio.Event()
+        self.opening = asyncio.get_running_loop().create_task(self._open())
+        self.opening.add_done_callback(self._opened)
+        if stream is not None:
+            self.on_done(stream.close)
+
+    async def _open(self) -> Any:
+        original: grpc.aio.AioRpcError | None = None
+        while True:
+            try:
+                attempt = await self._path.track(self._deadline)
+            except RouteError as error:
+                if original is not None:
+                    raise original from error
+                raise
+            try:
+                return await self._try(attempt)
+            except grpc.aio.AioRpcError as error:
+                reaction = await self._path.reconcile(error, attempt)
+                if original is not None:
+                    # Only a second error that proves as much as the first may hide behind it.
+                    if reaction is Reaction.STALE:
+                        raise original from error
+                    raise
+                if reaction is not Reaction.STALE or not self._can_resend(attempt):
+                    raise
+                original = error
+
+    async def _try(self, attempt: Attempt) -> Any:
+        self._attempt = attempt
+        try:
+            body = self._request if self._stream is None else self._stream.attempt()
+            self.call = self._send(attempt.address, body, self._path.remaining(self._deadline))
+        except BaseException:
+            attempt.release(grpc.StatusCode.INTERNAL)
+            raise
+        attempt.follow(self.call)
+        self.started.set()
+        try:
+            first = await (self.call.read() if self._streams_back else self.call)
+        except grpc.aio.AioRpcError:
+            raise
+        except BaseException:
+            # A message that cannot be serialised, or a caller who gave up: nothing else ends it.
+            self.call.cancel()
+            attempt.release(grpc.StatusCode.CANCELLED)
+            raise
+        if self._stream is not None:
+            self._stream.commit()
+        self._request = None
+        return first
+
+    def _can_resend(self, attempt: Attempt) -> bool:
+        left = self._path.remaining(self._deadline)
+        return (
+            (left is None or left > 0)
+            and (self._stream is None or self._stream.replayable)
+            and self._path.may_retry(attempt)
+        )
+
+    async def read(self) -> Any:
+        """The next message after the first, or `grpc.aio.EOF`; nothing is sent again any more."""
+        try:
+            return await self.call.read()
+        except grpc.aio.AioRpcError as error:
+            if self._attempt is not None:
+                await self._path.reconcile(error, self._attempt)
+            raise
+
+    async def messages(self) -> AsyncIterator[Any]:
+        """All messages."""
+        message = await self.opening
+        while message is not grpc.aio.EOF:
+            yield message
+            message = await self.read()
+
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Call back when it is over."""
+
+        def opened(_: asyncio.Task[Any]) -> None:
+            if self._streams_back and self.call is not None:
+                self.call.add_done_callback(lambda _: callback())
+            else:
+                callback()
+
+        self.opening.add_done_callback(opened)
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self.started.set()
+        # A caller who never looks must not be told that an "exception was never retrieved".
+        if not task.cancelled():
+            task.exception()
+
+    def failure(self) -> BaseException | None:
+        """Why the opening failed, None when it did not (yet)."""
+        if not self.opening.done() or self.opening.cancelled():
+            return None
+        return self.opening.exception()
+
+    def cancel(self) -> bool:
+        """Stop it; False when it is over already."""
+        pending = self.opening.cancel()
+        running = self.call is not None and self.call.cancel()
+        if self._stream is not None:
+            self._stream.close()
+        return pending or running
+
+    def done(self) -> bool:
+        """Whether it is over."""
+        if not self.opening.done():
+            return False
+        if self.opening.cancelled() or self.opening.exception() is not None:
+            return True
+        return not self._streams_back or bool(self.call.done())
+
+    def cancelled(self) -> bool:
+        """Whether it was stopped from this side."""
+        if self.opening.cancelled():
+            return True
+        return self.call is not None and self.opening.done() and bool(self.call.cancelled())

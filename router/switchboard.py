@@ -1,0 +1,72 @@
+"""What every tracked call needs: the table to pick from, and what is to happen when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+
+from router.budget import Quarantine, RetryBudget
+from router.clock import Clock
+from router.control import Channels
+from router.entities import ModelSpec
+from router.errors import LoadTimeout, UnknownModel
+from router.events import Events
+from router.evidence import Reconciler
+from router.loader import Loader
+from router.probe import SILENT, Prober
+from router.settings import Settings
+from router.table import ReplicaEntry, RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class Switchboard:
+    """The parts of a router that lie on the path of a request."""
+
+    models: Mapping[str, ModelSpec]
+    table: RoutingTable
+    channels: Channels
+    loader: Loader
+    prober: Prober
+    reconciler: Reconciler
+    budget: RetryBudget
+    quarantine: Quarantine
+    events: Events
+    settings: Settings
+    clock: Clock
+
+    async def acquire(self, model: str, deadline: float | None) -> ReplicaEntry:
+        """A live replica, loaded first where none is; no waiting where one is at hand.
+
+        `deadline` is on the monotonic clock. Raises RouteError.
+        """
+        spec = self.models.get(model)
+        while True:
+            if spec is not None:
+                self.loader.keep_up(spec)
+            entry = self.table.pick(model)
+            if entry is None:
+                if spec is None:
+                    self._refuse_unknown(model)
+                await self.loader.wait(spec or ModelSpec(model, ""), deadline)
+            elif self.prober.is_fresh(entry.node) or await self.prober.probe_health(entry.node):
+                if entry.live and entry.node.open and not entry.row.evicting:
+                    return entry
+            elif deadline is not None and deadline <= self.clock.monotonic():
+                raise LoadTimeout(model)
+
+    def _refuse_unknown(self, model: str) -> None:
+        if not any(True for _ in self.table.replicas(model)):
+            raise UnknownModel(model, {*self.models, *self.table.models()})
+
+    def ended(self, entry: ReplicaEntry, code: grpc.StatusCode, seconds: float) -> None:
+        """A call at a node ended: what that says about the node, and the count of it."""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            self.prober.suspect(entry.node)
+        elif code not in SILENT:
+            self.prober.heard(entry.node)
+        if code is grpc.StatusCode.OK and not entry.proven:
+            entry.proven = True
+            self.quarantine.worked(entry.node.name, entry.model)
+        self.events.request(entry.model, entry.node.name, code, seconds)
