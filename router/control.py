@@ -16,6 +16,9 @@ from router.entities import ModelSpec, Replica
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
+    # Trailers that are too long for gRPC's default turn into another error, and the signal is lost.
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 128 * 1024),
     # A node that was down is tried again soon: the router decides whom to ask, not the channel.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from protocol import backend_pb2
@@ -18,6 +16,9 @@ from router.errors import RouteError, UnknownModel
 from router.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.message import Message
+
     from router.smart import SmartRouter
 
 _SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from protocol import backend_pb2
 from protocol.metadata import MODEL_ID
-from router.entities import ModelSpec
 from router.errors import RouteError
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+
+    from router.entities import ModelSpec
 
 Metadata = Sequence[tuple[str, str | bytes]]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from protocol import fleet_pb2, fleet_pb2_grpc
@@ -12,6 +11,8 @@ from router.errors import RouteError
 from router.fleet import abort
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from router.smart import SmartRouter
 
 PROGRESS_INTERVAL = 1.0
@@ -29,32 +30,29 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):  # type: ignore[misc]  #
     ) -> AsyncIterator[fleet_pb2.LoadProgress]:
         """Load a model; say every second how far it is."""
         start = time.monotonic()
-        model, node = request.model, request.node
-        work = asyncio.create_task(
-            self._router.load(model, node=node or None, timeout=context.time_remaining())
-        )
+        model = request.model
+        work = asyncio.create_task(self._router.load(model, timeout=context.time_remaining()))
+        node = ""
         try:
             while not work.done():
                 seconds = time.monotonic() - start
-                yield fleet_pb2.LoadProgress(node=self._loading(model, node), seconds=seconds)
+                yield fleet_pb2.LoadProgress(node=self._loading(model), seconds=seconds)
                 await asyncio.wait({work}, timeout=PROGRESS_INTERVAL)
-            await work
+            node = await work
         except RouteError as error:
             await abort(context, error)
         finally:
             work.cancel()
-        holders = [each.node.name for each in self._router.table.replicas(model) if each.live]
-        where = node or ", ".join(sorted(holders))
         seconds = time.monotonic() - start
-        yield fleet_pb2.LoadProgress(node=where, seconds=seconds, loaded=True)
+        yield fleet_pb2.LoadProgress(node=node, seconds=seconds, loaded=True)
 
-    def _loading(self, model: str, node: str) -> str:
+    def _loading(self, model: str) -> str:
         loading = (
             entry.name
             for entry in self._router.table.nodes.values()
             if (load := entry.loads.get(model)) is not None and load.state == "running"
         )
-        return node or next(loading, "")
+        return next(loading, "")
 
     async def Unload(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.UnloadRequest, context: Any

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from router.cli import fleet, operate, serve, view
 from router.errors import RouteError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROGRAM = "python -m router"
 

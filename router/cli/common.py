@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +12,9 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from router.registry import NodeRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 WIDTH = 100

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from router.cli.common import DEFAULT_REGISTRY, Registry, existing_registry, split_address
 from router.model_options import closest
-from router.registry import NodeRegistry
+
+if TYPE_CHECKING:
+    from router.registry import NodeRegistry
 
 Node = Annotated[str, typer.Argument(metavar="NODE", help="Its name, as status shows it.")]
 

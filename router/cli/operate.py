@@ -20,14 +20,13 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="As models.toml name
 
 def load(
     model: Model,
-    node: Annotated[str, typer.Option(help="Where; the router chooses unless given.")] = "",
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for it.")
     ] = 1800.0,
     gateway: Gateway = DEFAULT_ADDRESS,
 ) -> None:
     """Load a model now; show how it goes. The load goes on when this command is stopped."""
-    request = fleet_pb2.LoadRequest(model=model, node=node)
+    request = fleet_pb2.LoadRequest(model=model)
     with _channel(gateway) as channel:
         show = _Progress(model)
         try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -25,6 +23,10 @@ from router.models import read_models
 from router.registry import NodeRegistry
 from router.server import GatewayServer
 from router.smart import SmartRouter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
 
 log = structlog.get_logger("router")
 
@@ -67,11 +69,10 @@ def serve(
     catalogue = read_models(models)
     counted = metrics.Metrics()
     smart = SmartRouter(
-        NodeRegistry(check_registry_url(registry)),
+        NodeRegistry(check_registry_url(registry), router=name or ""),
         catalogue,
         on_stale=on_stale.value,
         events=counted,
-        name=name,
     )
     _run(_serve(smart, listen, counted, at, grace))
 

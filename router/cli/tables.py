@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from router.entities import Heal, Load, Node, Replica, RouterRow, Snapshot, Usage
 from router.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.entities import Heal, Load, Node, Replica, RouterRow, Snapshot, Usage
 
 _FRESH_FOR = Settings().fresh_for
 

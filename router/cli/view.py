@@ -7,17 +7,20 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 
 from router.cli.common import DEFAULT_REGISTRY, AsJson, Registry, console, existing_registry
 from router.cli.tables import heal_table, in_flight, load_table, node_table, router_line
-from router.entities import Heal, RouterRow, Snapshot, Usage
-from router.registry import NodeRegistry
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from router.entities import Heal, RouterRow, Snapshot, Usage
+    from router.registry import NodeRegistry
 
 
 @dataclass(frozen=True)
