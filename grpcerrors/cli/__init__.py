@@ -1,0 +1,19 @@
+"""The command `grpcerrors`. It needs the extra `cli`; the library does not."""
+
+from __future__ import annotations
+
+import sys
+
+_EXTRA = frozenset({"grpc_reflection", "rich", "typer"})
+
+
+def main() -> None:
+    """Run the command; without the extra, say how to install it and exit with 2."""
+    try:
+        from grpcerrors.cli._commands import app  # noqa: PLC0415 - it may be missing
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        print("The command needs more packages: pip install 'grpcerrors[cli]'", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    app(prog_name="grpcerrors")
