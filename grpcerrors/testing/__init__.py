@@ -1,0 +1,22 @@
+"""What router and backend authors need to test how they handle errors: fakes, and the vectors.
+
+The Hypothesis strategies are in `grpcerrors.testing.strategies`, which needs the extra `testing`.
+docs/testing.md shows all of it at work.
+"""
+
+from __future__ import annotations
+
+from grpcerrors.testing._contexts import Aborted, FakeAioContext, FakeContext
+from grpcerrors.testing._errors import FakeRpcError
+from grpcerrors.testing._vectors import BuildVector, DetectVector, Vectors, vectors
+
+__all__ = [
+    "Aborted",
+    "BuildVector",
+    "DetectVector",
+    "FakeAioContext",
+    "FakeContext",
+    "FakeRpcError",
+    "Vectors",
+    "vectors",
+]

@@ -1,0 +1,102 @@
+"""The vectors of the contract, as Python objects. The file is for every language."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+
+from grpcerrors._catalogue import CATALOGUE
+from grpcerrors._detect import Evidence
+from grpcerrors.testing._errors import FakeRpcError
+
+if TYPE_CHECKING:
+    from grpcerrors._condition import Condition
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_CONDITIONS = {condition.reason: condition for condition in CATALOGUE}
+
+
+class BuildVector(NamedTuple):
+    """An error as the contract builds it.
+
+    Attributes:
+        name: what is particular about it.
+        condition: what is wrong.
+        fields: what the error was built with, before anything was cut.
+        started: whether it is marked so.
+        code: the status code.
+        message: the status message.
+        details: the value of grpc-status-details-bin.
+    """
+
+    name: str
+    condition: Condition
+    fields: dict[str, str]
+    started: bool
+    code: grpc.StatusCode
+    message: str
+    details: bytes
+
+
+class DetectVector(NamedTuple):
+    """An error as a client meets it, and what it means.
+
+    Attributes:
+        name: what is particular about it.
+        code: the status code.
+        message: the status message.
+        details: the values of grpc-status-details-bin.
+        condition: the condition that it means; None for none.
+        evidence: the rung that decides; None when none does.
+    """
+
+    name: str
+    code: grpc.StatusCode
+    message: str
+    details: tuple[bytes, ...]
+    condition: Condition | None
+    evidence: Evidence | None
+
+    def error(self) -> FakeRpcError:
+        """Return it as an error."""
+        trailers = [("grpc-status-details-bin", value) for value in self.details]
+        return FakeRpcError(self.code, self.message, trailers)
+
+
+class Vectors(NamedTuple):
+    """All vectors."""
+
+    build: tuple[BuildVector, ...]
+    detect: tuple[DetectVector, ...]
+
+
+def vectors() -> Vectors:
+    """Return the vectors that came with this version."""
+    document = json.loads(files("grpcerrors").joinpath("vectors.json").read_text("utf-8"))
+    build = (
+        BuildVector(
+            row["name"],
+            _CONDITIONS[row["condition"]],
+            row["fields"],
+            row["started"],
+            _CODES[row["code"]],
+            row["message"],
+            bytes.fromhex(row["details_hex"]),
+        )
+        for row in document["build"]
+    )
+    detect = (
+        DetectVector(
+            row["name"],
+            _CODES[row["code"]],
+            row["message"],
+            tuple(map(bytes.fromhex, row["details_hex"] or ())),
+            row["condition"] and _CONDITIONS[row["condition"]],
+            row["evidence"] and Evidence(row["evidence"]),
+        )
+        for row in document["detect"]
+    )
+    return Vectors(tuple(build), tuple(detect))
