@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from router.smart import SmartRouter
 
 
-class FleetService(fleet_pb2_grpc.FleetServicer):  # type: ignore[misc]  # generated, untyped
+class FleetService(fleet_pb2_grpc.FleetServicer):
     """Answers INVALID_ARGUMENT to a heartbeat that makes no sense, with what to mend in it."""
 
     def __init__(self, router: SmartRouter) -> None:

@@ -53,7 +53,7 @@ class NodeLost(RouteError):
         super().__init__(grpc.StatusCode.UNAVAILABLE, text)
 
 
-class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
+class Gateway(grpc.GenericRpcHandler):
     """Proxies every call that no other service of the server takes.
 
     `refused(model, error)` is told of calls that reached no node; `model` is "" when the request
@@ -132,14 +132,14 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no ty
         return grpc.unary_stream_rpc_method_handler(unary_stream)
 
     def _stream(self, path: str) -> Any:
-        async def stream(_requests: object, context: Any) -> None:
+        async def stream(_iterator: object, context: Any) -> None:
             metadata = context.invocation_metadata()
             model = ""
             try:
                 model = self._keys.from_metadata(metadata)
                 model = model or self._keys.from_request(path, None, b"")
                 call = self._router.channel(model).stream_stream(path)(
-                    _requests(context, asyncio.current_task()),
+                    _messages(context, asyncio.current_task()),
                     timeout=context.time_remaining(),
                     metadata=_forwarded(metadata),
                 )
@@ -196,7 +196,7 @@ def _forwarded(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
     return tuple([pair for pair in metadata if pair[0] not in _HOP_BY_HOP])
 
 
-async def _requests(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIterator[bytes]:
+async def _messages(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIterator[bytes]:
     while (message := await context.read()) is not grpc.aio.EOF:
         yield message
     # A caller that cancels looks like one that has said everything, until the loop comes round.
@@ -208,7 +208,7 @@ async def _requests(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIte
 async def _relay(call: Any, context: Any) -> None:
     try:
         initial = await call.initial_metadata()
-        if not call.done():
+        if initial or not call.done():
             await context.send_initial_metadata(tuple(initial))
         async for message in call:
             await context.write(message)

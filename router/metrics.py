@@ -49,7 +49,7 @@ class Metrics(Events):
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._refused = counter(
-            "refused", "Calls that reached no node; model is empty when it is not in the catalogue.",
+            "refused", "Calls that reached no node; model is empty when the catalogue has none such.",
             "model", "reason",
         )  # fmt: skip
         self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)

@@ -13,7 +13,6 @@ from protocol.metadata import MODEL_ID
 from router.errors import RouteError
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
 
     from router.entities import ModelSpec
 
@@ -29,14 +28,14 @@ class NoModelKey(RouteError):
         super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
-def identity_field(kind: Descriptor) -> str:
+def identity_field(kind: type[Message]) -> str:
     """Return the field of a request type that names its model, "" when it has none.
 
     `ModelMetadata` sends a ModelOptions, and `ModelIdentity` equals `ModelOptions.Model`.
     """
-    if kind.full_name == backend_pb2.ModelOptions.DESCRIPTOR.full_name:
+    if kind is backend_pb2.ModelOptions:
         return "Model"
-    return "ModelIdentity" if "ModelIdentity" in kind.fields_by_name else ""
+    return "ModelIdentity" if "ModelIdentity" in kind.DESCRIPTOR.fields_by_name else ""
 
 
 class ModelKeys:
@@ -64,7 +63,7 @@ class ModelKeys:
         `kind` is its message type, None when it is not known or not to be looked into. Raises
         NoModelKey when the request names no model, or several models answer to the identity.
         """
-        field = "" if kind is None else identity_field(kind.DESCRIPTOR)
+        field = "" if kind is None else identity_field(kind)
         if kind is None or not field:
             raise NoModelKey(f"which model is {method} for? set the metadata key {MODEL_ID}")
         try:

@@ -11,16 +11,19 @@ Threads = 2
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from router.entities import ModelSpec
 from router.model_options import OptionError, check_options, closest
 from router.toml_lines import line_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
 
 class ModelsError(ValueError):
@@ -80,9 +83,9 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
     try:
         entries = _File.model_validate(document).models
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)
+        mistakes = error.errors(include_input=False, include_url=False, include_context=False)
         # A misspelt key also counts as the missing one; its own line says more.
-        first = min(found, key=lambda each: each["type"] != "extra_forbidden")
+        first = min(mistakes, key=lambda each: each["type"] != "extra_forbidden")
         raise refuse(first["loc"], _words(first)) from None
     for name, entry in entries.items():
         if not name or not (name.isascii() and name.isprintable()) or name.strip() != name:

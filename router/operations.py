@@ -19,7 +19,7 @@ PROGRESS_INTERVAL = 1.0
 """Seconds between two messages of a load that goes on."""
 
 
-class OperatorService(fleet_pb2_grpc.OperatorServicer):  # type: ignore[misc]  # generated, untyped
+class OperatorService(fleet_pb2_grpc.OperatorServicer):
     """Errors are those of the router, unchanged."""
 
     def __init__(self, router: SmartRouter) -> None:

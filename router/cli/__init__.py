@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:  # bad usage, as typer finds it
-        message = getattr(error, "format_message", lambda: str(error))()
-        # Without any arguments the message is the help.
-        return _say(message if "\n" in message else f"{message} (see {PROGRAM} --help)")
+        format_message = getattr(error, "format_message", error.__str__)
+        return _say(f"{format_message()} (see {PROGRAM} --help)")
     except RouteError as error:
         return _say(error.details() or "")
     except (ValueError, OSError) as error:

@@ -57,14 +57,17 @@ def check_registry_url(url: str) -> str:
 @contextlib.asynccontextmanager
 async def existing_registry(url: str) -> AsyncIterator[NodeRegistry]:
     """Open a registry that a router has made. Raises ValueError when its file is not there."""
-    parsed = make_url(check_registry_url(url))
-    file = parsed.database or ""
-    if parsed.get_backend_name() == "sqlite" and not Path(file).is_file():
-        raise ValueError(
-            f"no registry at {file or url}; start python -m router serve, or give --registry URL"
-        )
+    _check_file(check_registry_url(url))
     async with NodeRegistry(url) as registry:
         yield registry
+
+
+def _check_file(url: str) -> None:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise ValueError(
+            f"no registry at {parsed.database}; start python -m router serve, or give --registry"
+        )
 
 
 def console() -> Console:

@@ -31,7 +31,7 @@ def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
         if view.node is None:
             continue
         slots = f"{len(view.replicas)}/{view.node.slots}"
-        about = [_node_name(view.node), view.node.backend, _state(view.node, now), slots]
+        about: list[Text | str] = [_node_name(view.node), view.node.backend, _state(view.node, now), slots]
         for replica in sorted(view.replicas, key=lambda each: each.model):
             last = last_used(usage, replica)
             table.add_row(

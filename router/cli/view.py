@@ -18,6 +18,7 @@ from router.cli.tables import heal_table, in_flight, load_table, node_table, rou
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from router.entities import Heal, RouterRow, Snapshot, Usage
     from router.registry import NodeRegistry
@@ -92,7 +93,7 @@ async def _read(registry: NodeRegistry) -> Fleet:
 
 
 def _as_text(fleet: Fleet) -> Group:
-    parts: list[Table | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
+    parts: list[Table | Text | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
     parts += ["", node_table(fleet.snapshot, fleet.usage, fleet.at)]
     loads = load_table(fleet.snapshot, fleet.at)
     if loads.row_count:
