@@ -67,7 +67,9 @@ def _log_to_stderr() -> None:
 
 def main() -> None:
     """Run the command line."""
-    typer.run(serve)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(serve)
+    app()
 
 
 if __name__ == "__main__":

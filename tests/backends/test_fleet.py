@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 
 from protocol import backend_pb2 as pb
 from protocol import fleet_pb2
@@ -18,6 +19,7 @@ from .hosting import host, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
 LONG = 600.0  # an interval that no test waits for: what comes, comes because of a change
 
 

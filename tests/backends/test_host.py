@@ -214,6 +214,7 @@ def test_bad_metadata_are_told(sample: HostProcess, metadata: Any, text: str) ->
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.slow
 def test_messages_up_to_50_mib(sample: HostProcess) -> None:
     sample.load()
     assert len(predict(sample, "x" * (40 * MIB))) == 40 * MIB
@@ -232,12 +233,15 @@ def test_a_stop_finishes_what_runs_and_refuses_what_is_new(name: str) -> None:
         process.process.terminate()
         with pytest.raises(grpc.RpcError) as caught:
             until(lambda: process.stub.Health(pb.HealthMessage()) is None)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        # A call that arrives in the very moment of the stop is cancelled, by gRPC itself.
+        refusals = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert caught.value.code() in refusals
         assert running.result() == "slow"
         assert process.process.wait(PATIENCE) == 0
         assert "Traceback" not in process.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SURFACES)
 def test_a_stop_does_not_wait_longer_than_the_grace_period(name: str) -> None:
     with host(name, "--grace", 0.1) as process:

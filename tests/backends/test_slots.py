@@ -209,6 +209,28 @@ def test_a_failed_load_leaves_its_slot_and_tells_all_who_wait() -> None:
     assert held(slots) == {"b"}
 
 
+def test_who_waits_for_a_load_that_fails_shares_its_failure() -> None:
+    begun, go = threading.Event(), threading.Event()
+    loads: list[str] = []
+
+    def load(options: str) -> Thing:
+        loads.append(options)
+        begun.set()
+        go.wait(TIMEOUT)
+        raise OSError(options)
+
+    slots: Slots[Thing, str] = Slots(load)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(slots.load, "a", "x")
+        begun.wait(TIMEOUT)
+        second = pool.submit(slots.load, "a", "x")
+        joined_by(slots, [second])
+        go.set()
+        assert isinstance(first.exception(TIMEOUT), OSError)
+        assert second.exception(TIMEOUT) is first.exception(TIMEOUT)
+    assert loads == ["x"]
+
+
 def test_free_unloads_everything_or_one() -> None:
     slots = make(3)
     for identity in "abc":

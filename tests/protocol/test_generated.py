@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from protocol import generate
 
 
-@pytest.mark.slow  # make check runs `python -m protocol.generate --check`
 def test_committed_code_is_what_the_protos_say() -> None:
     assert generate.stale() == []
 

@@ -1,0 +1,97 @@
+"""docs/write-a-backend.md does what it says: its blocks are run in order, as a reader would.
+
+A `python NAME` block is a file to write, a `python` block a script to run, an `sh` block commands.
+A command that ends in `&` is a server: it runs until the next one is started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .hosting import PATIENCE, ROOT
+
+PAGE = ROOT / "docs" / "write-a-backend.md"
+BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Reader:
+    """Does what the page says, in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server: subprocess.Popen[str] | None = None
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    def run(self, *command: str) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+    def serve(self, *command: str) -> None:
+        self.stop()
+        self.server = subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.server.stdout is not None
+        assert "ready" in self.server.stdout.readline()
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.terminate()
+            self.server.wait(PATIENCE)
+            assert self.server.stdout is not None
+            self.server.stdout.close()
+
+    def sh(self, line: str) -> None:
+        *command, last = shlex.split(line)
+        if command[:2] == ["pip", "install"]:
+            return  # it is installed, or there would be no tests
+        if last == "&":
+            self.serve(*command)
+        else:
+            self.run(*command, last)
+
+
+@pytest.mark.slow
+def test_the_page_does_what_it_says(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    blocks = BLOCK.findall(PAGE.read_text().replace("50051", port))
+    assert len(blocks) == PAGE.read_text().count("\n```") / 2, "a block that no test runs"
+    reader = Reader(tmp_path)
+    try:
+        for language, name, text in blocks:
+            if name:
+                reader.write(name, text)
+            elif language == "python":
+                reader.run("python", "-c", text)
+            else:
+                assert language == "sh"
+                for line in text.splitlines():
+                    reader.sh(line)
+    finally:
+        reader.stop()
