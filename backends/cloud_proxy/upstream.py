@@ -96,7 +96,8 @@ class Upstream:
         if self._key:
             headers = [*headers, ("Authorization", f"Bearer {self._key}")]
         # A request of our own making, not the client's, has no headers that nobody asked for.
-        request = httpx.Request(method, url, headers=headers, content=content)
+        encoded = httpx.Headers(headers, encoding="latin-1")
+        request = httpx.Request(method, url, headers=encoded, content=content)
         try:
             response = await self._client.send(request, stream=True)
             try:

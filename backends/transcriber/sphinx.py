@@ -75,11 +75,11 @@ class Listener:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        # A decoder adapts to whom it hears; what one caller said must not colour the next one's.
-        decoder.set_cmn(decoder.config["cmninit"])
         self._begin()
 
     def _begin(self) -> None:
+        # A decoder adapts to whom it hears; what one caller said must not colour the next one's.
+        self._decoder.set_cmn(self._decoder.config["cmninit"])
         self._endpointer = Endpointer(
             window=_PAUSE_WINDOW, ratio=_PAUSE_RATIO, vad_mode=0, sample_rate=SPEECH_RATE
         )

@@ -1,0 +1,108 @@
+"""WAV files in every form there is, whole and broken; resampling."""
+
+from __future__ import annotations
+
+import struct
+import wave
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backends.model import BadInput, NotFound, TooLarge
+
+pytest.importorskip("numpy", reason="pip install 'grpcerrors-backends[transcriber]'")
+
+import numpy as np
+
+from backends import audio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def tone(rate: int) -> audio.Samples:
+    """Return a second of a sine of 440 Hz."""
+    wave_form: audio.Samples = np.sin(np.arange(rate) * 2 * np.pi * 440 / rate).astype(np.float32)
+    return wave_form / np.float32(2)
+
+
+SECOND = tone(16_000)
+
+
+def encoded(samples: audio.Samples, width: int) -> bytes:
+    if width == 1:
+        return (samples * 127 + 128).astype(np.uint8).tobytes()
+    whole = (samples.astype(np.float64) * ((1 << (8 * width - 1)) - 1)).astype("<i4")
+    return b"".join(int(value).to_bytes(width, "little", signed=True) for value in whole)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_reads_every_width(tmp_path: Path, width: int, channels: int) -> None:
+    path = tmp_path / "tone.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, width, 16_000, 0, "NONE", ""))
+        file.writeframes(encoded(np.repeat(SECOND, channels), width))
+    samples, rate = audio.read_wav(str(path))
+    assert rate == 16_000
+    np.testing.assert_allclose(samples, SECOND, atol=0.02)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+def test_resamples_to_speech_rate(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "tone.wav"
+    audio.write_wav(path, tone(rate), rate)
+    samples = audio.read_speech(str(path))
+    np.testing.assert_allclose(samples, SECOND, atol=0.02)
+
+
+def test_cuts_what_the_new_rate_cannot_carry() -> None:
+    high = np.sin(np.arange(48_000) * 2 * np.pi * 10_000 / 48_000).astype(np.float32)
+    assert np.abs(audio.resample(high, 48_000, 16_000)).max() < 0.01
+
+
+def test_reads_what_was_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.wav"
+    path.write_bytes(audio.wav_header(16_000) + audio.to_pcm16(SECOND))
+    np.testing.assert_allclose(audio.read_speech(str(path)), SECOND, atol=0.001)
+
+
+def whole() -> bytes:
+    pcm = audio.to_pcm16(SECOND)
+    return audio.wav_header(16_000, len(pcm)) + pcm
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "RIFF"),
+        (b"hello, this is not audio", "RIFF"),
+        (whole()[:30], "RIFF"),
+        (whole()[:20_000], "cut off"),
+        (b"RIFF" + struct.pack("<I", 4) + b"WAVE", "RIFF"),
+        (whole().replace(struct.pack("<I", 16_000), struct.pack("<I", 2), 1), "sample rate 2 Hz"),
+        (whole()[:20] + b"\x55\x00" + whole()[22:], "PCM"),
+        (whole()[:22] + b"\x00\x00" + whole()[24:], "RIFF"),
+    ],
+    ids=["empty", "text", "header", "half", "chunkless", "rate", "mp3", "channelless"],
+)
+def test_says_what_is_wrong(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "broken.wav"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        audio.read_speech(str(path))
+
+
+def test_names_what_is_missing(tmp_path: Path) -> None:
+    for missing in (tmp_path / "no.wav", tmp_path):
+        with pytest.raises(NotFound, match="no audio file"):
+            audio.read_speech(str(missing))
+    with pytest.raises(BadInput, match="dst is empty"):
+        audio.read_speech("")
+
+
+def test_has_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    audio.write_wav(path, np.zeros(audio.MAX_SECONDS * 4_000 + 1, np.float32), 4_000)
+    with pytest.raises(TooLarge, match="3600 s"):
+        audio.read_speech(str(path))
