@@ -73,8 +73,8 @@ def test_health_and_reflection(sample: HostProcess) -> None:
         "grpc.reflection.v1alpha.ServerReflection",
     }
     (written,) = file.file_descriptor_response.file_descriptor_proto
-    (service,) = FileDescriptorProto.FromString(written).service
-    assert len(service.method) == 52
+    (described,) = FileDescriptorProto.FromString(written).service
+    assert len(described.method) == 52
 
 
 def test_what_is_not_implemented_stays_so(sample: HostProcess) -> None:

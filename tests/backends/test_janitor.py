@@ -67,13 +67,13 @@ def test_without_limits_it_does_nothing() -> None:
 
 def test_it_works_from_its_own_thread_and_survives_an_error() -> None:
     slots, _ = loaded(10, 10)
-    answers = iter([OSError(), 1, 1, 0])
+    answers = iter([None, 1000, 1000, 0])
 
     def resident() -> int:
         answer = next(answers, 0)
-        if isinstance(answer, OSError):
-            raise answer
-        return answer * 1000 * MIB
+        if answer is None:
+            raise OSError("no measure")
+        return answer * MIB
 
     janitor = Janitor(slots, idle_ttl=3600, max_rss=500, resident=resident)
     janitor.start()

@@ -33,7 +33,9 @@ def type_of(field: FieldDescriptor) -> str:
 
 def label_of(field: FieldDescriptor) -> str:
     message = DescriptorProto()
-    field.containing_type.CopyToProto(message)
+    parent = field.containing_type
+    assert parent is not None
+    parent.CopyToProto(message)
     written = message.field[field.index]
     if type_of(field).startswith("map<"):
         return ""
