@@ -30,7 +30,9 @@ _HOOKS = frozenset(
 
 # Modules whose errors answer at once: by methods, as gRPC does, or by attributes. Those of all
 # others may block, raise or lie.
-_METHODS = frozenset({"grpc._channel", "grpc._interceptor", "grpc.aio._call"})
+_METHODS = frozenset(
+    {"grpc._channel", "grpc._interceptor", "grpc.aio._call", "grpcerrors.testing._errors"}
+)
 _ATTRIBUTES = frozenset(
     {
         "connectrpc.errors",

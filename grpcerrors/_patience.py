@@ -13,8 +13,10 @@ T = TypeVar("T")
 
 _BUDGET_SECONDS = 0.25
 
+THREAD_NAME = "grpcerrors-accessor"
+
 # Threads that never came back; past this many, nothing more is tried until one does.
-_STUCK_LIMIT = 8
+STUCK_LIMIT = 8
 _stuck: list[threading.Thread] = []
 
 
@@ -32,7 +34,7 @@ class Patience:
         if self._deadline is None:
             self._deadline = now + _BUDGET_SECONDS
         _stuck[:] = [thread for thread in _stuck if thread.is_alive()]
-        if now >= self._deadline or len(_stuck) >= _STUCK_LIMIT:
+        if now >= self._deadline or len(_stuck) >= STUCK_LIMIT:
             return None
         results: list[T] = []
 
@@ -42,7 +44,7 @@ class Patience:
             except BaseException:  # noqa: BLE001 - whatever it raises, even SystemExit, it is its own
                 return
 
-        thread = threading.Thread(target=work, name="grpcerrors-accessor", daemon=True)
+        thread = threading.Thread(target=work, name=THREAD_NAME, daemon=True)
         thread.start()
         thread.join(self._deadline - now)
         if thread.is_alive():

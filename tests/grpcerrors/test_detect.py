@@ -1,0 +1,296 @@
+"""What may be handed to the detector, and what comes out."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from google.api_core import exceptions as api_core
+from google.rpc import status_pb2
+from grpc import StatusCode
+from grpc_status import rpc_status
+
+import grpcerrors
+from grpcerrors import Evidence, classify
+from tests.grpcerrors import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
+
+NOT_LOADED = grpcerrors.model_not_loaded("x", model="m")
+RICH = NOT_LOADED.trailing_metadata[0][1]
+RICH_PROTO = status_pb2.Status.FromString(RICH)
+
+
+class Subclass(api_core.FailedPrecondition):
+    """A user's own kind of an API error."""
+
+
+class OwnCode(Exception):
+    """An exception whose `code` has nothing to do with gRPC."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.code = 503
+
+
+def _group(*members: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("several", members)
+
+
+def _caused_by(err: BaseException) -> Exception:
+    return errors.wrapped(err, "x: model not loaded")
+
+
+def _api_core_from_rpc() -> Exception:
+    return api_core.from_grpc_error(
+        errors.sync_error(NOT_LOADED.code, NOT_LOADED.details, NOT_LOADED.trailing_metadata)
+    )
+
+
+def _api_core_from_rest() -> Exception:
+    err = api_core.FailedPrecondition("gone")
+    err._error_info = {  # noqa: SLF001 - only api-core's REST transport can set it
+        "domain": "grpcerrors",
+        "reason": "MODEL_NOT_LOADED",
+        "metadata": {"backend": "x", "model": "m"},
+    }
+    return err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        NOT_LOADED,
+        rpc_status.to_status(RICH_PROTO),
+        RICH_PROTO,
+        errors.sync_error(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH)),
+        errors.stream_error(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH)),
+        errors.aio_error(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH)),
+        errors.sync_error(StatusCode.UNKNOWN, "gone", errors.trailers(RICH, RICH)),
+        _api_core_from_rpc(),
+        _api_core_from_rest(),
+        ConnectError(Code.FAILED_PRECONDITION, "gone", details=RICH_PROTO.details),
+        errors.wrapped(errors.wrapped(NOT_LOADED)),
+        _group(ValueError("boom"), _group(NOT_LOADED)),
+        errors.wrapped(_group(ValueError("boom"), errors.wrapped(NOT_LOADED))),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_details_are_read_of(given: object) -> None:
+    """Whatever carries the details shows them."""
+    verdict = classify(given)
+    assert verdict.condition is grpcerrors.MODEL_NOT_LOADED
+    assert verdict.evidence is Evidence.DETAILS
+    assert (verdict.backend, verdict.model) == ("x", "m")
+    assert grpcerrors.is_model_not_loaded(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Exception("x: model not loaded"),
+        Exception(7, "x: model not loaded"),
+        BaseException("x: model not loaded"),
+        OwnCode("x: model not loaded"),
+        grpc.RpcError("x: model not loaded"),
+        errors.sync_error(StatusCode.UNKNOWN, "Exception calling application: Model not loaded"),
+        api_core.InternalServerError("x: model not loaded"),
+        ConnectError(Code.INTERNAL, "x: model not loaded"),
+        Subclass("x: model not loaded"),
+        status_pb2.Status(code=2, message="x: model not loaded"),
+        errors.wrapped(ConnectionError("reset"), "x: model not loaded"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_words_are_read_of(given: object) -> None:
+    """Whatever carries the words shows them."""
+    assert classify(given).condition is grpcerrors.MODEL_NOT_LOADED
+    assert classify(given).evidence is Evidence.TEXT
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        errors.sync_error(StatusCode.FAILED_PRECONDITION, ""),
+        api_core.FailedPrecondition("not now"),
+        Subclass("not now"),
+        ConnectError(Code.FAILED_PRECONDITION, "not now"),
+        status_pb2.Status(code=9, message="not now"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_the_code_is_read_of(given: object) -> None:
+    """Whatever carries a bare FAILED_PRECONDITION shows it, and it proves nothing executed."""
+    verdict = classify(given)
+    assert verdict.condition is grpcerrors.MODEL_NOT_LOADED
+    assert verdict.evidence is Evidence.CODE
+    assert not verdict.unexecuted
+
+
+def test_python_that_reads_what_only_loading_sets_may_have_begun() -> None:
+    """Such a handler says not loaded, but not that it had not begun."""
+    text = "Exception calling application: 'BackendServicer' object has no attribute 'llm'"
+    verdict = classify(errors.sync_error(StatusCode.UNKNOWN, text))
+    assert verdict.evidence is Evidence.TEXT
+    assert not verdict.unexecuted
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        7,
+        "x: model not loaded",
+        b"x: model not loaded",
+        {"code": StatusCode.FAILED_PRECONDITION},
+        object(),
+        Exception,
+        Exception(),
+        Exception(b"x: model not loaded"),
+        OwnCode(),
+        status_pb2.Status(code=12345, message="boom"),
+        errors.stream_error(None, "", ()),
+        errors.sync_error(StatusCode.INVALID_ARGUMENT, "x: model not loaded"),
+        errors.sync_error(StatusCode.UNKNOWN, "x", (("other-bin", RICH),)),
+        errors.sync_error(StatusCode.OK, ""),
+        errors.wrapped(
+            errors.sync_error(StatusCode.INVALID_ARGUMENT, "no voice 'model not loaded'"),
+            "no voice 'model not loaded'",
+        ),
+    ],
+    ids=repr,
+)
+def test_nothing_is_read_of(given: object) -> None:
+    """What is no error, has no words, or has a user's words."""
+    assert classify(given) == grpcerrors.Verdict()
+    assert not grpcerrors.is_model_not_loaded(given)
+
+
+def test_an_error_met_while_handling_another_is_not_that_other() -> None:
+    """`__context__` is not followed."""
+    try:
+        try:
+            raise NOT_LOADED
+        except grpcerrors.ContractError:
+            raise KeyError("clean-up") from None  # noqa: EM101
+    except KeyError as err:
+        assert err.__context__ is NOT_LOADED
+        assert not grpcerrors.is_model_not_loaded(err)
+
+
+PREDICATES = {
+    grpcerrors.MODEL_NOT_LOADED: grpcerrors.is_model_not_loaded,
+    grpcerrors.MODEL_MISMATCH: grpcerrors.is_model_mismatch,
+    grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED: grpcerrors.is_live_transcription_unsupported,
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "condition"),
+    [
+        (StatusCode.NOT_FOUND, "Model Identity Mismatch", grpcerrors.MODEL_MISMATCH),
+        (StatusCode.UNKNOWN, "model identity mismatch", None),
+        (StatusCode.NOT_FOUND, "no face detected", None),
+        (
+            StatusCode.UNIMPLEMENTED,
+            "Method not found!",
+            grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED,
+        ),
+        (StatusCode.UNKNOWN, "unimplemented", grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED),
+        (StatusCode.INTERNAL, "unimplemented", None),
+        (
+            StatusCode.UNIMPLEMENTED,
+            "x: streaming transcription unsupported: offline",
+            grpcerrors.STREAM_TRANSCRIPTION_UNSUPPORTED,
+        ),
+        (
+            StatusCode.UNKNOWN,
+            "x: Live transcription unsupported: offline",
+            grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED,
+        ),
+    ],
+)
+def test_the_other_conditions(
+    code: StatusCode, text: str, condition: grpcerrors.Condition | None
+) -> None:
+    """Each by its own words and codes, and none for another."""
+    err = errors.sync_error(code, text)
+    assert classify(err).condition == condition
+    for each, predicate in PREDICATES.items():
+        assert predicate(err) is (each == condition)
+
+
+def test_two_reasons_at_once_contradict_each_other() -> None:
+    """They count as foreign: they decide nothing, and they rule the bare code out."""
+    both = errors.status(
+        StatusCode.FAILED_PRECONDITION,
+        "",
+        ("grpcerrors", "MODEL_NOT_LOADED"),
+        ("grpcerrors", "MODEL_MISMATCH"),
+    )
+    metadata = errors.trailers(both)
+    err = errors.sync_error(StatusCode.FAILED_PRECONDITION, "", metadata)
+    assert classify(err) == grpcerrors.Verdict()
+    err = errors.sync_error(StatusCode.FAILED_PRECONDITION, "model not loaded", metadata)
+    assert classify(err).evidence is Evidence.TEXT
+
+
+def test_ours_counts_among_foreign_details() -> None:
+    """A proxy may have added its own."""
+    value = errors.status(
+        StatusCode.UNKNOWN, "", ("example.com", "QUOTA"), ("grpcerrors", "MODEL_NOT_LOADED")
+    )
+    err = errors.sync_error(StatusCode.UNKNOWN, "", errors.trailers(value))
+    assert classify(err).evidence is Evidence.DETAILS
+
+
+def test_a_group_says_all_that_its_members_say() -> None:
+    """On the strongest rung: predicates find each, classify names the first."""
+    mismatch = grpcerrors.model_mismatch("x", loaded="a", requested="b")
+    group = _group(mismatch, NOT_LOADED, ValueError("unimplemented"))
+    assert classify(group).condition is grpcerrors.MODEL_MISMATCH
+    assert grpcerrors.is_model_not_loaded(group)
+    assert grpcerrors.is_model_mismatch(group)
+    assert not grpcerrors.is_live_transcription_unsupported(group)
+
+
+def test_what_wraps_counts_before_what_is_wrapped() -> None:
+    """Outermost first, and what an error wraps before the next of a group."""
+    mismatch = grpcerrors.model_mismatch("x", loaded="a", requested="b")
+    assert classify(_group(errors.wrapped(NOT_LOADED), mismatch)).condition == (
+        grpcerrors.MODEL_NOT_LOADED
+    )
+
+
+def test_base_groups_are_read() -> None:
+    """As a task group raises them when it is cancelled."""
+    assert grpcerrors.is_model_not_loaded(
+        BaseExceptionGroup("stop", [KeyboardInterrupt(), NOT_LOADED])
+    )
+
+
+@pytest.mark.parametrize("link", [errors.wrapped, _group, _caused_by])
+def test_deep_chains(link: Callable[[Any], Exception]) -> None:
+    """A thousand links deep, whatever links them."""
+    err: Exception = grpcerrors.model_not_loaded("x")
+    for _ in range(1000):
+        err = link(err)
+    assert classify(err).evidence is Evidence.DETAILS
+
+
+def test_cycles() -> None:
+    """Each error is visited once."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first) == grpcerrors.Verdict()
+    own = grpcerrors.model_not_loaded("x")
+    own.__cause__ = own
+    assert grpcerrors.is_model_not_loaded(own)
