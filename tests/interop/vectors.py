@@ -1,0 +1,36 @@
+"""The rows of vectors.json, which every language reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+import grpcerrors
+
+PATH = Path(grpcerrors.__file__).with_name("vectors.json")
+_ROWS = json.loads(PATH.read_text(encoding="utf-8"))
+BUILD: dict[str, Any] = {row["name"]: row for row in _ROWS["build"]}
+DETECT: dict[str, Any] = {row["name"]: row for row in _ROWS["detect"]}
+
+CONDITIONS = {condition.reason: condition for condition in grpcerrors.CATALOGUE}
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def error_info(details_hex: str) -> tuple[status_pb2.Status, error_details_pb2.ErrorInfo]:
+    """Read details without grpcerrors: the status without its detail, and the one detail."""
+    status = status_pb2.Status.FromString(bytes.fromhex(details_hex))
+    (packed,) = status.details
+    info = error_details_pb2.ErrorInfo()
+    assert packed.Unpack(info), f"{packed.type_url} is no ErrorInfo"
+    del status.details[:]
+    return status, info
+
+
+def is_cut(row: dict[str, Any]) -> bool:
+    """Whether the library cut what the row's fields hold; other languages do not."""
+    _, info = error_info(row["details_hex"])
+    return any(info.metadata[name] != value for name, value in row["fields"].items())
