@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import struct
 import wave
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.model import BadInput, NotFound, TooLarge
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Samples = NDArray[np.float32]
 """Mono samples in [-1, 1]."""
@@ -46,6 +44,9 @@ def read_wav(path: str) -> tuple[Samples, int]:
     if not path:
         message = "dst is empty: it has to be the path of a WAV file that this backend can read"
         raise BadInput(message)
+    if not Path(path).is_file():  # nor a pipe, which would block
+        message = f"no audio file at {path!r}"
+        raise NotFound(message)
     try:
         with wave.open(path, "rb") as file:
             form = file.getparams()
@@ -53,9 +54,6 @@ def read_wav(path: str) -> tuple[Samples, int]:
                 message = f"sample rate {form.framerate} Hz: expected {_RATES[0]} to {_RATES[-1]}"
                 raise BadInput(message)
             raw = file.readframes(MAX_SECONDS * form.framerate + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        message = f"no audio file at {path!r}"
-        raise NotFound(message) from error
     except OSError as error:
         message = f"cannot read the audio file {path!r}: {error.strerror}"
         raise BadInput(message) from error

@@ -134,7 +134,7 @@ class Upstream:
     def close(self) -> None:
         """Close the idle connections. Not to be called from the event loop that used them."""
         if self._loop is not None and self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(_CONNECT)
 
 
 def _words(body: bytes) -> str:

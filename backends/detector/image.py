@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_PIXELS: Final = 50_000_000
+_LIMIT: Final = f"at most {_MOST_PIXELS / 1e6:.0f} megapixels"
 _LONGEST_PATH: Final = 4096
 _DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
 _EXPECTED: Final = "expected the path of an image file, or an image (JPEG, PNG, WebP) in base64"
@@ -30,14 +31,14 @@ def read_image(src: str) -> Image.Image:
     """
     try:
         # Pillow reads the header only, until the pixels are asked for.
-        image = Image.open(io.BytesIO(_bytes(src)))
-        if image.width * image.height > _MOST_PIXELS:
-            message = f"{image.width} x {image.height}: at most {_MOST_PIXELS / 1e6:.0f} megapixels"
-            raise TooLarge(message)
-        upright: Image.Image = ImageOps.exif_transpose(image)
-        return upright.convert("RGB")
+        with Image.open(_source(src)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                message = f"{image.width} x {image.height} pixels: {_LIMIT}"
+                raise TooLarge(message)
+            upright: Image.Image = ImageOps.exif_transpose(image)
+            return upright.convert("RGB")
     except Image.DecompressionBombError as error:
-        message = f"the image is too large: at most {_MOST_PIXELS / 1e6:.0f} megapixels"
+        message = f"the image is too large: {_LIMIT}"
         raise TooLarge(message) from error
     except UnidentifiedImageError as error:
         message = f"src is not an image: {_EXPECTED}"
@@ -47,15 +48,15 @@ def read_image(src: str) -> Image.Image:
         raise BadInput(message) from error
 
 
-def _bytes(src: str) -> bytes:
+def _source(src: str) -> Path | io.BytesIO:
     if not src:
         message = f"src is empty: {_EXPECTED}"
         raise BadInput(message)
     # The base64 of a JPEG begins with a slash as a path does: a path is what is there.
     if len(src) <= _LONGEST_PATH and "\0" not in src and Path(src).is_file():
-        return Path(src).read_bytes()
+        return Path(src)
     try:
-        return base64.b64decode(_DATA_URL.sub("", src, count=1), validate=True)
+        return io.BytesIO(base64.b64decode(_DATA_URL.sub("", src, count=1), validate=True))
     except (binascii.Error, ValueError) as error:
         message = f"src is neither base64 nor the path of a file that is there: {_EXPECTED}"
         raise BadInput(message) from error

@@ -70,8 +70,8 @@ class Speaker(Model):
     def TTS(self, request: pb.TTSRequest, context: grpc.ServicerContext) -> pb.Result:
         """Write the spoken text as a WAV file to `dst`."""
         texts = _texts(request)
-        if not request.dst:
-            message = "dst is empty: it has to be the path of the WAV file to write"
+        if not request.dst or "\0" in request.dst:
+            message = "dst has to be the path of the WAV file to write"
             raise BadInput(message)
         spoken = [self._speak(text) for text in texts if context.is_active()]
         try:

@@ -89,10 +89,12 @@ class Listener:
 
     def feed(self, samples: Samples) -> Iterator[Heard]:
         """Take the next *samples*; yield what has become certain."""
-        self._pending += to_pcm16(samples)
+        pcm = self._pending + to_pcm16(samples)
         size = self._endpointer.frame_bytes
-        while len(self._pending) > size:
-            frame, self._pending = self._pending[:size], self._pending[size:]
+        whole = (len(pcm) - 1) // size * size  # the end of the stream needs something left to hear
+        self._pending = pcm[whole:]
+        for start in range(0, whole, size):
+            frame = pcm[start : start + size]
             speaking = self._endpointer.in_speech
             yield from self._decode(self._endpointer.process(frame), started=not speaking)
 

@@ -86,7 +86,7 @@ def test_refuses_what_it_cannot_say(speaker: HostProcess, tmp_path: Path) -> Non
     refused(speaker, MISSING, unknown, stream, speaker, voice="Siri")
     refused(speaker, INVALID, "English only", speak, speaker, dst, language="de")
     refused(speaker, LARGE, "at most 5000", speak, speaker, dst, "x" * 5001)
-    refused(speaker, INVALID, "dst is empty", speak, speaker, "")
+    refused(speaker, INVALID, "dst has to be the path", speak, speaker, "")
     refused(speaker, MISSING, "no directory", speak, speaker, tmp_path / "no" / "x.wav")
     refused(speaker, INVALID, "cannot write", speak, speaker, tmp_path)
     load_refused(speaker, "pace:9 is not a number from 0.25 to 4", "pace:9")
