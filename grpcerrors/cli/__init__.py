@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from grpcerrors.cli._commands import app  # noqa: PLC0415 - it may be missing
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print("The command needs more packages: pip install 'grpcerrors[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)

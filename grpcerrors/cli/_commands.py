@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
+def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"grpcerrors {version('grpcerrors')}")
         raise typer.Exit

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import grpc
 import typer
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _SERVICE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _KEY = re.compile(r"[0-9a-z_.-]+")

@@ -146,7 +146,8 @@ async def _connect(channel: Any, target: Target) -> None:
             " the backend, and does the backend's own log say that it serves?"
         ) from None
     if channel.get_state() is not grpc.ChannelConnectivity.READY:
-        raise CannotCheckError(await _why_unreachable(channel, target))
+        # A call that fails at once tells why.
+        raise CannotCheckError(_unreachable(target, await _probe(channel, target, "Health")))
 
 
 async def _settled(channel: Any) -> None:
@@ -157,8 +158,7 @@ async def _settled(channel: Any) -> None:
         state = channel.get_state(try_to_connect=True)
 
 
-async def _why_unreachable(channel: Any, target: Target) -> str:
-    answer = await _probe(channel, target, "Health")
+def _unreachable(target: Target, answer: Answer) -> str:
     if target.authority is None:
         hint = "start the backend first; if it serves TLS, name its CA with --tls-ca"
     else:
@@ -175,8 +175,8 @@ async def _find_rpcs(channel: Any, target: Target) -> tuple[str, list[str]]:
         return "built-in list", sorted(INFERENCE)
     if offer.methods is None:
         raise CannotCheckError(
-            f"{target.address} does not offer {target.service}: it offers"
-            f" {', '.join(offer.services) or 'nothing by reflection'} (choose with --service)"
+            f"{target.address} does not offer {target.service}, by its reflection it offers"
+            f" {', '.join(offer.services)}: choose with --service, or name RPCs with --method"
         )
     return "server reflection", sorted(filter(needs_model, offer.methods))
 

@@ -55,7 +55,7 @@ async def _ask(
     service: str,
     metadata: Sequence[tuple[str, str | bytes]],
     timeout: float,
-) -> Offer:
+) -> Offer | None:
     path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
     rpc = channel.unary_stream(path, ServerReflectionRequest.SerializeToString)
 
@@ -71,13 +71,14 @@ async def _ask(
         for raw in described.file_descriptor_response.file_descriptor_proto
     ]
     services = [offered.name for offered in listed.list_services_response.service]
-    return Offer(_methods(files, service), services)
+    return Offer(_methods(files, service), services) if files or services else None
 
 
 def _methods(files: list[FileDescriptorProto], service: str) -> list[str] | None:
-    for file in files:
-        for declared in file.service:
-            name = f"{file.package}.{declared.name}" if file.package else declared.name
-            if name == service:
-                return [method.name for method in declared.method]
-    return None
+    offered = {
+        f"{file.package}.{declared.name}".removeprefix("."): declared
+        for file in files
+        for declared in file.service
+    }
+    found = offered.get(service)
+    return [method.name for method in found.method] if found else None

@@ -83,7 +83,8 @@ def as_text(target: Target, report: Report) -> Iterator[RenderableType]:
     yield table
     counts = Counter(answer.finding for answer in report.answers)
     told = ", ".join(f"{counts[finding]} {finding.value}" for finding in Finding if counts[finding])
-    yield Text(f"{target.service} at {target.address}, RPCs by {report.source}: {told or 'none'}")
+    yield Text(f"{target.service} at {target.address}, RPCs by {report.source}:")
+    yield Text(f"  {told or 'none'}")
     for finding in (finding for finding in _MEANINGS if counts[finding]):
         yield Text(f"  {finding.value}: {_MEANINGS[finding]}")
     yield from map(Text, _advice(report))

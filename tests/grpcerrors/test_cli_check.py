@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from grpcerrors import (
+    live_transcription_unsupported,
+    model_mismatch,
+    model_not_loaded,
+)
+from grpcerrors._guard.methods import CONTROL_PLANE
+from grpcerrors.cli._rpcs import INFERENCE
+from protocol import backend_pb2
+from tests.grpcerrors import backend_server as backend
+from tests.grpcerrors.command import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TYPED = backend.fails(model_not_loaded("x"))
+PLAIN = backend.aborts(grpc.StatusCode.FAILED_PRECONDITION, "x: model not loaded")
+DENIED = backend.aborts(grpc.StatusCode.PERMISSION_DENIED, "no")
+
+Capture = pytest.CaptureFixture[str]
+
+
+def check(capsys: Capture, port: int, *args: str) -> tuple[int, dict[str, Any]]:
+    ran = run(capsys, "check", f"127.0.0.1:{port}", "--json", *args)
+    return ran.exit_code, json.loads(ran.out)
+
+
+def verdicts(report: dict[str, Any]) -> dict[str, str]:
+    return {row["rpc"]: row["verdict"] for row in report["rpcs"]}
+
+
+def implemented(report: dict[str, Any]) -> dict[str, str]:
+    return {rpc: said for rpc, said in verdicts(report).items() if said != "not implemented"}
+
+
+def test_the_built_in_list_is_the_inference_rpcs_of_the_protocol() -> None:
+    service = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
+    offered = {method.name for method in service.methods}
+    assert offered == INFERENCE | CONTROL_PLANE
+    assert not INFERENCE & CONTROL_PLANE
+
+
+def test_a_conforming_backend_passes(capsys: Capture) -> None:
+    with backend.serve({"Predict": TYPED, "TTS": TYPED}) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}")
+    assert ran.exit_code == 0
+    assert "2 typed, 32 not implemented" in ran.out
+    assert "Conforming: every implemented RPC" in ran.out
+    assert "\x1b" not in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+ANSWERS = [
+    pytest.param(TYPED, "typed", "FAILED_PRECONDITION", id="typed"),
+    pytest.param(PLAIN, "text only", "FAILED_PRECONDITION", id="text"),
+    pytest.param(
+        backend.aborts(grpc.StatusCode.FAILED_PRECONDITION, "warm up first"),
+        "code only",
+        "FAILED_PRECONDITION",
+        id="code",
+    ),
+    pytest.param(backend.answers, "invisible", "OK", id="success"),
+    pytest.param(
+        backend.aborts(grpc.StatusCode.INTERNAL, "synthesis failed"),
+        "invisible",
+        "INTERNAL",
+        id="unreadable",
+    ),
+    pytest.param(backend.never_ends, "invisible", None, id="endless stream"),
+    pytest.param(backend.speaks_once, "invisible", "DEADLINE_EXCEEDED", id="stalled stream"),
+    pytest.param(backend.hangs, "timed out", "DEADLINE_EXCEEDED", id="hangs"),
+    pytest.param(
+        backend.fails(model_mismatch("x", loaded="a", requested="b")),
+        "wrong",
+        "NOT_FOUND",
+        id="typed as something else",
+    ),
+    pytest.param(
+        backend.aborts(grpc.StatusCode.NOT_FOUND, "x: model identity mismatch"),
+        "wrong",
+        "NOT_FOUND",
+        id="said as something else",
+    ),
+    pytest.param(
+        backend.fails(live_transcription_unsupported("x", "offline")),
+        "not implemented",
+        "UNIMPLEMENTED",
+        id="typed as unsupported",
+    ),
+    pytest.param(
+        backend.aborts(grpc.StatusCode.UNKNOWN, "unimplemented"),
+        "not implemented",
+        "UNKNOWN",
+        id="a stub that says unimplemented",
+    ),
+]
+
+
+@pytest.mark.parametrize(("handler", "verdict", "code"), ANSWERS)
+def test_each_answer_has_its_verdict(
+    capsys: Capture, handler: backend.Handler, verdict: str, code: str | None
+) -> None:
+    with backend.serve({"Predict": handler}) as port:
+        exit_code, report = check(capsys, port, "--method", "Predict", "--timeout", "2")
+    (row,) = report["rpcs"]
+    assert (row["verdict"], row["code"]) == (verdict, code)
+    assert exit_code == (0 if verdict == "typed" else 1)
+    assert report["conforming"] == (exit_code == 0)
+
+
+def test_details_under_a_wrong_code_are_not_conforming(capsys: Capture) -> None:
+    error = model_not_loaded("x")
+    error.code = grpc.StatusCode.INTERNAL
+    with backend.serve({"Predict": backend.fails(error)}) as port:
+        exit_code, report = check(capsys, port, "--method", "Predict")
+    assert exit_code == 1
+    assert verdicts(report) == {"Predict": "wrong"}
+    assert report["rpcs"][0]["evidence"] == "details"
+
+
+def test_a_backend_without_the_contract_is_told_what_to_do(capsys: Capture) -> None:
+    rpcs = {
+        "Predict": TYPED,
+        "PredictStream": backend.aborts(grpc.StatusCode.INTERNAL, "late", after=2),
+        "Score": PLAIN,
+        "VAD": backend.aborts(grpc.StatusCode.UNKNOWN, "\x1b[31mred\n" + "and long " * 50),
+    }
+    with backend.serve(rpcs) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}")
+    assert ran.exit_code == 1
+    assert "1 typed, 1 text only, 2 invisible, 30 not implemented" in ran.out
+    assert "(after 2 messages) late" in ran.out
+    assert "\\x1b[31mred\\nand long" in ran.out
+    assert "\x1b" not in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+    assert "a router has to guess from the words" in ran.out
+    assert "interceptors=[ModelGuard(NAME)]" in ran.out
+
+
+def test_a_terminal_gets_colors_and_its_own_width(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with backend.serve({"Predict": TYPED}) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--method", "Predict")
+    assert "\x1b[32mtyped" in ran.out
+    assert max(line.count("─") for line in ran.out.splitlines()) == 78
+
+
+def test_json_is_what_the_docs_say(capsys: Capture) -> None:
+    rpcs = {"Predict": TYPED, "TTS": backend.answers, "VAD": backend.never_ends}
+    methods = ("--method", "Predict", "--method", "TTS", "--method", "VAD", "--method", "TTS")
+    with backend.serve(rpcs) as port:
+        _, report = check(capsys, port, *methods)
+    assert report == {
+        "version": 1,
+        "address": f"127.0.0.1:{port}",
+        "service": "backend.Backend",
+        "source": "command line",
+        "conforming": False,
+        "rpcs": [
+            {
+                "rpc": "Predict",
+                "verdict": "typed",
+                "code": "FAILED_PRECONDITION",
+                "message": "x: model not loaded",
+                "messages": 0,
+                "condition": "MODEL_NOT_LOADED",
+                "evidence": "details",
+            },
+            {
+                "rpc": "TTS",
+                "verdict": "invisible",
+                "code": "OK",
+                "message": "",
+                "messages": 1,
+                "condition": None,
+                "evidence": None,
+            },
+            {
+                "rpc": "VAD",
+                "verdict": "invisible",
+                "code": None,
+                "message": "still streaming after 100 messages",
+                "messages": 100,
+                "condition": None,
+                "evidence": None,
+            },
+        ],
+    }
+
+
+def test_long_texts_are_whole_in_json(capsys: Capture) -> None:
+    text = "long " * 500
+    with backend.serve({"Predict": backend.aborts(grpc.StatusCode.INTERNAL, text)}) as port:
+        _, report = check(capsys, port, "--method", "Predict")
+    assert report["rpcs"][0]["message"] == text
+
+
+def test_a_backend_that_hangs_in_every_rpc_is_not_waited_for(capsys: Capture) -> None:
+    with backend.serve(dict.fromkeys(INFERENCE, backend.hangs)) as port:
+        exit_code, report = check(capsys, port, "--timeout", "0.2")
+    assert exit_code == 1
+    assert implemented(report) == dict.fromkeys(sorted(INFERENCE), "timed out")
+
+
+def test_nothing_implemented_is_not_conforming(capsys: Capture) -> None:
+    with backend.serve({"Predict": TYPED}) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--service", "other.Service")
+    assert ran.exit_code == 1
+    assert "no RPC that was called is implemented" in ran.out
+    assert "--service" in ran.out
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_finds_the_rpcs(capsys: Capture, version: str) -> None:
+    rpcs = {"Predict": TYPED, "Health": backend.answers}
+    with backend.serve(rpcs, backend.reflects(version, backend.SERVICE)) as port:
+        exit_code, report = check(capsys, port)
+    assert exit_code == 0
+    assert report["source"] == "server reflection"
+    assert set(verdicts(report)) == INFERENCE
+    assert implemented(report) == {"Predict": "typed"}
+
+
+def test_reflection_finds_the_rpcs_of_another_service(capsys: Capture) -> None:
+    service = "grpc.reflection.v1alpha.ServerReflection"
+    with backend.serve({}, backend.reflects("v1alpha", service)) as port:
+        exit_code, report = check(capsys, port, "--service", service)
+    assert exit_code == 1
+    assert list(verdicts(report)) == ["ServerReflectionInfo"]
+
+
+def test_a_service_that_is_not_offered_is_told_with_those_that_are(capsys: Capture) -> None:
+    with backend.serve({"Predict": TYPED}, backend.reflects("v1", backend.SERVICE)) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--service", "backend.Backends")
+    assert ran.exit_code == 2
+    assert (
+        "does not offer backend.Backends, by its reflection it offers backend.Backend:" in ran.err
+    )
+    assert ran.out == ""
+
+
+BROKEN_REFLECTION = {
+    "garbage": lambda *_: iter([b"\xff\xff"]),
+    "no answer": lambda *_: iter([]),
+    "refused": DENIED,
+    "endless": backend.never_ends,
+}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+@pytest.mark.parametrize("how", BROKEN_REFLECTION)
+def test_broken_reflection_is_as_none(capsys: Capture, how: str, version: str) -> None:
+    broken = backend.reflects_badly(version, BROKEN_REFLECTION[how])
+    with backend.serve({"Predict": TYPED}, broken) as port:
+        exit_code, report = check(capsys, port)
+    assert exit_code == 0
+    assert report["source"] == "built-in list"
+    assert implemented(report) == {"Predict": "typed"}
+
+
+def test_metadata_opens_a_backend_that_asks_for_a_token(capsys: Capture) -> None:
+    seen = []
+
+    def guarded(request: bytes, context: Any) -> Iterator[bytes]:
+        seen.append(given := dict(context.invocation_metadata()))
+        if given.get("authorization") != "Bearer t=1":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "token")
+        yield from TYPED(request, context)
+
+    with backend.serve({"Predict": guarded}) as port:
+        refused = run(capsys, "check", f"127.0.0.1:{port}", "--method", "Predict")
+        token = ("--metadata", "Authorization=Bearer t=1", "--metadata", "trace-bin=AP8")
+        exit_code, report = check(capsys, port, "--method", "Predict", *token)
+    assert refused.exit_code == 1
+    assert "--metadata 'authorization=Bearer TOKEN'" in refused.out
+    assert (exit_code, verdicts(report)) == (0, {"Predict": "typed"})
+    assert seen[-1]["trace-bin"] == b"\x00\xff"
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """Yield a port that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_a_port_that_never_speaks_is_given_up(capsys: Capture) -> None:
+    with silent_port() as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--timeout", "0.5")
+    assert ran.exit_code == 2
+    assert "does not speak gRPC within 0.5 s" in ran.err
+
+
+def test_no_server_is_told(capsys: Capture) -> None:
+    port = closed_port()
+    ran = run(capsys, "check", f"127.0.0.1:{port}")
+    assert ran.exit_code == 2
+    assert ran.err.startswith(f"Error: cannot reach 127.0.0.1:{port}: ")
+    assert "start the backend first" in ran.err
+    assert ran.out == ""
+
+
+def test_no_server_is_told_to_machines_too(capsys: Capture) -> None:
+    port = closed_port()
+    exit_code, report = check(capsys, port)
+    assert exit_code == 2
+    assert set(report) == {"version", "address", "error"}
+    assert report["address"] == f"127.0.0.1:{port}"
+    assert "cannot reach" in report["error"]
+
+
+def test_the_installed_command_checks_and_exits() -> None:
+    command = Path(sys.executable).with_name("grpcerrors")
+    with backend.serve({"Predict": PLAIN}) as port:
+        args = [str(command), "check", f"127.0.0.1:{port}", "--method", "Predict", "--json"]
+        ran = subprocess.run(args, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert verdicts(json.loads(ran.stdout)) == {"Predict": "text only"}

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpcerrors import cli, explain, model_not_loaded
+from grpcerrors.cli import _inputs, _report
+from grpcerrors.testing import FakeRpcError
+from tests.grpcerrors.command import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Capture = pytest.CaptureFixture[str]
+SAID = "x: model not loaded"
+
+
+def test_the_version_is_told(capsys: Capture) -> None:
+    version = importlib.metadata.version("grpcerrors")
+    assert run(capsys, "--version") == (0, f"grpcerrors {version}\n", "")
+
+
+def test_without_a_command_the_help_is_shown(capsys: Capture) -> None:
+    ran = run(capsys)
+    assert ran.exit_code == 2
+    assert "explain" in ran.out + ran.err
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "grpc_reflection"])
+def test_without_the_extra_one_line_says_what_to_install(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    for loaded in [name for name in sys.modules if name.startswith(("grpcerrors.cli.", module))]:
+        monkeypatch.delitem(sys.modules, loaded)
+        monkeypatch.delattr(cli, loaded.rpartition(".")[2], raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    ran = run(capsys, "--version")
+    assert ran.exit_code == 2
+    assert ran.err == "The command needs more packages: pip install 'grpcerrors[cli]'\n"
+
+
+def test_another_missing_module_is_not_blamed_on_the_extra(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpcerrors.cli._commands", None)
+    with pytest.raises(ModuleNotFoundError, match="_commands"):
+        run(capsys, "--version")
+
+
+@pytest.mark.parametrize("code", ["FAILED_PRECONDITION", "failed_precondition", "9", " 9 "])
+def test_explain_says_what_explain_says(capsys: Capture, code: str) -> None:
+    ran = run(capsys, "explain", "--code", code, "--message", SAID)
+    error = FakeRpcError(grpc.StatusCode.FAILED_PRECONDITION, SAID)
+    assert ran == (0, explain(error) + "\n", "")
+
+
+@pytest.mark.parametrize("strip", ["", "="])
+def test_explain_reads_details_with_and_without_padding(capsys: Capture, strip: str) -> None:
+    error = model_not_loaded("x", model="m")
+    text = base64.b64encode(error.trailing_metadata[0][1]).decode().rstrip(strip)
+    ran = run(capsys, "explain", "--code", "UNKNOWN", "--details-bin", text)
+    met = FakeRpcError(grpc.StatusCode.UNKNOWN, "", error.trailing_metadata)
+    assert ran == (0, explain(met) + "\n", "")
+
+
+def test_explain_reads_several_details(capsys: Capture) -> None:
+    values = [model_not_loaded(name).trailing_metadata[0][1] for name in "xy"]
+    options = [
+        part for value in values for part in ("--details-bin", base64.b64encode(value).decode())
+    ]
+    ran = run(capsys, "explain", "--code", "UNKNOWN", *options)
+    trailers = [("grpc-status-details-bin", value) for value in values]
+    assert ran.out == explain(FakeRpcError(grpc.StatusCode.UNKNOWN, "", trailers)) + "\n"
+
+
+def test_explain_keeps_a_message_from_steering_the_terminal(capsys: Capture) -> None:
+    ran = run(capsys, "explain", "--code", "UNKNOWN", "--message", "\x1b[31mred\x07")
+    assert "\x1b" not in ran.out
+    assert "\x07" not in ran.out
+
+
+WRONG = [
+    (("explain", "--code", "OK"), "'OK' is not the code of an error: CANCELLED (1), UNKNOWN (2)"),
+    (("explain", "--code", "0"), "FAILED_PRECONDITION (9)"),
+    (("explain", "--code", "SOMETIMES"), "UNAUTHENTICATED (16)"),
+    (("explain",), "--code"),
+    (("explain", "--code", "9", "--details-bin", "%"), "'%' is not base64"),
+    (("explain", "--code", "9", "--details-bin", "ZZZZZ"), "'ZZZZZ' is not base64"),
+    (("explain", "--code", "9", "--details-bin", "日本"), "is not base64"),
+    (("check",), "HOST:PORT"),
+    (("check", "localhost"), "'localhost' is not HOST:PORT, as in 127.0.0.1:50051"),
+    (("check", "localhost:0"), "is not HOST:PORT"),
+    (("check", "localhost:65536"), "is not HOST:PORT"),
+    (("check", "localhost:٣"), "is not HOST:PORT"),
+    (("check", "http://localhost:1"), "is not HOST:PORT"),
+    (("check", "::1:1"), "is not HOST:PORT"),
+    (("check", "a:1", "--service", "backend/Backend"), "is not PACKAGE.SERVICE"),
+    (("check", "a:1", "--method", "/backend.Backend/Predict"), "the service goes to --service"),
+    (("check", "a:1", "--metadata", "token"), "'token' is not KEY=VALUE"),
+    (("check", "a:1", "--metadata", "to ken=1"), "is not KEY=VALUE"),
+    (("check", "a:1", "--metadata", "grpc-timeout=1"), "does not start with 'grpc-'"),
+    (("check", "a:1", "--metadata", "token=é"), "must be printable ASCII"),
+    (("check", "a:1", "--metadata", "token-bin=%"), "'%' is not base64"),
+    (("check", "a:1", "--timeout", "0"), "'0' is not a number of seconds above 0"),
+    (("check", "a:1", "--timeout", "nan"), "is not a number of seconds"),
+    (("check", "a:1", "--timeout", "inf"), "is not a number of seconds"),
+    (("check", "a:1", "--timeout", "soon"), "is not a number of seconds"),
+    (("check", "a:1", "--tls-ca", "/nowhere/ca.pem"), "No such file"),
+]
+
+
+@pytest.mark.parametrize(("args", "said"), WRONG, ids=[" ".join(args) for args, _ in WRONG])
+def test_wrong_input_is_told_what_is_accepted(
+    capsys: Capture, args: tuple[str, ...], said: str
+) -> None:
+    ran = run(capsys, *args)
+    assert ran.exit_code == 2
+    assert said in ran.err
+    assert ran.out == ""
+
+
+def test_a_ca_file_without_a_certificate_is_told(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("-----BEGIN PRIVATE KEY-----")
+    ran = run(capsys, "check", "a:1", "--tls-ca", str(path))
+    assert ran.exit_code == 2
+    assert "holds no certificate in PEM form" in ran.err
+
+
+@pytest.mark.parametrize("value", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "unix:50051"])
+def test_addresses_are_accepted_as_they_are(value: str) -> None:
+    assert _inputs.address(value) == value
+
+
+@given(st.binary())
+def test_base64_of_any_bytes_is_read_in_any_form(value: bytes) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(value).decode()
+        assert _inputs.unbase64(text) == _inputs.unbase64(text.rstrip("=")) == value
+
+
+@given(st.text(), st.sampled_from([_inputs.address, _inputs.metadatum, _inputs.status_code]))
+def test_any_other_text_is_a_wrong_input(text: str, accept: Callable[[str], object]) -> None:
+    with contextlib.suppress(typer.BadParameter):
+        accept(text)
+
+
+@given(st.text())
+def test_what_is_printed_is_printable(text: str) -> None:
+    assert _report.printable(text).isprintable()

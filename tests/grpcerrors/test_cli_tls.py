@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from grpcerrors import model_not_loaded
+from tests.grpcerrors import backend_server as backend
+from tests.grpcerrors.command import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Capture = pytest.CaptureFixture[str]
+PEM = serialization.Encoding.PEM
+
+
+class Authority(NamedTuple):
+    """A certificate authority."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def create(cls) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+        return cls(key, _certificate(name, key, name, key, ca=True))
+
+    def credentials(self, host: str) -> grpc.ServerCredentials:
+        """What a server of that name or address shows."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "backend")])
+        shown = _certificate(name, key, self.certificate.subject, self.key, host=host)
+        secret = key.private_bytes(
+            PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return grpc.ssl_server_credentials([(secret, shown.public_bytes(PEM))])
+
+    def write(self, path: Path) -> Path:
+        path.write_bytes(self.certificate.public_bytes(PEM))
+        return path
+
+
+def _certificate(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    host: str = "",
+    ca: bool = False,
+) -> x509.Certificate:
+    now = dt.datetime.now(dt.timezone.utc)
+    day = dt.timedelta(days=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if host:
+        name = x509.IPAddress(ipaddress.ip_address(host))
+        builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create()
+
+
+@pytest.fixture
+def port(authority: Authority) -> Iterator[int]:
+    credentials = authority.credentials("127.0.0.1")
+    rpcs = {"Predict": backend.fails(model_not_loaded("x"))}
+    with backend.serve(rpcs, credentials=credentials) as served:
+        yield served
+
+
+def check(capsys: Capture, port: int, ca: Path | None) -> tuple[int, str]:
+    trust = ("--tls-ca", str(ca)) if ca else ()
+    ran = run(capsys, "check", f"127.0.0.1:{port}", "--method", "Predict", *trust)
+    return ran.exit_code, ran.err
+
+
+def test_a_backend_over_tls_is_checked(
+    capsys: Capture, authority: Authority, port: int, tmp_path: Path
+) -> None:
+    assert check(capsys, port, authority.write(tmp_path / "ca.pem")) == (0, "")
+
+
+def test_a_certificate_of_another_authority_is_refused(
+    capsys: Capture, port: int, tmp_path: Path
+) -> None:
+    exit_code, err = check(capsys, port, Authority.create().write(tmp_path / "ca.pem"))
+    assert exit_code == 2
+    assert "signed by that CA" in err
+
+
+def test_a_certificate_for_another_host_is_refused(
+    capsys: Capture, authority: Authority, tmp_path: Path
+) -> None:
+    with backend.serve({}, credentials=authority.credentials("127.0.0.2")) as port:
+        exit_code, err = check(capsys, port, authority.write(tmp_path / "ca.pem"))
+    assert exit_code == 2
+    assert "must be for this host" in err
+
+
+def test_plain_text_to_a_tls_port_is_told(capsys: Capture, port: int) -> None:
+    exit_code, err = check(capsys, port, None)
+    assert exit_code == 2
+    assert "--tls-ca" in err
+
+
+def test_tls_to_a_plain_text_port_is_told(
+    capsys: Capture, authority: Authority, tmp_path: Path
+) -> None:
+    with backend.serve({}) as port:
+        exit_code, err = check(capsys, port, authority.write(tmp_path / "ca.pem"))
+    assert exit_code == 2
+    assert "leave --tls-ca out" in err
