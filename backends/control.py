@@ -54,16 +54,11 @@ class Control:
 
     def LoadModel(self, request: pb.ModelOptions, metadata: Metadata) -> Answer:
         """Load a model. A load that fails is a Result too, one that says what to do."""
-        generation = _generation(metadata)
         identity = request.Model or value(metadata, MODEL_ID)
-        named = value(metadata, MODEL_ID)
-        if named and named != identity:
-            raise BadInput(
-                f"{MODEL_ID} names {named!r}, the request names {identity!r}: make them equal"
-            )
         try:
-            version = self._slots.load(identity, request, generation)
-        except LoadError as error:
+            _must_be_named(identity, metadata)
+            version = self._slots.load(identity, request, _generation(metadata))
+        except (BadInput, LoadError) as error:
             log.warning("load failed", model=identity, error=str(error))
             return self._failed(str(error))
         except Exception as error:
@@ -77,7 +72,11 @@ class Control:
 
     def Free(self, _request: pb.HealthMessage, metadata: Metadata) -> Answer:
         """Unload the model that the metadata name, or everything."""
-        identity, generation = value(metadata, MODEL_ID), _generation(metadata)
+        identity = value(metadata, MODEL_ID)
+        try:
+            generation = _generation(metadata)
+        except BadInput as error:
+            return self._failed(str(error))
         version, unloaded = self._slots.free(identity, generation)
         if unloaded:
             message = f"unloaded {', '.join(map(repr, unloaded))}"
@@ -111,6 +110,12 @@ class Control:
     def _result(self, message: str, version: int) -> Answer:
         trailers = ((BOOT_ID, self.boot_id), (INVENTORY_VERSION, str(version)))
         return Answer(pb.Result(message=message, success=True), trailers)
+
+
+def _must_be_named(identity: str, metadata: Metadata) -> None:
+    named = value(metadata, MODEL_ID)
+    if named not in ("", identity):
+        raise BadInput(f"{MODEL_ID} is {named!r}, Model is {identity!r}: make them equal")
 
 
 def _generation(metadata: Metadata) -> int:

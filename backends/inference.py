@@ -63,11 +63,15 @@ class Inference:
         )
         return grpc.StatusCode.INTERNAL, text
 
+    def behaviour(self, rpc: str, *, streams: bool, is_aio: bool) -> Callable[..., Any]:
+        """Return the handler of an RPC with one response or, if it *streams*, with many."""
+        if is_aio:
+            return self._aio_stream(rpc) if streams else self._aio_unary(rpc)
+        return self._stream(rpc) if streams else self._unary(rpc)
+
     # ---- sync ----
 
-    def unary(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Any]:
-        """Return the handler of an RPC with one response."""
-
+    def _unary(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Any]:
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 with self._model(rpc, request, context) as method:
@@ -77,9 +81,7 @@ class Inference:
 
         return handle
 
-    def stream(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-        """Return the handler of an RPC with a stream of responses."""
-
+    def _stream(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
                 with self._model(rpc, request, context) as method:
@@ -100,9 +102,7 @@ class Inference:
 
     # ---- aio ----
 
-    def aio_unary(self, rpc: str) -> Callable[[Any, Any], Awaitable[Any]]:
-        """Return the async handler of an RPC with one response."""
-
+    def _aio_unary(self, rpc: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
                 with self._model(rpc, request, context) as method:
@@ -112,9 +112,7 @@ class Inference:
 
         return handle
 
-    def aio_stream(self, rpc: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        """Return the async handler of an RPC with a stream of responses."""
-
+    def _aio_stream(self, rpc: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             try:
                 with self._model(rpc, request, context) as method:

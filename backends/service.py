@@ -10,7 +10,6 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from backends.inference import Inference
-from backends.model import BadInput
 from protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from backends.slots import Slots
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
-CONTROL = ("Health", "LoadModel", "Free", "Status")
-# Control-plane calls that wait (for a load, for calls to end) must not keep others from starting.
-WAITING = 64
+# The control plane, and whether a call may have to wait: for a load, or for other calls to end.
+CONTROL = {"Health": False, "LoadModel": True, "Free": True, "Status": False}
+WAITING = 64  # such calls at the same time, on aio; threads do not cost much while they wait
 
 
 def implemented(model: type[Model]) -> list[MethodDescriptor]:
@@ -43,18 +42,17 @@ def service(
     """
     inference = Inference(model.name, slots)
     is_aio = model.surface == "aio"
-    unary, stream = (
-        (inference.aio_unary, inference.aio_stream)
-        if is_aio
-        else (inference.unary, inference.stream)
-    )
     handlers = {
-        rpc.name: _handler(rpc, (stream if rpc.server_streaming else unary)(rpc.name))
+        rpc.name: _handler(
+            rpc, inference.behaviour(rpc.name, streams=rpc.server_streaming, is_aio=is_aio)
+        )
         for rpc in implemented(model)
     }
-    wrap = _aio_control(ThreadPoolExecutor(WAITING, "control")) if is_aio else _sync_control
-    for name in CONTROL:
-        handlers[name] = _handler(SERVICE.methods_by_name[name], wrap(getattr(control, name)))
+    pool = ThreadPoolExecutor(WAITING, "control")
+    for name, waits in CONTROL.items():
+        answer = getattr(control, name)
+        behaviour = _aio(answer, pool if waits else None) if is_aio else _sync(answer)
+        handlers[name] = _handler(SERVICE.methods_by_name[name], behaviour)
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 
@@ -68,30 +66,26 @@ def _handler(rpc: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMe
     )
 
 
-def _sync_control(answer: Callable[[Any, Metadata], Answer]) -> Callable[..., object]:
+def _sync(answer: Callable[[Any, Metadata], Answer]) -> Callable[..., object]:
     def handle(request: Any, context: grpc.ServicerContext) -> object:
-        try:
-            response, trailers = answer(request, context.invocation_metadata() or ())
-        except BadInput as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        response, trailers = answer(request, context.invocation_metadata() or ())
         context.set_trailing_metadata(trailers)
         return response
 
     return handle
 
 
-def _aio_control(pool: ThreadPoolExecutor) -> Callable[..., Callable[..., Awaitable[object]]]:
-    def wrap(answer: Callable[[Any, Metadata], Answer]) -> Callable[..., Awaitable[object]]:
-        async def handle(request: Any, context: grpc.aio.ServicerContext) -> object:
-            metadata = tuple(context.invocation_metadata() or ())
+def _aio(
+    answer: Callable[[Any, Metadata], Answer], pool: ThreadPoolExecutor | None
+) -> Callable[..., Awaitable[object]]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext) -> object:
+        metadata = tuple(context.invocation_metadata() or ())
+        if pool is None:
+            response, trailers = answer(request, metadata)
+        else:
             loop = asyncio.get_running_loop()
-            try:
-                response, trailers = await loop.run_in_executor(pool, answer, request, metadata)
-            except BadInput as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            context.set_trailing_metadata(trailers)
-            return response
+            response, trailers = await loop.run_in_executor(pool, answer, request, metadata)
+        context.set_trailing_metadata(trailers)
+        return response
 
-        return handle
-
-    return wrap
+    return handle

@@ -209,9 +209,15 @@ def test_a_failed_load_says_what_to_do(sample: HostProcess) -> None:
     [([("x-generation", "new")], "decimal number"), ([("x-model-id", "other")], "make them equal")],
 )
 def test_bad_metadata_are_told(sample: HostProcess, metadata: Any, text: str) -> None:
-    with pytest.raises(grpc.RpcError, match=text) as caught:
-        sample.stub.LoadModel(pb.ModelOptions(Model="m"), metadata=metadata)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    result = sample.stub.LoadModel(pb.ModelOptions(Model="m"), metadata=metadata)
+    assert not result.success
+    assert text in result.message
+
+
+def test_a_free_with_a_bad_generation_frees_nothing(sample: HostProcess) -> None:
+    sample.load("a")
+    assert "decimal number" in sample.free("a", "new").message
+    assert sample.status("a").state == READY
 
 
 @pytest.mark.slow
