@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpcerrors import cli, explain, model_not_loaded
@@ -142,6 +142,7 @@ def test_addresses_are_accepted_as_they_are(value: str) -> None:
     assert _inputs.address(value) == value
 
 
+@settings(max_examples=100)
 @given(st.binary())
 def test_base64_of_any_bytes_is_read_in_any_form(value: bytes) -> None:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -149,12 +150,14 @@ def test_base64_of_any_bytes_is_read_in_any_form(value: bytes) -> None:
         assert _inputs.unbase64(text) == _inputs.unbase64(text.rstrip("=")) == value
 
 
+@settings(max_examples=100)
 @given(st.text(), st.sampled_from([_inputs.address, _inputs.metadatum, _inputs.status_code]))
 def test_any_other_text_is_a_wrong_input(text: str, accept: Callable[[str], object]) -> None:
     with contextlib.suppress(typer.BadParameter):
         accept(text)
 
 
+@settings(max_examples=100)
 @given(st.text())
 def test_what_is_printed_is_printable(text: str) -> None:
     assert _report.printable(text).isprintable()
