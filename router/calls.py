@@ -51,28 +51,23 @@ class _Call(grpc.aio.Call):  # type: ignore[misc]  # grpc ships no types
         return await self._exchange.call.initial_metadata() if call is not None else metadata
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        failure = await self._opened()
-        if isinstance(failure, grpc.aio.AioRpcError):
-            return failure.trailing_metadata()
-        if self._exchange.call is None:
-            return grpc.aio.Metadata()
-        return await self._exchange.call.trailing_metadata()
+        error = await self._exchange.status()
+        if error is not None:
+            return error.trailing_metadata() or grpc.aio.Metadata()
+        call = self._exchange.call
+        return await call.trailing_metadata() if call is not None else grpc.aio.Metadata()
 
     async def code(self) -> grpc.StatusCode:
-        failure = await self._opened()
-        if isinstance(failure, grpc.aio.AioRpcError):
-            return failure.code()
-        if self._exchange.call is None:
-            return grpc.StatusCode.CANCELLED
-        return await self._exchange.call.code()
+        error = await self._exchange.status()
+        if error is not None:
+            return error.code()
+        return grpc.StatusCode.CANCELLED if self._exchange.call is None else grpc.StatusCode.OK
 
     async def details(self) -> str:
-        failure = await self._opened()
-        if isinstance(failure, grpc.aio.AioRpcError):
-            return failure.details() or ""
-        if self._exchange.call is None:
-            return "Locally cancelled by application!"
-        return str(await self._exchange.call.details() or "")
+        error = await self._exchange.status()
+        if error is not None:
+            return error.details() or ""
+        return "Locally cancelled by application!" if self._exchange.call is None else ""
 
     async def wait_for_connection(self) -> None:
         await self._exchange.started.wait()
@@ -91,12 +86,12 @@ class _StreamAnswer(_Call):
     """Read with `async for` or with `read()`; dropping the object cancels the call, as in grpc."""
 
     _opening_read = False
-    _iterator: AsyncIterator[Any] | None = None
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        if self._iterator is None:
-            self._iterator = self._exchange.messages()
-        return self._iterator
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        message = await self.read()
+        while message is not grpc.aio.EOF:
+            yield message
+            message = await self.read()
 
     async def read(self) -> Any:
         if not self._opening_read:

@@ -27,7 +27,7 @@ class Reaction(Enum):
 
     KEEP = "the error says nothing about the row"
     STALE = "the row was stale, and the request provably not executed"
-    STALE_STARTED = "the row was stale, but the request had been begun"
+    STALE_UNPROVEN = "the row was stale, but the request may have been executed"
 
 
 class Reconciler:
@@ -65,7 +65,7 @@ class Reconciler:
         if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):
             return Reaction.KEEP
         await self._drop(entry, _label(verdict))
-        return Reaction.STALE_STARTED if verdict.started else Reaction.STALE
+        return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
 
     async def _holds(self, entry: ReplicaEntry) -> bool:
         question = self._questions.get(entry)

@@ -8,7 +8,7 @@ has been delivered, all that was sent is still at hand, and the caller has time 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
@@ -16,6 +16,7 @@ import grpc
 from router.errors import RouteError
 from router.evidence import Reaction
 from router.replay import ReplayBuffer
+from router.status import is_stand_in, known_error
 
 
 class Attempt(Protocol):
@@ -72,6 +73,8 @@ class Exchange:
         self._streams_back = streams_back
         self._deadline = deadline
         self._attempt: Attempt | None = None
+        self._sealed = False
+        self._truth: grpc.aio.AioRpcError | None = None
         self.call: Any = None
         self.started = asyncio.Event()
         self.opening = asyncio.get_running_loop().create_task(self._open())
@@ -110,11 +113,17 @@ class Exchange:
             attempt.release(grpc.StatusCode.INTERNAL)
             raise
         attempt.follow(self.call)
+        if self._stream is not None:
+            self._sealed = False
+            self.call.add_done_callback(self._seal)
         self.started.set()
         try:
             first = await (self.call.read() if self._streams_back else self.call)
-        except grpc.aio.AioRpcError:
-            raise
+        except grpc.aio.AioRpcError as error:
+            shown = self._true(error)
+            if shown is None:
+                return grpc.aio.EOF
+            raise shown from None
         except BaseException:
             # A message that cannot be serialised, or a caller who gave up: nothing else ends it.
             self.call.cancel()
@@ -124,6 +133,26 @@ class Exchange:
             self._stream.commit()
         self._request = None
         return first
+
+    def _seal(self, call: Any) -> None:
+        if not self._sealed and call is self.call:
+            self._sealed, self._truth = True, known_error(call)
+
+    def _true(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
+        """What the server said; None when it ended a stream well."""
+        if not is_stand_in(error) or not self._sealed:
+            return error
+        return self._truth if self._truth is not None or self._streams_back else error
+
+    async def status(self) -> grpc.aio.AioRpcError | None:
+        """The error that the call ends with, None when it ends well or was never made."""
+        await asyncio.wait({self.opening})
+        failure = self.failure()
+        if isinstance(failure, grpc.aio.AioRpcError):
+            return failure
+        if self.call is None or await self.call.code() is grpc.StatusCode.OK:
+            return None
+        return self._truth if self._sealed else known_error(self.call)
 
     def _can_resend(self, attempt: Attempt) -> bool:
         left = self._path.remaining(self._deadline)
@@ -137,17 +166,13 @@ class Exchange:
         """The next message after the first, or `grpc.aio.EOF`; nothing is sent again any more."""
         try:
             return await self.call.read()
-        except grpc.aio.AioRpcError as error:
+        except grpc.aio.AioRpcError as shown:
+            error = self._true(shown)
+            if error is None:
+                return grpc.aio.EOF
             if self._attempt is not None:
                 await self._path.reconcile(error, self._attempt)
-            raise
-
-    async def messages(self) -> AsyncIterator[Any]:
-        """All messages."""
-        message = await self.opening
-        while message is not grpc.aio.EOF:
-            yield message
-            message = await self.read()
+            raise error from None
 
     def on_done(self, callback: Callable[[], None]) -> None:
         """Call back when it is over."""

@@ -17,6 +17,7 @@ from router.calls import (
 from router.evidence import Reaction
 from router.healing import Exchange
 from router.replay import ReplayBuffer, WriteQueue
+from router.status import known_code
 from router.switchboard import Switchboard
 from router.table import ReplicaEntry
 
@@ -47,7 +48,7 @@ class Attempt:
 
     def _ended(self, call: Any) -> None:
         if not self._released:
-            self.release(_code(call))
+            self.release(known_code(call))
 
     def release(self, code: grpc.StatusCode | None) -> None:
         """Count the call out, unless that has been done; None = it was never made."""
@@ -57,17 +58,6 @@ class Attempt:
         self._board.table.leave(self.entry)
         if code is not None:
             self._board.ended(self.entry, code, self._board.clock.monotonic() - self._since)
-
-
-def _code(call: Any) -> grpc.StatusCode:
-    # A finished call knows its status, so that this coroutine ends without being suspended.
-    question = call.code()
-    try:
-        question.send(None)
-    except StopIteration as answer:
-        return answer.value  # type: ignore[no-any-return]
-    question.close()
-    return grpc.StatusCode.UNKNOWN
 
 
 class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc ships no types
