@@ -120,7 +120,9 @@ class Catalogue:
         self.conditions = tuple(dict.fromkeys(conditions))
         self.domains = frozenset(condition.domain for condition in self.conditions)
         self._by_reason = {(each.domain, each.reason): each for each in self.conditions}
-        self._by_code = {each.code: each for each in reversed(self.conditions) if each.code_alone}
+        self._by_code: dict[grpc.StatusCode | None, Condition] = {
+            each.code: each for each in reversed(self.conditions) if each.code_alone
+        }
         self._speakers: dict[grpc.StatusCode | None, list[tuple[Condition, Dialect]]] = {}
         self._hints: dict[grpc.StatusCode | None, set[str]] = {}
         for condition in self.conditions:

@@ -7,13 +7,14 @@ from unittest import mock
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from grpc._channel import _InactiveRpcError, _MultiThreadedRendezvous, _RPCState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from google.protobuf import any_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 Trailers = tuple[tuple[str, bytes], ...]
@@ -53,10 +54,9 @@ def aio_error(code: StatusCode | None, text: str, metadata: Trailers = ()) -> gr
 
 def wrapped(err: BaseException, message: str = "the request failed") -> Exception:
     """Return an exception raised from `err`."""
-    try:
-        raise RuntimeError(message) from err
-    except RuntimeError as wrapper:
-        return wrapper
+    wrapper = RuntimeError(message)
+    wrapper.__cause__ = err
+    return wrapper
 
 
 def packed(infos: Iterable[tuple[str, str]]) -> list[any_pb2.Any]:

@@ -16,6 +16,8 @@ from grpc import StatusCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Self
+
 UNARY = "/test.Failing/Unary"
 STREAM = "/test.Failing/Stream"
 TIMEOUT = 30.0
@@ -83,7 +85,7 @@ class Client:
     async def _connect(target: str) -> Any:
         return grpc.aio.insecure_channel(target)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,7 +101,8 @@ class Client:
             else:
                 self._channel.unary_unary(UNARY)(answer.dump(), timeout=TIMEOUT)
         except grpc.RpcError as err:
-            return err
+            failure: Exception = err
+            return failure
         raise AssertionError(_NOT_FAILED)
 
     def aio_failure(self, answer: Answer, *, stream: bool = False) -> Exception:
@@ -116,5 +119,6 @@ class Client:
             else:
                 await self._aio_channel.unary_unary(UNARY)(answer.dump(), timeout=TIMEOUT)
         except grpc.RpcError as err:
-            return err
+            failure: Exception = err
+            return failure
         raise AssertionError(_NOT_FAILED)

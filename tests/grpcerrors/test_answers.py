@@ -5,8 +5,8 @@ The bench (`make bench`) prints the same figures beside those of LocalAI's Go ru
 
 from __future__ import annotations
 
-from bench.precision import ANSWERS, judged, score
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence
+from tests.grpcerrors.answers import ANSWERS, judged, score
 
 
 def test_the_answers_are_there() -> None:

@@ -49,7 +49,7 @@ def _caused_by(err: BaseException) -> Exception:
     return errors.wrapped(err, "x: model not loaded")
 
 
-def _api_core_from_rpc() -> Exception:
+def _api_core_from_rpc() -> Any:
     return api_core.from_grpc_error(
         errors.sync_error(NOT_LOADED.code, NOT_LOADED.details, NOT_LOADED.trailing_metadata)
     )
@@ -57,7 +57,7 @@ def _api_core_from_rpc() -> Exception:
 
 def _api_core_from_rest() -> Exception:
     err = api_core.FailedPrecondition("gone")
-    err._error_info = {  # noqa: SLF001 - only api-core's REST transport can set it
+    err._error_info = {
         "domain": "grpcerrors",
         "reason": "MODEL_NOT_LOADED",
         "metadata": {"backend": "x", "model": "m"},
@@ -166,7 +166,7 @@ def test_python_that_reads_what_only_loading_sets_may_have_begun() -> None:
             "no voice 'model not loaded'",
         ),
     ],
-    ids=repr,
+    ids=lambda given: type(given).__name__,  # the same in every worker of pytest-xdist
 )
 def test_nothing_is_read_of(given: object) -> None:
     """What is no error, has no words, or has a user's words."""
@@ -176,14 +176,9 @@ def test_nothing_is_read_of(given: object) -> None:
 
 def test_an_error_met_while_handling_another_is_not_that_other() -> None:
     """`__context__` is not followed."""
-    try:
-        try:
-            raise NOT_LOADED
-        except grpcerrors.ContractError:
-            raise KeyError("clean-up") from None  # noqa: EM101
-    except KeyError as err:
-        assert err.__context__ is NOT_LOADED
-        assert not grpcerrors.is_model_not_loaded(err)
+    err = KeyError("clean-up")
+    err.__context__ = NOT_LOADED
+    assert not grpcerrors.is_model_not_loaded(err)
 
 
 PREDICATES = {

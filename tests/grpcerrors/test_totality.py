@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import grpc
@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 import grpcerrors
 from grpcerrors import _patience
 from tests.grpcerrors import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = ("code", "details", "trailing_metadata", "grpc_status_code", "message", "response")
 _ENOUGH = 30.0
@@ -109,12 +112,12 @@ def hostile(draw: st.DrawFn) -> object:
         )
     )
     cls = type("Hostile", (base,), members)
-    cls.__abstractmethods__ = frozenset()
+    cls.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
     node = cls()
     for name, value in draw(st.dictionaries(st.sampled_from(NAMES), ACCESSORS, max_size=3)).items():
         try:
             setattr(node, name, value)
-        except Exception:  # noqa: BLE001, S112 - some of them cannot be set
+        except Exception:  # noqa: BLE001 - some of them cannot be set
             continue
     return node
 
@@ -168,11 +171,11 @@ def test_a_stream_call_of_another_make_is_read_apart() -> None:
     call = errors.stream_error(StatusCode.FAILED_PRECONDITION, "gone", ())
     state = call.__dict__.pop("_state")
     assert grpcerrors.classify(call) == grpcerrors.Verdict()
-    call._state = state  # noqa: SLF001 - it needs it when it goes
+    call._state = state
 
 
 @pytest.fixture
-def gate():
+def gate() -> Iterator[threading.Event]:
     """A gate that blocks whoever waits at it until the test has ended."""
     event = threading.Event()
     yield event
@@ -239,7 +242,7 @@ def test_fakes_are_read() -> None:
     mocked.code.return_value = StatusCode.UNKNOWN
     mocked.details.return_value = "x: model not loaded"
     hung = errors.aio_error(StatusCode.UNKNOWN, "")
-    hung.details = lambda: "x: model not loaded"  # type: ignore[attr-defined]
+    hung.details = lambda: "x: model not loaded"
     rich = grpcerrors.model_not_loaded("x")
     as_dict = SimpleNamespace(
         code=StatusCode.UNKNOWN, trailing_metadata=dict(rich.trailing_metadata)
@@ -252,14 +255,14 @@ def test_fakes_are_read() -> None:
 def test_overridden_attributes_of_our_own_error_are_read_apart(gate: threading.Event) -> None:
     """Somebody may have hung a method on it."""
     error = grpcerrors.model_not_loaded("x")
-    error.code = lambda: gate.wait(_ENOUGH)  # type: ignore[assignment]
+    error.code = lambda: gate.wait(_ENOUGH)
     assert grpcerrors.is_model_not_loaded(error), "its arguments still say so"
 
 
 class Chatty(type):
     """A metaclass that minds being asked."""
 
-    __module__ = property(_raises(RuntimeError()))  # type: ignore[assignment]
+    __module__ = property(_raises(RuntimeError()))
 
 
 def test_a_hostile_class_says_nothing() -> None:

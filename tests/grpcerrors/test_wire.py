@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from google.protobuf import any_pb2
@@ -76,13 +77,12 @@ def _transmitted(error: grpcerrors.ContractError) -> int:
 @given(backend=ANY_TEXT, loaded=ANY_TEXT, requested=ANY_TEXT, started=st.booleans())
 def test_any_strings_fit(*, backend: str, loaded: str, requested: str, started: bool) -> None:
     """Trailers stay within 4,096 bytes, and the condition survives the cutting."""
+    many: dict[str, Any] = {f"field_{n}": loaded for n in range(30)}
     for error in (
         grpcerrors.model_not_loaded(backend, model=loaded, started=started),
         grpcerrors.model_mismatch(backend, loaded=loaded, requested=requested),
         grpcerrors.live_transcription_unsupported(backend, requested),
-        grpcerrors.ContractError(
-            grpcerrors.MODEL_NOT_LOADED, backend=backend, **{f"f{n}": loaded for n in range(30)}
-        ),
+        grpcerrors.ContractError(grpcerrors.MODEL_NOT_LOADED, backend=backend, **many),
     ):
         assert _transmitted(error) <= 4096
         assert grpcerrors.classify(error).condition is error.condition
@@ -109,7 +109,8 @@ def test_cutting_leaves_as_much_as_fits() -> None:
 def test_cutting_again_changes_nothing() -> None:
     """What a cut error holds can be built into the same error."""
     error = grpcerrors.model_mismatch("x" * 9000, loaded="語" * 5000, requested="y" * 9000)
-    again = grpcerrors.ContractError(error.condition, **error.fields)
+    fields: dict[str, Any] = dict(error.fields)
+    again = grpcerrors.ContractError(error.condition, **fields)
     assert again.trailing_metadata == error.trailing_metadata
 
 

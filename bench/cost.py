@@ -1,0 +1,123 @@
+"""What judging an error costs, beside peers in the same run; ratios, because machines differ.
+
+`python -m bench.cost` prints the table. Each figure is the best of many rounds, taken in turns with
+its peer's, so that a noisy machine disturbs both alike.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import timeit
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+from google.api_core.exceptions import from_grpc_error
+from grpc import StatusCode
+from rich.console import Console
+from rich.table import Table
+
+import grpcerrors
+from tests.grpcerrors import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_ROUNDS = 40
+_CALLS = 500
+_IMPORTS = 15
+
+
+class Ratio(NamedTuple):
+    """One comparison: what of ours, against what, in seconds, and what the ratio should be."""
+
+    name: str
+    ours: float
+    peer: float
+    peer_name: str
+    promise: str
+
+
+def _best(*calls: Callable[[], object]) -> list[float]:
+    """Return the best seconds a call, with the calls taking turns."""
+    rounds = [
+        [timeit.timeit(call, number=_CALLS) / _CALLS for call in calls] for _ in range(_ROUNDS)
+    ]
+    return [min(each) for each in zip(*rounds, strict=True)]
+
+
+def _against_api_core(name: str, err: object, promise: str) -> Ratio:
+    ours, peer = _best(lambda: grpcerrors.classify(err), lambda: from_grpc_error(err))
+    return Ratio(name, ours, peer, "api-core from_grpc_error", promise)
+
+
+def _never_seen(make: Callable[[str], object], promise: str) -> Ratio:
+    """Judge errors that are all different, so that nothing is remembered of one for the next."""
+
+    def seconds(judge: Callable[[object], object], batch: Sequence[object]) -> float:
+        begun = time.perf_counter()
+        for err in batch:
+            judge(err)
+        return (time.perf_counter() - begun) / len(batch)
+
+    ours, peer = [], []
+    for number in range(_ROUNDS):
+        batch = [make(f"backend-{number}-{n}") for n in range(_CALLS)]
+        ours.append(seconds(grpcerrors.classify, batch))
+        peer.append(seconds(from_grpc_error, batch))
+    name = "an error with details, never seen before"
+    return Ratio(name, min(ours), min(peer), "api-core from_grpc_error", promise)
+
+
+def _received(backend: str) -> object:
+    error = grpcerrors.model_not_loaded(backend, model="tiny.en")
+    return errors.sync_error(error.code, error.details, error.trailing_metadata)
+
+
+def _unrelated() -> Ratio:
+    err = ValueError("something went wrong in there")
+    ours, peer = _best(
+        lambda: grpcerrors.is_model_not_loaded(err), lambda: isinstance(err, grpc.RpcError)
+    )
+    return Ratio("an unrelated exception", ours, peer, "isinstance(err, RpcError)", "<= 20")
+
+
+def _imports() -> Ratio:
+    def seconds(module: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+        return time.perf_counter() - begun
+
+    rounds = [(seconds("grpcerrors"), seconds("grpc")) for _ in range(_IMPORTS)]
+    ours, peer = (min(each) for each in zip(*rounds, strict=True))
+    return Ratio("import, a whole process", ours, peer, "import grpc", "<= 1.3")
+
+
+def main() -> None:
+    """Print the table."""
+    ratios = [
+        _against_api_core("an error with details", _received("parakeet-cpp"), "<= 0.25"),
+        _never_seen(_received, "-"),
+        _against_api_core(
+            "an error without details",
+            errors.sync_error(StatusCode.FAILED_PRECONDITION, "x: model not loaded"),
+            "<= 0.50",
+        ),
+        _against_api_core(
+            "an unrelated RPC error",
+            errors.sync_error(StatusCode.UNAVAILABLE, "failed to connect to all addresses"),
+            "<= 0.50",
+        ),
+        _unrelated(),
+        _imports(),
+    ]
+    table = Table("judging", "ours, µs", "peer, µs", "peer", "ratio", "promised")
+    for each in ratios:
+        figures = (f"{each.ours * 1e6:,.2f}", f"{each.peer * 1e6:,.2f}", each.peer_name)
+        table.add_row(each.name, *figures, f"{each.ours / each.peer:.2f}", each.promise)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
