@@ -7,6 +7,7 @@ What travels on the wire is in CONTRACT.md.
 
 from __future__ import annotations
 
+from grpcerrors._abort import abort
 from grpcerrors._catalogue import (
     CATALOGUE,
     LIVE_TRANSCRIPTION_UNSUPPORTED,
@@ -32,6 +33,7 @@ from grpcerrors._error import (
     stream_transcription_unsupported,
 )
 from grpcerrors._explain import explain
+from grpcerrors._guard.sync import ModelGuard
 
 __all__ = [
     "CATALOGUE",
@@ -44,7 +46,9 @@ __all__ = [
     "ContractError",
     "Dialect",
     "Evidence",
+    "ModelGuard",
     "Verdict",
+    "abort",
     "classify",
     "explain",
     "is_live_transcription_unsupported",
