@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -67,11 +67,11 @@ async def _finish(sent: Awaitable[Any], error: ContractError) -> NoReturn:
 
 
 def _trailers(context: Any) -> Iterable[Any]:
-    read = getattr(context, "trailing_metadata", None)
+    read: Any = getattr(context, "trailing_metadata", None)
     if read is None:
         # On an aio server a sync handler's context has the trailers and no way to read them. This
         # leans on its internals: should they change, earlier trailers are lost, the error is not.
         inner = (getattr(held, "trailing_metadata", None) for held in gc.get_referents(context))
         read = next(filter(callable, inner), None)
-    trailers = read() if read is not None else ()
-    return cast("Iterable[Any]", trailers) if isinstance(trailers, Iterable) else ()
+    trailers: Iterable[Any] | None = read() if read is not None else ()
+    return tuple(trailers) if isinstance(trailers, Iterable) else ()

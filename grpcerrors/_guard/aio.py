@@ -75,13 +75,25 @@ def _wrap_sync(guarded: Callable[..., Any], *, streams: bool) -> Callable[..., A
 
     @functools.wraps(guarded)
     def unary(request: Any, context: Any) -> Any:
+        answer = None
         with _ThreadContext(context) as held:
-            return guarded(request, held)
+            answer = guarded(request, held)
+        if held.aborted:
+            # Older grpcio returns here, newer raises; either way the call has ended.
+            with contextlib.suppress(grpc.aio.AbortError):
+                context.abort(*held.aborted)
+        return answer
 
     @functools.wraps(guarded)
     def stream(request: Any, context: Any) -> Iterator[Any]:
         with _ThreadContext(context) as held:
             yield from guarded(request, held)
+        if held.aborted:
+            # An abort would overtake messages still on their way, and gRPC's thread would then
+            # wait for ever to hand them over.
+            code, details = held.aborted
+            context.set_code(code)
+            context.set_details(details)
 
     return stream if streams else unary
 
@@ -152,30 +164,32 @@ class _AioContext:
 class _ThreadContext:
     """Gives a sync handler on an aio server what it has on a sync one.
 
-    An abort ends the handler and can be overruled until it has ended, and the code and trailers
-    that were set can be read.
+    An abort raises, and takes effect when the handler has ended, so that it can be overruled; the
+    code and the trailers can be read.
+
+    Attributes:
+        aborted: code and details of the last abort.
     """
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self._code: Any = None
-        self._details = ""
         self._trailers: tuple[Any, ...] = ()
-        self._aborted = False
+        self.aborted: tuple[Any, str] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
     def set_code(self, code: Any) -> None:
-        self._code = code
         self._context.set_code(code)
+        self._code = code
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self._context.set_trailing_metadata(trailing_metadata)
         self._trailers = tuple(trailing_metadata)
 
     def code(self) -> Any:
-        return self._code
+        return self.aborted[0] if self.aborted else self._code
 
     def trailing_metadata(self) -> tuple[Any, ...]:
         return self._trailers
@@ -185,7 +199,7 @@ class _ThreadContext:
     ) -> NoReturn:
         if trailing_metadata:
             self.set_trailing_metadata(trailing_metadata)
-        self._code, self._details, self._aborted = code, details, True
+        self.aborted = code, details
         raise grpc.aio.AbortError("Locally aborted.")
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -194,9 +208,5 @@ class _ThreadContext:
     def __enter__(self) -> _ThreadContext:  # noqa: PYI034 - as above
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not self._aborted or isinstance(error, GeneratorExit):
-            return False
-        with contextlib.suppress(grpc.aio.AbortError):
-            self._context.abort(self._code, self._details)
-        return True
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        return self.aborted is not None
