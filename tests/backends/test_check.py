@@ -27,8 +27,8 @@ def check(process: HostProcess, name: str, *arguments: str) -> None:
     command = [sys.executable, "-c", run, "check", process.address, "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(done.stdout)["methods"]
-    typed = {row["method"] for row in rows if row["verdict"] == "typed"}
+    rows = json.loads(done.stdout)["rpcs"]
+    typed = {row["rpc"] for row in rows if row["verdict"] == "typed"}
     assert typed == {rpc.name for rpc in implemented(find(name))}
 
 
