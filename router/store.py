@@ -109,7 +109,9 @@ class Store:
                 return transaction(conn)
 
         try:
-            return await asyncio.wait_for(self._in_thread(work), self._timeout)
+            # Not wait_for: up to Python 3.11 it drops a cancellation that meets the result.
+            async with asyncio.timeout(self._timeout):
+                return await self._in_thread(work)
         except TimeoutError:
             msg = f"no answer within {self._timeout:g} s"
             raise RegistryUnavailable(msg) from None
