@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import wave
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.model import BadInput, NotFound, TooLarge
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Samples = NDArray[np.float32]
 """Mono samples in [-1, 1]."""
@@ -44,7 +47,8 @@ def read_wav(path: str) -> tuple[Samples, int]:
     if not path:
         message = "dst is empty: it has to be the path of a WAV file that this backend can read"
         raise BadInput(message)
-    if not Path(path).is_file():  # nor a pipe, which would block
+    # Not a pipe, which would block. Unlike pathlib's, this isfile raises nothing, for no path.
+    if not os.path.isfile(path):  # noqa: PTH113
         message = f"no audio file at {path!r}"
         raise NotFound(message)
     try:
@@ -57,7 +61,7 @@ def read_wav(path: str) -> tuple[Samples, int]:
     except OSError as error:
         message = f"cannot read the audio file {path!r}: {error.strerror}"
         raise BadInput(message) from error
-    except (wave.Error, EOFError, struct.error, ValueError) as error:
+    except (wave.Error, EOFError, RuntimeError, struct.error, ValueError) as error:
         message = (
             f"{path!r} is not audio that can be read ({error or 'it ends early'}): {_EXPECTED}"
         )
