@@ -224,7 +224,7 @@ class WriterBackend(AioBackend):
             await context.write(answer)
 
 
-BACKENDS = {
+BACKENDS: dict[str, type[Any]] = {
     "sync": SyncBackend,
     "aio": AioBackend,
     "aio writer": WriterBackend,

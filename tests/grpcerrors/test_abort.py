@@ -1,0 +1,122 @@
+"""`abort` on every kind of context, for every shape of RPC."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+
+from grpcerrors import ContractError, model_mismatch, model_not_loaded
+from grpcerrors._abort import abort
+from tests.grpcerrors.guarded import (
+    BACKENDS,
+    SERVICE,
+    SHAPES,
+    SURFACES,
+    Client,
+    Gates,
+    handlers,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ERROR = model_not_loaded("x", model="m")
+
+
+@pytest.fixture(params=SURFACES)
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A backend without any guard."""
+    gates = Gates()
+    served = handlers(BACKENDS[request.param](gates))
+    with serving(request.param, [], {SERVICE: served}) as channel:
+        yield Client(channel, gates, None)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ends_the_call_and_keeps_earlier_trailers(client: Client, shape: str) -> None:
+    seen = client.call(shape, "trailer abort-typed wait:never")
+    assert (seen.verdict, seen.text) == ("MODEL_NOT_LOADED", "by-hand: model not loaded")
+    assert (seen.trailers["kept"], seen.messages) == ("yes", 0)
+
+
+class Context:
+    """A plain fake: it records, and raises nothing."""
+
+    def __init__(self, earlier: Any = None) -> None:
+        self.trailers = earlier
+        self.sent: tuple[Any, str] | None = None
+
+    def trailing_metadata(self) -> Any:
+        return self.trailers
+
+    def set_trailing_metadata(self, trailers: Any) -> None:
+        self.trailers = trailers
+
+    def add_callback(self, callback: Any) -> None: ...
+
+    def abort(self, code: Any, details: str) -> None:
+        self.sent = code, details
+
+
+class AioContext(Context):
+    def add_done_callback(self, callback: Any) -> None: ...
+
+    async def abort(self, code: Any, details: str) -> None:  # type: ignore[override]
+        super().abort(code, details)
+
+
+def test_a_fake_that_returns_gets_the_error_raised() -> None:
+    context = Context()
+    with pytest.raises(ContractError) as caught:
+        abort(context, ERROR)
+    assert caught.value is ERROR
+    assert context.sent == (ERROR.code, ERROR.details)
+    assert context.trailers == ERROR.trailing_metadata
+
+
+async def test_an_aio_fake_that_returns_gets_the_error_raised() -> None:
+    context = AioContext()
+    with pytest.raises(ContractError) as caught:
+        await abort(context, ERROR)
+    assert caught.value is ERROR
+    assert context.sent == (ERROR.code, ERROR.details)
+
+
+@pytest.mark.parametrize("make", [mock.Mock, mock.MagicMock])
+def test_mocks_are_contexts_too(make: Any) -> None:
+    context = make()
+    with pytest.raises(ContractError):
+        abort(context, ERROR)
+    context.abort.assert_called_once_with(ERROR.code, ERROR.details)
+
+
+def test_a_context_that_shows_no_trailers_will_do() -> None:
+    context = mock.Mock(spec=["abort", "set_trailing_metadata"])
+    with pytest.raises(ContractError):
+        abort(context, ERROR)
+    context.set_trailing_metadata.assert_called_once_with(ERROR.trailing_metadata)
+
+
+@pytest.mark.parametrize("key", ["grpc-status-details-bin", "Grpc-Status-Details-Bin"])
+def test_details_set_earlier_give_way(key: str) -> None:
+    earlier = model_mismatch("x", loaded="a", requested="b").trailing_metadata
+    context = Context((("a", "1"), (key, earlier[0][1]), ("b-bin", b"2")))
+    with pytest.raises(ContractError):
+        abort(context, ERROR)
+    assert context.trailers == (("a", "1"), ("b-bin", b"2"), *ERROR.trailing_metadata)
+
+
+async def test_no_coroutine_is_left_behind() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            with pytest.raises(ContractError):
+                await abort(AioContext(), ERROR)
+        gc.collect()
+        await asyncio.sleep(0)

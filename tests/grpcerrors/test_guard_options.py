@@ -1,0 +1,354 @@
+"""What the guard's options do, and what it leaves alone."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from grpcerrors import aio as public_aio
+from grpcerrors._guard import aio, guard, methods, sync
+from grpcerrors._guard.methods import Role, is_unimplemented, role_of
+from tests.grpcerrors.guarded import (
+    BACKENDS,
+    DONE,
+    SERVICE,
+    SHAPES,
+    SURFACES,
+    AioBackend,
+    Client,
+    Gates,
+    SyncBackend,
+    answer,
+    guarded,
+    handlers,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOT_LOADED = "MODEL_NOT_LOADED"
+STARTED = "MODEL_NOT_LOADED started"
+ON_AIO = [surface for surface in SURFACES if surface != "sync"]
+
+
+@pytest.fixture(params=SURFACES, scope="module")
+def surface(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def client(surface: str) -> Iterator[Client]:
+    with guarded(surface) as client:
+        yield client
+
+
+def in_flight(client: Client) -> int:
+    return len(client.guard._models._calls)
+
+
+# --- a host with several models ---
+
+
+def test_a_host_with_several_models_never_answers_a_mismatch(surface: str) -> None:
+    held = {"a", "b"}
+    with guarded(surface, holds=lambda name: name in held or (not name and bool(held))) as client:
+        assert client.call("Predict", identity="a").verdict == "OK"
+        assert client.call("Predict", identity="c").verdict == NOT_LOADED
+        assert client.call("AudioTranscriptionLive").verdict == "OK"
+        call = client.start("Predict", "wait:there raise", identity="a")
+        other = client.start("Predict", "wait:there raise", identity="b")
+        client.gates.reached("there")
+        client.gates.reached("there")
+        held.remove("a")
+        client.guard.unloaded()
+        held.add("a")
+        client.gates.open("there")
+        assert answer(call).verdict == STARTED
+        assert answer(other).verdict == "UNKNOWN"
+        held.clear()
+        assert client.call("AudioTranscriptionLive").verdict == NOT_LOADED
+
+
+# --- draining ---
+
+
+def test_a_change_waits_for_the_calls_in_flight(surface: str) -> None:
+    with guarded(surface, drain=30) as client:
+        client.load()
+        early = client.start("PredictStream", "yield wait:early")
+        client.gates.reached("early")
+        free = client.start("Free", "wait:free")
+        while client.call("Predict").verdict == "OK":
+            pass
+        assert not client.gates._gate("free")[0].acquire(timeout=0.05)
+        client.gates.open("early")
+        assert answer(early).verdict == "OK"
+        client.gates.reached("free")
+        client.gates.open("free")
+        assert answer(free).verdict == "OK"
+        assert client.call("Predict").verdict == NOT_LOADED
+
+
+def test_a_drain_that_takes_too_long_is_given_up(surface: str) -> None:
+    with guarded(surface, drain=0.01) as client:
+        client.load()
+        early = client.start("Predict", "wait:early raise")
+        client.gates.reached("early")
+        assert client.call("Free").verdict == "OK"
+        client.gates.open("early")
+        assert answer(early).verdict == STARTED
+
+
+@pytest.mark.parametrize("change", ["Free", "LoadModel"])
+def test_a_change_cancelled_while_it_waits_has_changed_nothing(change: str) -> None:
+    with guarded("aio", drain=30) as client:
+        client.load()
+        early = client.start("Predict", "wait:early")
+        client.gates.reached("early")
+        waiting = client.start(change, identity="m" if change == "LoadModel" else "")
+        while client.call("Predict").verdict == "OK":
+            pass
+        waiting.cancel()
+        while client.call("Predict").verdict != "OK":
+            pass
+        client.gates.open("early")
+        assert answer(early).verdict == "OK"
+
+
+# --- cancellation ---
+
+
+# gRPC's own thread never ends where a client leaves a sync stream on an aio server.
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_cancelled_call_has_left(client: Client, surface: str, shape: str) -> None:
+    if surface == "sync on aio" and SHAPES[shape][1]:
+        pytest.skip("grpcio keeps the thread of a cancelled sync stream on an aio server")
+    client.load()
+    call = client.start(shape, "yield wait:there yield yield")
+    client.gates.reached("there")
+    assert in_flight(client) == 1
+    call.cancel()
+    client.gates.open("there")
+    while in_flight(client):
+        pass
+    assert client.call(shape).verdict == "OK"
+
+
+def test_a_cancelled_load_leaves_nothing_loaded() -> None:
+    with guarded("aio") as client:
+        client.load()
+        call = client.start("LoadModel", "wait:load", identity="n")
+        client.gates.reached("load")
+        call.cancel()
+        while client.guard._models._changes:
+            pass
+        assert client.call("Predict", identity="n").verdict == NOT_LOADED
+
+
+def test_a_cancelled_free_leaves_nothing_loaded() -> None:
+    with guarded("aio") as client:
+        client.load()
+        call = client.start("Free", "wait:free")
+        client.gates.reached("free")
+        call.cancel()
+        while client.guard._models._changes:
+            pass
+        assert client.call("Predict").verdict == NOT_LOADED
+
+
+# --- what nobody wrote, and what is not ours ---
+
+
+def generated(*names: str) -> Any:
+    """A servicer base class as grpcio-tools generates it."""
+
+    def method(self: Any, request: Any, context: Any) -> Any:
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def named(name: str) -> Any:
+        twin = type(method)(method.__code__, method.__globals__, name)
+        twin.__module__, twin.__qualname__ = "protocol.backend_pb2_grpc", f"BackendServicer.{name}"
+        return twin
+
+    return type("BackendServicer", (), {name: named(name) for name in names})()
+
+
+@pytest.mark.parametrize("surface", ["sync", "aio"])
+def test_what_is_not_implemented_stays_so(surface: str) -> None:
+    gates = Gates()
+    backend = BACKENDS[surface](gates)
+    base = generated("Free", *SHAPES)
+    backend.Free = base.Free
+    for name in SHAPES:
+        setattr(backend, name, getattr(base, name))
+    with guarded(surface, backend) as client:
+        for _ in range(2):
+            seen = {name: client.call(name).verdict for name in (*SHAPES, "Free", "Diarize")}
+            assert seen == dict.fromkeys(seen, "UNIMPLEMENTED")
+            client.load()
+
+
+def test_generated_methods_are_seen_through_wrappers() -> None:
+    base = generated("Predict").Predict
+
+    @functools.wraps(base)
+    def wrapped(*args: Any) -> Any:
+        return base(*args)
+
+    assert is_unimplemented(base)
+    assert is_unimplemented(functools.partial(base))
+    assert is_unimplemented(wrapped)
+    assert is_unimplemented(functools.partial(functools.partial(wrapped)))
+    assert not is_unimplemented(SyncBackend(Gates()).Predict)
+    assert not is_unimplemented(functools.partial(SyncBackend(Gates()).Predict))
+
+
+def test_a_callable_object_is_nobodys_generated_method() -> None:
+    class Handler:
+        def __call__(self, request: Any, context: Any) -> Any: ...
+
+    assert not is_unimplemented(Handler())
+
+
+@pytest.mark.parametrize(
+    ("method", "service", "role"),
+    [
+        ("/backend.Backend/Predict", None, Role.INFERENCE),
+        ("/backend.Backend/LoadModel", None, Role.LOAD),
+        ("/backend.Backend/Free", None, Role.FREE),
+        ("/backend.Backend/Status", None, Role.CONTROL),
+        ("/acme.v1.Speech/Say", None, Role.INFERENCE),
+        ("/acme.v1.Speech/Say", SERVICE, None),
+        ("/backend.Backend/Predict", SERVICE, Role.INFERENCE),
+        ("/grpc.health.v1.Health/Check", None, None),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", None, None),
+        ("/grpc.health.v1.Health/Check", "grpc.health.v1.Health", Role.INFERENCE),
+        ("Predict", None, Role.INFERENCE),
+    ],
+)
+def test_roles(method: str, service: str | None, role: Role | None) -> None:
+    assert role_of(method, service) is role
+
+
+def test_the_control_plane_is_that_of_the_protocol() -> None:
+    assert len(methods.CONTROL_PLANE) == 18
+    assert {"LoadModel", "Free", "Health", "StoresGet"} <= methods.CONTROL_PLANE
+
+
+@pytest.mark.parametrize("service", [None, SERVICE])
+def test_other_services_pass(surface: str, service: str | None) -> None:
+    gates = Gates()
+    kind = sync.ModelGuard if surface == "sync" else aio.ModelGuard
+    served = handlers(BACKENDS[surface](gates))
+    services = {SERVICE: served, "grpc.health.v1.Health": served, "acme.Other": served}
+    with serving(surface, [kind("x", service=service)], services) as channel:
+        seen = {
+            name: answer(channel.stream_stream(f"/{name}/Predict")(iter([b""]), timeout=30)).verdict
+            for name in services
+        }
+    assert seen == {
+        SERVICE: NOT_LOADED,
+        "grpc.health.v1.Health": "OK",
+        "acme.Other": NOT_LOADED if service is None else "OK",
+    }
+
+
+# --- what else there is ---
+
+
+def test_a_negative_drain_is_refused() -> None:
+    with pytest.raises(ValueError, match="drain must be None or seconds from 0 on, not -1"):
+        sync.ModelGuard("x", drain=-1)
+
+
+def test_both_guards_are_documented_alike() -> None:
+    assert public_aio.ModelGuard is aio.ModelGuard
+    assert sync.ModelGuard.__doc__ == aio.ModelGuard.__doc__ == guard.Guard.__doc__
+
+
+def test_bytes_and_empty_messages_are_guarded_too() -> None:
+    """Handlers without a deserializer see bytes: no identity, and a load that answers is a load."""
+    served = {
+        "LoadModel": grpc.unary_unary_rpc_method_handler(lambda _request, _context: b""),
+        "Predict": grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"ok"),
+    }
+    with serving("sync", [sync.ModelGuard("x")], {SERVICE: served}) as channel:
+        client = Client(channel, Gates(), None)
+        assert client.call("Predict").verdict == NOT_LOADED
+        assert client.load().verdict == "OK"
+        assert channel.unary_unary(f"/{SERVICE}/Predict")(b"", timeout=30) == b"ok"
+
+
+def test_a_load_that_answers_nothing_is_none() -> None:
+    class Broken(SyncBackend):
+        def LoadModel(self, request: Any, context: Any) -> Any: ...
+
+    with guarded("sync", Broken(Gates())) as client:
+        assert client.load().verdict == "INTERNAL"
+        assert client.call("Predict").verdict == NOT_LOADED
+
+
+def test_handlers_are_wrapped_once_and_the_cache_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard, "_CACHED", 2)
+    made = sync.ModelGuard("x")
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
+    first = made._guard("/a.B/C", handler)
+    assert made._guard("/a.B/C", handler) is first
+    fresh = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
+    assert made._guard("/a.B/C", fresh) is not first
+    for name in "DEFG":
+        made._guard(f"/a.B/{name}", handler)
+    assert len(made._guarded) == 2
+
+
+def test_an_abstract_guard_wraps_nothing() -> None:
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
+    with pytest.raises(NotImplementedError):
+        guard.Guard("x")._guard("/a.B/C", handler)
+
+
+@pytest.mark.parametrize("surface", ON_AIO)
+def test_abort_takes_what_grpcs_own_takes(surface: str) -> None:
+    """Trailers given to abort, a status object, and everything else of the context."""
+
+    class Sync(SyncBackend):
+        def Predict(self, request: Any, context: Any) -> Any:
+            assert context.peer()
+            context.abort(grpc.StatusCode.ABORTED, "a", (("kept", request.prompt),))
+
+        def Health(self, request: Any, context: Any) -> Any:
+            context.abort_with_status(Status())
+
+    class Aio(AioBackend):
+        async def Predict(self, request: Any, context: Any) -> Any:
+            assert context.peer()
+            await context.abort(grpc.StatusCode.ABORTED, "a", (("kept", request.prompt),))
+
+        async def Health(self, request: Any, context: Any) -> Any:
+            await context.abort_with_status(Status())
+
+    class Status(grpc.Status):
+        code, details = grpc.StatusCode.DATA_LOSS, "b"
+        trailing_metadata = (("kept", "status"),)
+
+    backend = (Sync if surface == "sync on aio" else Aio)(Gates())
+    with guarded(surface, backend) as client:
+        client.load()
+        seen = client.call("Predict", "prompt")
+        assert (seen.code, seen.text, seen.trailers) == ("ABORTED", "a", {"kept": "prompt"})
+        seen = client.call("Health")
+        assert (seen.code, seen.text, seen.trailers) == ("DATA_LOSS", "b", {"kept": "status"})
+
+
+async def test_a_sync_guard_on_an_aio_server_is_refused() -> None:
+    with pytest.raises(ValueError, match="ServerInterceptor"):
+        grpc.aio.server(interceptors=[sync.ModelGuard("x")])
