@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ import grpc
 import pytest
 
 from grpcerrors import (
+    ModelGuard,
     live_transcription_unsupported,
     model_mismatch,
     model_not_loaded,
 )
 from grpcerrors._guard.methods import CONTROL_PLANE
 from grpcerrors.cli._rpcs import INFERENCE
-from protocol import backend_pb2
+from protocol import backend_pb2, backend_pb2_grpc
 from tests.grpcerrors import backend_server as backend
 from tests.grpcerrors.command import run
 
@@ -79,8 +81,16 @@ ANSWERS = [
         id="unreadable",
     ),
     pytest.param(backend.never_ends, "invisible", None, id="endless stream"),
-    pytest.param(backend.speaks_once, "invisible", "DEADLINE_EXCEEDED", id="stalled stream"),
-    pytest.param(backend.hangs, "timed out", "DEADLINE_EXCEEDED", id="hangs"),
+    pytest.param(
+        backend.speaks_once,
+        "invisible",
+        "DEADLINE_EXCEEDED",
+        id="stalled stream",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        backend.hangs, "timed out", "DEADLINE_EXCEEDED", id="hangs", marks=pytest.mark.slow
+    ),
     pytest.param(
         backend.fails(model_mismatch("x", loaded="a", requested="b")),
         "wrong",
@@ -211,9 +221,35 @@ def test_long_texts_are_whole_in_json(capsys: Capture) -> None:
     assert report["rpcs"][0]["message"] == text
 
 
+class Careless(backend_pb2_grpc.BackendServicer):
+    """A backend that thinks of no model that is missing."""
+
+    def Predict(self, request: Any, context: Any) -> Any:
+        return backend_pb2.Reply()
+
+    def AudioTranscriptionLive(self, requests: Any, context: Any) -> Any:
+        yield from (backend_pb2.TranscriptLiveResponse() for _ in requests)
+
+
+@pytest.mark.parametrize("guards", [(), (ModelGuard("x"),)], ids=["without", "with"])
+def test_the_guard_makes_a_careless_backend_conform(capsys: Capture, guards: Any) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(2), interceptors=guards)
+    backend_pb2_grpc.add_BackendServicer_to_server(Careless(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        exit_code, report = check(capsys, port)
+    finally:
+        server.stop(grace=None).wait()
+    verdict = "typed" if guards else "invisible"
+    assert implemented(report) == dict.fromkeys(["AudioTranscriptionLive", "Predict"], verdict)
+    assert exit_code == (0 if guards else 1)
+
+
+@pytest.mark.slow
 def test_a_backend_that_hangs_in_every_rpc_is_not_waited_for(capsys: Capture) -> None:
     with backend.serve(dict.fromkeys(INFERENCE, backend.hangs)) as port:
-        exit_code, report = check(capsys, port, "--timeout", "0.2")
+        exit_code, report = check(capsys, port, "--timeout", "1")
     assert exit_code == 1
     assert implemented(report) == dict.fromkeys(sorted(INFERENCE), "timed out")
 
@@ -331,6 +367,7 @@ def test_no_server_is_told_to_machines_too(capsys: Capture) -> None:
     assert "cannot reach" in report["error"]
 
 
+@pytest.mark.slow
 def test_the_installed_command_checks_and_exits() -> None:
     command = Path(sys.executable).with_name("grpcerrors")
     with backend.serve({"Predict": PLAIN}) as port:
