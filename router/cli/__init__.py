@@ -39,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:  # bad usage, as typer finds it
         format_message = getattr(error, "format_message", error.__str__)
-        return _say(f"{format_message()} (see {PROGRAM} --help)")
+        message = format_message()
+        if "\n" in message:  # the help, for want of a command
+            sys.stderr.write(f"{message}\n")
+            return 2
+        return _say(f"{message} (see {PROGRAM} --help)")
     except RouteError as error:
         return _say(error.details() or "")
     except (ValueError, OSError) as error:
@@ -53,5 +57,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str) -> int:
-    sys.stderr.write(message.rstrip() + "\n")
+    sys.stderr.write(" ".join(message.split()) + "\n")
     return 2

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
@@ -26,7 +27,6 @@ from router.smart import SmartRouter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
 
 log = structlog.get_logger("router")
 
@@ -60,7 +60,7 @@ def serve(
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="What calls in flight get at a stop.")
     ] = 30.0,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[logs.Level, typer.Option(help="How much to log.")] = logs.Level.INFO,
 ) -> None:
     """Serve the gateway; print one line when it is ready."""
     logs.configure(log_level)
@@ -86,7 +86,8 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         ready = "router ready on "
@@ -101,6 +102,8 @@ async def _serve(
             ready += f", metrics on {address}"
         print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
         await stop.wait()
+        for number in signals:  # a second one need not wait for the grace to end
+            loop.remove_signal_handler(number)
         log.info("stopping", in_flight=router.table.in_flight(), grace=grace)
 
 

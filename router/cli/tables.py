@@ -31,7 +31,12 @@ def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
         if view.node is None:
             continue
         slots = f"{len(view.replicas)}/{view.node.slots}"
-        about: list[Text | str] = [_node_name(view.node), view.node.backend, _state(view.node, now), slots]
+        about: list[Text | str] = [
+            _node_name(view.node),
+            view.node.backend,
+            _state(view.node, now),
+            slots,
+        ]
         for replica in sorted(view.replicas, key=lambda each: each.model):
             last = last_used(usage, replica)
             table.add_row(
@@ -44,8 +49,6 @@ def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
             about = ["", "", "", ""]
         if not view.replicas:
             table.add_row(*about, "-", "-", "-", "-")
-    if not table.row_count:
-        table.add_row("none yet; start python -m backends TYPE --router ..., or add-node")
     return table
 
 
@@ -103,9 +106,10 @@ def _node_name(node: Node) -> str:
 def _state(node: Node, now: float) -> Text:
     if node.draining:
         return Text("draining", "yellow")
-    if node.foreign:
-        return Text("foreign", "cyan")
     silence = now - node.last_seen
+    if node.foreign:
+        heard = f"heard {_span(silence)} ago" if node.last_seen else "not heard yet"
+        return Text(f"foreign, {heard}", "cyan")
     if silence > _FRESH_FOR:
         return Text(f"silent {_span(silence)}", "red")
     return Text("up", "green")

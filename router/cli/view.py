@@ -94,7 +94,11 @@ async def _read(registry: NodeRegistry) -> Fleet:
 
 def _as_text(fleet: Fleet) -> Group:
     parts: list[Table | Text | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
-    parts += ["", node_table(fleet.snapshot, fleet.usage, fleet.at)]
+    nodes = node_table(fleet.snapshot, fleet.usage, fleet.at)
+    parts += [
+        "",
+        nodes if nodes.row_count else "no nodes yet; start python -m backends, or add-node",
+    ]
     loads = load_table(fleet.snapshot, fleet.at)
     if loads.row_count:
         parts += ["", loads]
