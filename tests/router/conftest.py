@@ -72,7 +72,7 @@ async def fleet(
         yield made
 
 
-async def eventually(condition: Callable[[], Any], *, within: float = 15.0) -> None:
+async def eventually(condition: Callable[[], Any], *, within: float = 60.0) -> None:
     """Wait until a condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():

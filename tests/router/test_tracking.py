@@ -1,0 +1,189 @@
+"""In-flight counts go up and down exactly once, however a call ends (invariant 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+
+from router import SmartRouter
+from tests.router.conftest import Recorder, eventually, fleet
+from tests.router.nodes import Node
+
+
+def stub(router: SmartRouter, **options: Any) -> Any:
+    return BackendStub(router.channel("m", **options))  # type: ignore[no-untyped-call]
+
+
+async def forever() -> AsyncIterator[Any]:
+    yield pb.TranscriptLiveRequest()
+    await asyncio.Event().wait()
+
+
+async def test_counts_are_up_during_a_call_and_down_after(sqlite_url: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.work = 0.2
+        calls = [stub(router).Predict(pb.PredictOptions()) for _ in range(20)]
+        await eventually(lambda: router.table.in_flight() == 20)
+        entry = router.table.pick("m")
+        assert entry is not None
+        assert entry.in_flight == 20
+        await asyncio.gather(*calls)
+        assert router.table.in_flight() == entry.in_flight == 0
+
+
+@pytest.mark.parametrize("rpc", ["Predict", "PredictStream"])
+async def test_a_cancelled_call_is_counted_out(sqlite_url: str, rpc: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.work = 30
+        call = getattr(stub(router), rpc)(pb.PredictOptions())
+        await eventually(lambda: router.table.in_flight() == 1)
+        assert call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await (call.read() if rpc == "PredictStream" else call)
+        await eventually(lambda: router.table.in_flight() == 0)
+        assert call.cancelled()
+        assert call.done()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        await eventually(lambda: not node.running["m"])
+
+
+async def test_a_cancelled_awaiter_cancels_the_call(sqlite_url: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.work = 30
+        task = asyncio.ensure_future(stub(router).Predict(pb.PredictOptions()))
+        await eventually(lambda: node.running["m"] == 1)
+        task.cancel()
+        await eventually(lambda: router.table.in_flight() == 0 and not node.running["m"])
+
+
+@pytest.mark.parametrize("rpc", ["Predict", "PredictStream"])
+async def test_a_deadline_counts_out(sqlite_url: str, rpc: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.work = 30
+        call = getattr(stub(router), rpc)(pb.PredictOptions(), timeout=0.1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await (call.read() if rpc == "PredictStream" else call)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert router.table.in_flight() == 0
+
+
+@pytest.mark.parametrize("bidi", [False, True])
+async def test_an_abandoned_stream_is_cancelled_and_counted_out(
+    sqlite_url: str, bidi: bool
+) -> None:
+    node = Node()
+    node.chunks = 1_000_000
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        if bidi:
+            call = stub(router).AudioTranscriptionLive(forever())
+        else:
+            call = stub(router).PredictStream(pb.PredictOptions())
+        assert await call.read() is not grpc.aio.EOF
+        assert router.table.in_flight() == 1
+        del call
+        gc.collect()
+        await eventually(lambda: router.table.in_flight() == 0 and not node.running["m"])
+
+
+async def test_leaving_the_loop_early_abandons_the_stream(sqlite_url: str) -> None:
+    node = Node()
+    node.chunks = 1_000_000
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        async for _ in stub(router).PredictStream(pb.PredictOptions()):
+            break
+        gc.collect()
+        await eventually(lambda: router.table.in_flight() == 0 and not node.running["m"])
+
+
+async def test_a_message_that_cannot_be_serialised_is_counted_out(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node()) as (router,):
+        await router.load("m")
+
+        def refuse(_: object) -> bytes:
+            msg = "not today"
+            raise ValueError(msg)
+
+        method = router.channel("m").unary_unary("/backend.Backend/Predict", refuse, None)
+        # What grpc makes of it is its own affair.
+        await asyncio.wait({asyncio.ensure_future(method(object()))})
+        await eventually(lambda: router.table.in_flight() == 0)
+
+
+async def test_a_route_reserves_and_gives_back(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node("a"), Node("b")) as (router,):
+        async with router.route("m") as channel:
+            assert router.table.in_flight() == 1
+            reply = await BackendStub(channel).Predict(pb.PredictOptions())  # type: ignore[no-untyped-call]
+            assert isinstance(reply, pb.Reply)
+            assert router.table.in_flight() == 0
+        async with router.route("m"):
+            assert router.table.in_flight() == 1
+        assert router.table.in_flight() == 0
+
+
+async def test_write_style_reaches_the_node_and_the_half_close_is_kept(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node()) as (router,):
+        call = stub(router).AudioTranscriptionLive()
+        for _ in range(3):
+            await call.write(pb.TranscriptLiveRequest())
+        await call.done_writing()
+        with pytest.raises(asyncio.InvalidStateError):
+            await call.write(pb.TranscriptLiveRequest())
+        assert len([message async for message in call]) == 3 + 2
+        assert await call.code() is grpc.StatusCode.OK
+        assert router.table.in_flight() == 0
+
+
+async def test_a_blocked_writer_learns_of_the_end(sqlite_url: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.fail = (grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")
+        call = stub(router).AudioTranscriptionLive()
+
+        async def write() -> None:
+            while True:
+                await call.write(pb.TranscriptLiveRequest())
+
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+            await asyncio.wait_for(write(), 10)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await call.details() == "enough"
+
+
+async def test_every_call_names_its_model_and_keeps_the_callers_metadata(sqlite_url: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,):
+        told = (("x-request-id", "r1"),)
+        await stub(router).Predict(pb.PredictOptions(), metadata=told)
+        assert node.executed["r1"] == 1
+
+
+async def test_attempts_are_reported_with_their_code(sqlite_url: str) -> None:
+    node, events = Node("a"), Recorder()
+    async with fleet(sqlite_url, node, events=events) as (router,):
+        await stub(router).Predict(pb.PredictOptions())
+        node.evict("m")
+        await stub(router).Predict(pb.PredictOptions())
+    requests = [args[:3] for name, args in events.seen if name == "request"]
+    ok, stale = grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION
+    assert requests == [("m", "a", ok), ("m", "a", stale), ("m", "a", ok)]
+    assert events.count("heal") == events.count("retry") == 1
+    assert events.count("load_started") == events.count("load_finished") == 2
