@@ -19,6 +19,7 @@ PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml route
 EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
+BENCHES := precision cost
 PYTEST := python -m pytest -q --ignore=tests/interop
 
 help: ## Say what there is to make
@@ -40,7 +41,7 @@ test: check ## check, slow tests, full coverage, the built wheels (under 10 min)
 	HYPOTHESIS_PROFILE=full nox -s wheel distributions
 
 bench: $(DEV) ## Measure against peers, as ratios in one run
-	python -m bench
+	for bench in $(BENCHES); do python -m bench.$$bench; done
 
 soak: $(DEV) ## The long tests
 	$(PYTEST) -m soak
