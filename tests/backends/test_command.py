@@ -19,13 +19,13 @@ def refused(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert done.stdout == ""
-    return done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]  # gRPC itself may have logged before
 
 
 def test_an_unknown_backend() -> None:
     line = refused("ecco", "--listen", "127.0.0.1:0")
     assert line.startswith("no backend 'ecco'; there are chat, ")
-    assert line.count("\n") == 1
 
 
 def test_an_address_that_is_taken() -> None:
@@ -34,7 +34,7 @@ def test_an_address_that_is_taken() -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         line = refused("echo", "--listen", address)
-    assert line == f"cannot listen on '{address}': it is taken, or not of the form HOST:PORT\n"
+    assert line == f"cannot listen on '{address}': it is taken, or not of the form HOST:PORT"
 
 
 @pytest.mark.parametrize("name", ["backends.nowhere:Model", "backends.echo:Nothing"])
