@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -173,7 +174,7 @@ def generated(*names: str) -> Any:
         raise NotImplementedError("Method not implemented!")
 
     def named(name: str) -> Any:
-        twin = type(method)(method.__code__, method.__globals__, name)
+        twin = types.FunctionType(method.__code__, method.__globals__, name)
         twin.__module__, twin.__qualname__ = "protocol.backend_pb2_grpc", f"BackendServicer.{name}"
         return twin
 
