@@ -1,0 +1,1 @@
+"""What the project is for, shown on real processes: `make demo`."""

@@ -1,0 +1,87 @@
+"""What the demo asks of gateways and nodes, as any client would."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import re
+import wave
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc.aio
+
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+
+SPEECH = Path(__file__).parent.parent / "tests" / "assets" / "speech.wav"
+SPOKEN = "The children are playing in the garden behind the house."
+_TIMEOUT = 120.0
+
+
+class Outcome(NamedTuple):
+    """What came of one call: the text that was heard, or the error."""
+
+    text: str
+    error: grpc.aio.AioRpcError | None
+
+
+async def transcribe(
+    address: str, model: str, *, speech: Path = SPEECH, times: int = 1
+) -> list[Outcome]:
+    """Have the speech transcribed by whatever serves at `address`, `times` times at once."""
+    request = pb.TranscriptRequest(dst=str(speech), ModelIdentity=model)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = BackendStub(channel)
+
+        async def once() -> Outcome:
+            try:
+                answer = await stub.AudioTranscription(request, timeout=_TIMEOUT)
+            except grpc.aio.AioRpcError as error:
+                return Outcome("", error)
+            return Outcome(answer.text, None)
+
+        return await asyncio.gather(*(once() for _ in range(times)))
+
+
+async def voice_at(address: str, model: str) -> list[tuple[float, float]]:
+    """Return where a voice is heard in the speech, in seconds."""
+    with wave.open(str(SPEECH)) as recording:
+        frames = array.array("h", recording.readframes(recording.getnframes()))
+    samples = [frame / 2**15 for frame in frames]
+    async with grpc.aio.insecure_channel(address) as channel:
+        request = pb.VADRequest(audio=samples, ModelIdentity=model)
+        answer = await BackendStub(channel).VAD(request, timeout=_TIMEOUT)
+        return [(segment.start, segment.end) for segment in answer.segments]
+
+
+async def unload(address: str) -> None:
+    """Free a node's model, behind the router's back."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        await BackendStub(channel).Free(pb.HealthMessage(), timeout=_TIMEOUT)
+
+
+async def health(address: str) -> str:
+    """Return what a node answers to a liveness probe."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        answer = await BackendStub(channel).Health(pb.HealthMessage(), timeout=_TIMEOUT)
+        return answer.message.decode()
+
+
+def beginning(folder: Path, seconds: float) -> Path:
+    """Write the first `seconds` of the speech into a file of its own."""
+    path = folder / "beginning.wav"
+    with wave.open(str(SPEECH)) as recording, wave.open(str(path), "wb") as cut:
+        cut.setparams(recording.getparams())
+        cut.writeframes(recording.readframes(int(recording.getframerate() * seconds)))
+    return path
+
+
+def right_words(heard: str) -> float:
+    """Return the share of the spoken words that were heard."""
+    spoken, known = _words(SPOKEN), set(_words(heard))
+    return sum(word in known for word in spoken) / len(spoken)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())

@@ -1,0 +1,51 @@
+"""What the demo prints: headings, lines and outcomes; colour only where there is a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich.console import Console
+from rich.text import Text
+
+_WIDTH = 98
+
+
+class StepFailed(AssertionError):
+    """A step did not do what it says. The text says what happened instead."""
+
+
+class Screen:
+    """Tells the story, line by line."""
+
+    def __init__(self) -> None:
+        self._console = Console(width=_WIDTH, highlight=False, soft_wrap=False)
+
+    def title(self, text: str) -> None:
+        """Begin the story."""
+        self._console.rule(Text(text, "bold"), align="left")
+
+    def step(self, text: str) -> None:
+        """Begin a step."""
+        self._console.print()
+        self._console.print(Text(text, "bold cyan"))
+
+    def say(self, text: str) -> None:
+        """Tell what happens."""
+        self._write("   ", text, "")
+
+    def quote(self, text: str) -> None:
+        """Show what a program said, line by line."""
+        for line in text.splitlines():
+            self._write("     | ", line, "dim")
+
+    def check(self, text: str, *, held: bool) -> None:
+        """Tell what is now true. Raises StepFailed when it is not."""
+        self._write(" ok " if held else " NO ", text, "green" if held else "bold red")
+        if not held:
+            raise StepFailed(text)
+
+    def _write(self, margin: str, text: str, style: str) -> None:
+        indent = " " * len(margin)
+        wrapped = textwrap.wrap(text, _WIDTH - len(margin), break_on_hyphens=False) or [""]
+        for number, line in enumerate(wrapped):
+            self._console.print(Text((margin if number == 0 else indent) + line, style))

@@ -1,0 +1,216 @@
+"""LocalAI's pull request 10181 as it happens: real processes, real models, real speech."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+from demo import client
+from grpcerrors import explain, is_model_not_loaded
+from router import NodeRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.processes import Fleet, Process
+    from demo.screen import Screen
+
+MODEL = "en-us"
+BURST = 50
+_EVICTIONS = 3
+_GOOD = 0.7
+_NODES = {"ears-1": "transcriber", "ears-2": "transcriber", "watch-1": "vad"}
+_CATALOGUE = f"""\
+[models.{MODEL}]
+backend = "transcriber"
+
+[models.silero]
+backend = "vad"
+"""
+
+
+class Story:
+    """Each method tells one step, and raises StepFailed when the step does not do what it says."""
+
+    def __init__(self, fleet: Fleet, screen: Screen, folder: Path) -> None:
+        self._fleet = fleet
+        self._screen = screen
+        self._folder = folder
+        self._nodes: dict[str, Process] = {}
+        self._registry = f"sqlite:///{folder / 'router.db'}"
+        (folder / "models.toml").write_text(_CATALOGUE)
+
+    async def tell(self) -> None:
+        """Tell all of it, in the order in which it happened."""
+        await self._start_nodes()
+        gateway = self._start_gateway("as-localai", "return")
+        await self._transcribe(gateway)
+        await self._unload_behind_the_router()
+        await self._fail_once(gateway)
+        await self._heal(gateway)
+        gateway.stop()
+        gateway = self._start_gateway("healing", "retry")
+        await self._retry(gateway)
+        await self._burst(gateway)
+        await self._look_back(gateway)
+        gateway.stop()
+        await self._control()
+
+    async def _start_nodes(self) -> None:
+        self._screen.step("Three nodes: each a process with one slot for a model")
+        for name, backend in _NODES.items():
+            node = self._fleet.start(name, "backends", backend, "--listen", "127.0.0.1:0")
+            self._nodes[name] = node
+            self._screen.say(f"{name}: {backend} at {node.address}, process {node.pid}")
+        await self._introduce(self._registry)
+        self._screen.say(
+            "They report to nobody, like LocalAI's backends: the router is told of them."
+        )
+
+    async def _introduce(self, registry: str) -> None:
+        async with NodeRegistry(registry) as opened:
+            for name, backend in _NODES.items():
+                await opened.add_node(self._nodes[name].address, backend, name=name)
+
+    def _start_gateway(self, name: str, on_stale: str, registry: str = "") -> Process:
+        options = {
+            "--listen": "127.0.0.1:0",
+            "--metrics": "127.0.0.1:0",
+            "--registry": registry or self._registry,
+            "--models": str(self._folder / "models.toml"),
+            "--on-stale": on_stale,
+            "--name": name,
+        }
+        arguments = [word for option in options.items() for word in option]
+        return self._fleet.start(name, "router", "serve", *arguments)
+
+    async def _transcribe(self, gateway: Process) -> None:
+        self._screen.step(
+            "1. A sentence is transcribed through the gateway, with --on-stale return"
+        )
+        await self._expect_words(gateway, "the model was loaded for it")
+        voice = await client.voice_at(gateway.address, "silero")
+        heard = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in voice)
+        self._screen.check(f"and the vad node heard a voice at {heard}", held=bool(voice))
+
+    async def _unload_behind_the_router(self) -> None:
+        self._screen.step("2. The worker drops the model, and its process lives on")
+        holder = await self._holder()
+        await client.unload(self._nodes[holder].address)
+        alive = await client.health(self._nodes[holder].address)
+        self._screen.check(f"{holder} still answers its health check: {alive}", held=alive == "OK")
+        listed = await self._holder()
+        self._screen.check(f"and the registry still lists {MODEL} there", held=listed == holder)
+
+    async def _fail_once(self, gateway: Process) -> None:
+        self._screen.step("3. The next request gets the original error, and the stale row is gone")
+        [outcome] = await client.transcribe(gateway.address, MODEL)
+        failed = is_model_not_loaded(outcome.error)
+        self._screen.check("the caller's error says that the model is not loaded", held=failed)
+        self._screen.quote(explain(outcome.error))
+        held = await self._holder() == ""
+        self._screen.check(f"and the registry lists {MODEL} nowhere", held=held)
+
+    async def _heal(self, gateway: Process) -> None:
+        self._screen.step("4. The request after it loads the model again")
+        await self._expect_words(gateway, "served again, without a restart")
+
+    async def _retry(self, gateway: Process) -> None:
+        self._screen.step("5. The same eviction with --on-stale retry: the caller does not notice")
+        await self._expect_words(gateway, "before the eviction")
+        await client.unload(self._nodes[await self._holder()].address)
+        await self._expect_words(gateway, "after it, in the same request")
+
+    async def _burst(self, gateway: Process) -> None:
+        self._screen.step(f"6. {BURST} requests at once, at a model evicted a moment ago")
+        speech = client.beginning(self._folder, seconds=1.0)
+        [alone] = await client.transcribe(gateway.address, MODEL, speech=speech)
+        await client.unload(self._nodes[await self._holder()].address)
+        before = self._counts(gateway)
+        begun = time.perf_counter()
+        outcomes = await client.transcribe(gateway.address, MODEL, speech=speech, times=BURST)
+        seconds = time.perf_counter() - begun
+        after = self._counts(gateway)
+        answers = sum(outcome == alone for outcome in outcomes)
+        drops, loads = (after[name] - before[name] for name in ("heals", "loads"))
+        self._screen.check(
+            f'{answers} answers of "{alone.text}" in {seconds:.1f} s',
+            held=answers == BURST and bool(alone.text),
+        )
+        self._screen.check(f"{drops:.0f} drop", held=drops == 1)
+        self._screen.check(f"{loads:.0f} load", held=loads == 1)
+
+    async def _look_back(self, gateway: Process) -> None:
+        self._screen.step("7. What the registry, the heal log and the metrics say")
+        for command in ("status", "heals"):
+            self._screen.say(f"python -m router {command}")
+            self._screen.quote(self._command(command))
+        self._screen.say(f"http://{gateway.addresses[1]}/metrics")
+        names = ("router_heals_total", "router_loads_total", "router_retries_total")
+        lines = [line for line in self._metrics(gateway) if line.startswith(names)]
+        self._screen.quote("\n".join(lines))
+        self._screen.check(
+            "both gateways' heals are in the log", held=await self._heals() == _EVICTIONS
+        )
+
+    async def _control(self) -> None:
+        self._screen.step("The control: the same router with healing off")
+        registry = f"sqlite:///{self._folder / 'control.db'}"
+        await self._introduce(registry)
+        gateway = self._start_gateway("control", "off", registry)
+        await self._expect_words(gateway, "before the eviction")
+        await client.unload(self._nodes[await self._holder(registry)].address)
+        tries = 5
+        outcomes = [(await client.transcribe(gateway.address, MODEL))[0] for _ in range(tries)]
+        failures = sum(is_model_not_loaded(outcome.error) for outcome in outcomes)
+        self._screen.check(f"{failures} of {tries} requests fail after it", held=failures == tries)
+        gateway.stop()
+        anew = f"sqlite:///{self._folder / 'anew.db'}"
+        await self._introduce(anew)
+        gateway = self._start_gateway("restarted", "off", anew)
+        await self._expect_words(gateway, "only a restart that forgets everything helps")
+
+    async def _expect_words(self, gateway: Process, why: str) -> None:
+        [outcome] = await client.transcribe(gateway.address, MODEL)
+        if outcome.error:
+            self._screen.quote(explain(outcome.error))
+        right = client.right_words(outcome.text)
+        self._screen.check(
+            f'heard "{outcome.text}": {right:.0%} of the words are right ({why})',
+            held=right >= _GOOD,
+        )
+
+    async def _holder(self, registry: str = "") -> str:
+        """Return the node that holds the model, as the registry has it; "" for none."""
+        async with NodeRegistry(registry or self._registry) as opened:
+            views = (await opened.snapshot()).nodes
+        holders = [view.name for view in views if MODEL in {each.model for each in view.replicas}]
+        return "".join(holders)
+
+    async def _heals(self) -> int:
+        async with NodeRegistry(self._registry) as opened:
+            return len(await opened.heals())
+
+    def _counts(self, gateway: Process) -> dict[str, float]:
+        counts = {"heals": 0.0, "loads": 0.0}
+        for line in self._metrics(gateway):
+            for name in counts:
+                if line.startswith(f"router_{name}_total"):
+                    counts[name] += float(line.rpartition(" ")[2])
+        return counts
+
+    def _metrics(self, gateway: Process) -> list[str]:
+        with urllib.request.urlopen(f"http://{gateway.addresses[1]}/metrics") as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+            return lines
+
+    def _command(self, name: str) -> str:
+        """Run `python -m router NAME` on the registry, as an operator would."""
+        command = [sys.executable, "-m", "router", name, "--registry", self._registry]
+        environment = os.environ | {"COLUMNS": "91"}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        return done.stdout.rstrip()
