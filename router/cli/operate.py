@@ -76,7 +76,7 @@ class _Progress:
             typer.echo(f"loaded {self._model}{where} ({took})")
         elif self._status is not None:
             self._status.update(f"loading {self._model}{where} ({took})")
-        else:
+        elif where:
             saying = (progress.node, int(progress.seconds / self.EVERY))
             if saying != self._said:
                 typer.echo(f"loading {self._model}{where} ({took})", err=True)

@@ -1,0 +1,280 @@
+"""The command line against a router that really runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import structlog
+from rich.console import Console
+
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+from router import cli
+from router.cli import tables
+from router.entities import Heal, Load, Node, NodeView, Replica, RouterRow, Snapshot, Usage
+from tests.router.rawnode import Stack, stack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Stack]:
+    # The router runs in this process, and its log would mix with what the commands print.
+    with structlog.testing.capture_logs():
+        async with stack(tmp_path) as made:
+            yield made
+
+
+@pytest.fixture
+def run(served: Stack, capsys: Any, monkeypatch: Any) -> Callable[..., Awaitable[Run]]:
+    monkeypatch.setenv("ROUTER_REGISTRY", served.url)
+    monkeypatch.setenv("ROUTER_GATEWAY", served.address)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    async def run(*arguments: str) -> Run:
+        code = await asyncio.to_thread(cli.main, arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+async def test_load_status_and_unload(served: Stack, run: Any) -> None:
+    code, out, _ = await run("load", "m")
+    assert code == 0
+    assert out.startswith("loaded m on raw-1 (")
+    assert served.node.loads == ["m"]
+
+    code, out, _ = await run("status")
+    assert code == 0
+    assert f"routers: {served.router.name}" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
+    generation = next(iter(served.router.table.replicas("m"))).generation
+    assert f" m      {generation} " in line
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+    code, out, _ = await run("unload", "m")
+    assert (code, out) == (0, "unloaded m from raw-1\n")
+    assert not list(served.router.table.replicas("m"))
+    code, out, _ = await run("unload", "m")
+    assert (code, out) == (0, "m was not loaded\n")
+
+
+async def test_a_long_load_shows_its_progress(served: Stack, run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("router.operations.PROGRESS_INTERVAL", 0.05)
+    monkeypatch.setattr("router.cli.operate._Progress.EVERY", 0.1)
+    served.node.load_gate = asyncio.Event()
+    work = asyncio.ensure_future(run("load", "m"))
+    while not served.node.loads:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    served.node.load_gate.set()
+    code, out, err = await work
+    assert code == 0
+    assert "loaded m on raw-1" in out
+    assert err.count("loading m on raw-1 (") >= 2
+
+
+async def test_status_as_json_counts_what_is_in_flight(served: Stack, run: Any) -> None:
+    gate = asyncio.Event()
+
+    async def wait(_requests: Any, context: Any) -> None:
+        await gate.wait()
+        await context.write(b"")
+
+    served.node.behave = wait
+    stub = BackendStub(served.through)
+    calls = [stub.Predict(pb.PredictOptions(ModelIdentity="m")) for _ in range(3)]
+    while len(served.node.seen) < 3:
+        await asyncio.sleep(0.01)
+    await served.router.follower.share_once()
+    code, out, _ = await run("status", "--json")
+    assert code == 0
+    data = json.loads(out)
+    (node,) = data["nodes"]
+    (replica,) = node["replicas"]
+    assert (node["name"], node["backend"], replica["model"]) == ("raw-1", "raw", "m")
+    assert replica["in_flight"] == 3
+    assert data["routers"][0]["name"] == served.router.name
+    gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_heals_shows_the_log(served: Stack, run: Any) -> None:
+    assert (await run("heals"))[1].splitlines()[-1].strip() == "nothing yet"
+    registry = served.router.registry
+    generation = await registry.set_node_model("raw-1", "m")
+    await registry.remove_node_model("raw-1", "m", generation=generation, evidence="details")
+    code, out, _ = await run("heals", "--json")
+    assert code == 0
+    (heal,) = json.loads(out)
+    assert (heal["node"], heal["model"], heal["generation"]) == ("raw-1", "m", generation)
+    assert heal["evidence"] == "details"
+    out = (await run("heals", "--limit", "1"))[1]
+    assert "details" in out
+    assert "dropped" in out
+
+
+async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> None:
+    added = await run("add-node", "127.0.0.1:9", "--backend", "raw", "--slots", "2", "--name", "b")
+    assert added[:2] == (0, "added b (raw, 2 slots)\n")
+    assert (await run("drain", "b"))[:2] == (0, "draining b\n")
+    views = {view.name: view for view in (await served.router.registry.snapshot()).nodes}
+    node = views["b"].node
+    assert node is not None
+    assert (node.draining, node.slots, node.foreign) == (True, 2, True)
+    assert (await run("drain", "b", "--off"))[:2] == (0, "b takes requests again\n")
+    assert (await run("remove-node", "b"))[:2] == (0, "removed b\n")
+    code, _, err = await run("drain", "raw-2")
+    assert (code, err) == (2, 'no node "raw-2"; did you mean "raw-1"?\n')
+
+
+async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
+    await run("drain", "raw-1")
+    while not served.router.table.nodes["raw-1"].info.draining:
+        await asyncio.sleep(0.01)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m"))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert not served.node.loads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("load", "mm"), 'unknown model "mm": did you mean "m"? (NOT_FOUND)'),
+        (("load", "orphan"), "(UNAVAILABLE)"),
+        (("unload", "mm"), 'unknown model "mm"'),
+        (("load",), "Missing argument 'MODEL'."),
+        (("lod", "m"), "No such command 'lod'."),
+        (("load", "m", "--timeout", "soon"), "Invalid value for '--timeout'"),
+        (("load", "m", "--gateway", "nowhere"), "--gateway must be HOST:PORT"),
+        (("add-node", "here", "--backend", "raw"), "the address must be HOST:PORT"),
+        (("add-node", "a:1", "--backend", "raw", "--slots", "0"), "Invalid value for '--slots'"),
+        (("status", "--registry", "nonsense"), "--registry is not a URL"),
+        (("status", "--registry", "sqlite:///absent.db"), "no registry at absent.db; start"),
+        (
+            ("status", "--registry", "postgresql://me:hunter2@127.0.0.1:1/x"),
+            "the registry cannot be reached",
+        ),
+        (("serve", "--models", "absent.toml"), "absent.toml: cannot be read"),
+        (("serve", "--models", "{bad}"), ':2: model "x": unknown key "bakend"; did you mean'),
+        (("serve", "--models", "{bad}", "--on-stale", "maybe"), "'retry', 'return', 'off'"),
+        (("serve", "--models", "{bad}", "--listen", "x"), "--listen must be HOST:PORT"),
+        (("serve", "--models", "{bad}", "--metrics", ":1"), "--metrics must be HOST:PORT"),
+    ],
+)
+async def test_a_mistake_is_one_line_and_exit_code_2(
+    run: Any, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[models.x]\nbakend = 'y'\n")
+    code, out, err = await run(*(word.format(bad=bad) for word in arguments))
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
+
+
+async def test_a_gateway_that_is_not_there_is_told(run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("router.cli.operate.CONNECT_TIMEOUT", 0.2)
+    code, _, err = await run("load", "m", "--gateway", "127.0.0.1:1")
+    assert code == 2
+    assert err.startswith("no gateway answers at 127.0.0.1:1; start python -m router serve")
+
+
+async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    code, _, err = await run("unload", "m", "--gateway", f"127.0.0.1:{port}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is not a gateway of python -m router" in err
+    await server.stop(0)
+
+
+def test_without_a_command_it_says_which_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "router"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 2
+    for command in ("serve", "status", "heals", "add-node", "drain", "load", "unload"):
+        assert f"  {command} " in done.stderr
+
+
+NOW = time.time()
+
+
+def draw(renderable: Any) -> str:
+    console = Console(width=100, highlight=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_tables_tell_the_states_of_nodes() -> None:
+    def view(node: Node, *replicas: Replica) -> NodeView:
+        return NodeView(1, node.name, node, replicas)
+
+    snapshot = Snapshot(
+        9,
+        (
+            view(
+                Node("a", "h:1", "x", 2, last_seen=NOW),
+                Replica("a", "m", 7, 7),
+                Replica("a", "n", 8, 8, evicting=True),
+            ),
+            view(Node("b", "h:2", "x", last_seen=NOW - 75)),
+            view(Node("c", "h:3", "x", draining=True, last_seen=NOW)),
+            view(Node("h:4", "h:4", "x", foreign=True)),
+            NodeView(2, "gone", None),
+        ),
+    )
+    usage = [Usage("r1", "a", "m", 7, 2, NOW - 3700), Usage("r2", "a", "m", 7, 1, NOW - 5)]
+    usage.append(Usage("r2", "a", "m", 6, 50, NOW))  # of an earlier load: not of this one
+    lines = draw(tables.node_table(snapshot, usage, NOW)).splitlines()
+    assert len(lines) == 6
+    assert lines[1].split() == ["a", "(h:1)", "x", "up", "2/2", "m", "7", "3", "5", "s", "ago"]
+    assert lines[2].split() == ["n", "(evicting)", "8", "0", "-"]
+    assert "silent 1 min 15 s" in lines[3]
+    assert "draining" in lines[4]
+    assert lines[5].startswith("h:4 ")
+    assert "foreign, not heard yet" in lines[5]
+    assert "\x1b" not in "".join(lines)
+
+
+def test_tables_tell_loads_heals_and_routers() -> None:
+    node = Node("a", "h:1", "x")
+    running = Load("a", "m", 3, "r1", "running", NOW - 65, NOW + 10)
+    failed = Load("a", "n", 4, "r1", "failed", NOW - 65, 0, retry_at=NOW + 30, message="no file")
+    left = Load("a", "o", 5, "r0", "running", NOW - 65, NOW - 1)
+    text = draw(
+        tables.load_table(Snapshot(1, (NodeView(1, "a", node, (), (running, failed, left)),)), NOW)
+    )
+    assert "loading" in text
+    assert "1 min 5 s" in text
+    assert "failed, next try in 30 s" in text
+    assert "no file" in text
+    assert "abandoned" in text
+    heal = Heal(NOW - 90_000, "a", "m", 3, "code", "dropped", "r1")
+    assert "(1 d 1 h ago)" in draw(tables.heal_table([heal], NOW))
+    assert "routers: r1, r2" in draw(
+        tables.router_line([RouterRow("r1", 1, NOW), RouterRow("r2", 1, NOW)], 1)
+    )
+    assert "no router is running" in draw(tables.router_line([], 1))
