@@ -65,7 +65,8 @@ async def health(address: str) -> str:
     """Return what a node answers to a liveness probe."""
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await BackendStub(channel).Health(pb.HealthMessage(), timeout=_TIMEOUT)
-        return answer.message.decode()
+        message: bytes = answer.message
+        return message.decode()
 
 
 def beginning(folder: Path, seconds: float) -> Path:
