@@ -230,6 +230,7 @@ def test_messages_up_to_50_mib(sample: HostProcess) -> None:
     assert sample.status().state == READY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SURFACES)
 def test_a_stop_finishes_what_runs_and_refuses_what_is_new(name: str) -> None:
     with host(name) as process, ThreadPoolExecutor() as pool:
