@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("check", _COMMON, max_examples=100)
 settings.register_profile("full", _COMMON, max_examples=10_000)
+# One mutant after another: the same examples each time, and no search for the smallest.
+settings.register_profile(
+    "mutants",
+    _COMMON,
+    max_examples=50,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
