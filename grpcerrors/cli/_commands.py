@@ -7,7 +7,7 @@ import json
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
-import grpc  # noqa: TC002 - typer reads the annotations
+import grpc
 import typer
 from grpc.aio import AioRpcError, Metadata
 from rich.console import Console
@@ -49,7 +49,7 @@ def _root(
 def explain(
     *,
     code: Annotated[
-        grpc.StatusCode,
+        str,
         typer.Option(parser=_inputs.status_code, metavar="CODE", help="The status code."),
     ],
     message: Annotated[str, typer.Option(help="The status message.")] = "",
@@ -64,7 +64,7 @@ def explain(
 ) -> None:
     """Say what an error means to a router, and which rung decided."""
     trailers = Metadata(*(("grpc-status-details-bin", value) for value in details_bin))
-    error = AioRpcError(code, Metadata(), trailers, details=message)
+    error = AioRpcError(grpc.StatusCode[code], Metadata(), trailers, details=message)
     for line in explain_error(error).splitlines():
         typer.echo(_report.printable(line))
 

@@ -97,12 +97,12 @@ def authority(path: str) -> bytes:
     return pem
 
 
-def status_code(value: str) -> grpc.StatusCode:
-    """Read a status code by name or number; OK is no error."""
+def status_code(value: str) -> str:
+    """Read the name or number of an error's status code; return the name."""
     errors = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
     for code in errors:
         if value.strip().upper() in (code.name, str(code.value[0])):
-            return code
+            return code.name
     names = ", ".join(f"{code.name} ({code.value[0]})" for code in errors)
     raise typer.BadParameter(f"{value!r} is not the code of an error: {names}")
 
