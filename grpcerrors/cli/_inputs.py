@@ -102,7 +102,7 @@ def status_code(value: str) -> str:
     errors = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
     for code in errors:
         if value.strip().upper() in (code.name, str(code.value[0])):
-            return code.name
+            return str(code.name)
     names = ", ".join(f"{code.name} ({code.value[0]})" for code in errors)
     raise typer.BadParameter(f"{value!r} is not the code of an error: {names}")
 
