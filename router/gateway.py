@@ -56,8 +56,8 @@ class NodeLost(RouteError):
 class Gateway(grpc.GenericRpcHandler):
     """Proxies every call that no other service of the server takes.
 
-    `refused(model, error)` is told of calls that reached no node; `model` is "" when the request
-    names none.
+    `refused(model, error)` is told of calls that reached no node; `model` is "" when the catalogue
+    has none of that name.
 
     Four methods of the backend protocol are not proxied: `Health` is the gateway's own, `Status`
     tells what the routing table knows of the model (and loads nothing), `LoadModel` and `Free` are
@@ -184,7 +184,7 @@ class Gateway(grpc.GenericRpcHandler):
             error = NodeLost()
         assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - for the type checker
         if isinstance(error, RouteError):
-            self._refused(model, error)
+            self._refused(model if model in self._router.models else "", error)
         if initial := error.initial_metadata():
             with contextlib.suppress(grpc.aio.UsageError):  # a stream has sent it already
                 await context.send_initial_metadata(tuple(initial))

@@ -32,7 +32,7 @@ class Metrics(Events):
     """Counts the events of one router into `registry`, which it makes when there is none.
 
     Labels come from the catalogue and from nodes, never from a request: a caller who invents
-    model names adds no time series.
+    model names adds no time series. Generations would be endless, so they are no labels either.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -49,7 +49,7 @@ class Metrics(Events):
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._refused = counter(
-            "refused", "Calls that reached no node; model is empty when the catalogue has none such.",
+            "refused", "Calls that reached no node; model is empty when not in the catalogue.",
             "model", "reason",
         )  # fmt: skip
         self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)
@@ -93,7 +93,7 @@ class Metrics(Events):
         """Count a second try."""
         self._cell(self._retries, model, node).inc()
 
-    def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
+    def heal(self, model: str, node: str, generation: int, evidence: str) -> None:  # noqa: ARG002
         """Count a drop by its evidence."""
         self._cell(self._heals, model, node, evidence).inc()
 
@@ -101,27 +101,32 @@ class Metrics(Events):
         """Count a row that stayed."""
         self._cell(self._false, model, node).inc()
 
-    def late_error(self, model: str, node: str, generation: int) -> None:
+    def late_error(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count evidence that came too late."""
         self._cell(self._late, model, node).inc()
 
-    def load_started(self, model: str, node: str, generation: int) -> None:
+    def load_started(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count a load as under way."""
         self._cell(self._loading, model, node).inc()
 
     def load_finished(
-        self, model: str, node: str, generation: int, seconds: float, error: str
+        self,
+        model: str,
+        node: str,
+        generation: int,  # noqa: ARG002
+        seconds: float,
+        error: str,
     ) -> None:
         """Count a load, and how long it took."""
         self._cell(self._loading, model, node).dec()
         self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
         self._cell(self._load_seconds, model, node).observe(seconds)
 
-    def evicted(self, model: str, node: str, generation: int) -> None:
+    def evicted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count an eviction."""
         self._cell(self._evictions, model, node).inc()
 
-    def registry_down(self, error: str) -> None:
+    def registry_down(self, error: str) -> None:  # noqa: ARG002
         """Say that the registry is out of reach."""
         self._up.set(0)
 

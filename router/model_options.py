@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from protocol import backend_pb2
 
@@ -39,7 +39,7 @@ class OptionError(ValueError):
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise OptionError when `options` is not what a ModelOptions message can be made of."""
-    _check(options, backend_pb2.ModelOptions.DESCRIPTOR, backend_pb2.ModelOptions, ())
+    _check(options, backend_pb2.ModelOptions, ())
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -50,9 +50,8 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{lowered[near[0]]}"?' if near else f"known: {', '.join(names)}"
 
 
-def _check(
-    table: Mapping[str, Any], kind: Descriptor, make: type[Message], at: tuple[str, ...]
-) -> None:
+def _check(table: Mapping[str, Any], make: type[Message], at: tuple[str, ...]) -> None:
+    kind = make.DESCRIPTOR
     for name, value in table.items():
         field, path = kind.fields_by_name.get(name), (*at, name)
         if field is None:
@@ -72,15 +71,15 @@ def _check(
             raise OptionError(path, f"{name} does not fit its type: out of range") from error
 
 
-def _check_value(value: object, field: FieldDescriptor, path: tuple[str, ...]) -> None:
+def _check_value(value: object, field: Any, path: tuple[str, ...]) -> None:
     types, words = _KINDS[field.cpp_type]
     is_bool_for_number = isinstance(value, bool) and bool not in types
     if not isinstance(value, types) or is_bool_for_number:
         what = f"each of {field.name}" if field.is_repeated else field.name
         raise OptionError(path, f"{what} must be {words}, not {_toml_name(value)}")
     if isinstance(value, dict):
-        kind = field.message_type
-        _check(value, kind, getattr(backend_pb2, kind.name), path)
+        assert field.message_type is not None  # noqa: S101 - for the type checker
+        _check(value, getattr(backend_pb2, field.message_type.name), path)
 
 
 def _toml_name(value: object) -> str:

@@ -39,23 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:  # bad usage, as typer finds it
         format_message = getattr(error, "format_message", error.__str__)
-        message = format_message()
-        if "\n" in message:  # the help, for want of a command
-            sys.stderr.write(f"{message}\n")
-            return 2
-        return _say(f"{message} (see {PROGRAM} --help)")
+        return _say(format_message(), hint=f" (see {PROGRAM} --help)")
     except RouteError as error:
         return _say(error.details() or "")
+    except BrokenPipeError:  # the reader, e.g. head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # the reader, e.g. head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         return _say(str(error))
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else 0
 
 
-def _say(message: str) -> int:
-    sys.stderr.write(" ".join(message.split()) + "\n")
+def _say(message: str, hint: str = "") -> int:
+    is_help = message.startswith("Usage:")  # for want of a command
+    sys.stderr.write(f"{message}\n" if is_help else " ".join(message.split()) + f"{hint}\n")
     return 2

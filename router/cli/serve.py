@@ -63,10 +63,10 @@ def serve(
     log_level: Annotated[logs.Level, typer.Option(help="How much to log.")] = logs.Level.INFO,
 ) -> None:
     """Serve the gateway; print one line when it is ready."""
-    logs.configure(log_level)
     split_address(listen, "--listen")
     at = None if metrics_at is None else split_address(metrics_at, "--metrics")
     catalogue = read_models(models)
+    logs.configure(log_level)
     counted = metrics.Metrics()
     smart = SmartRouter(
         NodeRegistry(check_registry_url(registry), router=name or ""),

@@ -1,4 +1,4 @@
-"""Calls through the gateway over time: deadlines, cancellation, back pressure, heals, lost nodes."""
+"""Calls over time: deadlines, cancellation, back pressure, heals, lost nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from grpcerrors import is_model_not_loaded, model_not_loaded
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-from tests.router.rawnode import SERVICE, Script, Stack, stack
+from tests.router.rawnode import SERVICE, Pairs, Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,6 +24,7 @@ BIDI = f"{SERVICE}AudioTranscriptionLive"
 FOREIGN = "/other.Service/Anything"
 PATIENCE = 30.0
 STALE = model_not_loaded("raw")
+PROOF: Any = tuple(STALE.trailing_metadata)
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ async def test_a_stale_replica_heals_unseen(served: Stack, method: str) -> None:
     async def forgetful(requests: AsyncIterator[bytes], context: Any) -> None:
         heard = [message async for message in requests]
         if len(served.node.loads) == 1:
-            await context.abort(STALE.code, STALE.details, tuple(STALE.trailing_metadata))
+            await context.abort(STALE.code, STALE.details, PROOF)
         await context.write(b"".join(heard) + b"done")
 
     served.node.behave = forgetful
@@ -189,7 +190,7 @@ async def test_a_stale_replica_heals_unseen(served: Stack, method: str) -> None:
 
 @pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, BIDI, FOREIGN])
 async def test_with_return_the_caller_gets_the_original_error(tmp_path: Path, method: str) -> None:
-    trailing = (*STALE.trailing_metadata, ("k-bin", b"\x00\xff"), ("k", "1"), ("k", "2"))
+    trailing: Pairs = (*PROOF, ("k-bin", b"\x00\xff"), ("k", "1"), ("k", "2"))
     async with stack(tmp_path, on_stale="return") as served:
         served.node.script = Script((), (), STALE.code, STALE.details, trailing)
         call = served.through.stream_stream(method)(iter([b"abc"]), metadata=KEY)
@@ -208,9 +209,7 @@ async def test_with_return_the_caller_gets_the_original_error(tmp_path: Path, me
 
 
 async def test_after_the_first_message_nothing_is_sent_again(served: Stack) -> None:
-    served.node.script = Script(
-        (), (b"1", b"2"), STALE.code, STALE.details, tuple(STALE.trailing_metadata)
-    )
+    served.node.script = Script((), (b"1", b"2"), STALE.code, STALE.details, PROOF)
     call = start(served.through, SERVER_STREAM)
     assert [await call.read(), await call.read()] == [b"1", b"2"]
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -117,7 +117,7 @@ def test_no_message_repeats_a_value(text: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelsError, match="nowhere.toml: cannot be read: No such file"):
+    with pytest.raises(ModelsError, match=r"nowhere\.toml: cannot be read: No such file"):
         read_models(tmp_path / "nowhere.toml")
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
     with pytest.raises(ModelsError, match="save it as UTF-8"):

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from prometheus_client import generate_latest
+
+from grpcerrors import model_not_loaded
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+from router import metrics as module
+from router.errors import UnknownModel
+from router.metrics import LABELS_LIMIT, Metrics, serve
+from tests.router.rawnode import Script, Stack, stack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PAIR = {"model": "m", "node": "raw-1"}
+STALE = model_not_loaded("raw")
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Stack]:
+    async with stack(tmp_path, on_stale="return") as made:
+        made.node.script = Script(replies=(pb.Reply(message=b"hi").SerializeToString(),))
+        yield made
+
+
+async def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    # As a scrape does it: from another thread than the router's.
+    return await asyncio.to_thread(metrics.registry.get_sample_value, f"router_{name}", labels)
+
+
+async def test_requests_loads_and_calls_in_flight(served: Stack) -> None:
+    gate = asyncio.Event()
+
+    async def wait(_requests: Any, context: Any) -> None:
+        await gate.wait()
+        await context.write(b"")
+
+    served.node.behave = wait
+    stub = BackendStub(served.through)
+    calls = [stub.Predict(pb.PredictOptions(ModelIdentity="m")) for _ in range(3)]
+    while len(served.node.seen) < 3:
+        await asyncio.sleep(0.01)
+    metrics = served.metrics
+    assert await value(metrics, "in_flight", **PAIR) == 3
+    assert (
+        await value(metrics, "generation", **PAIR)
+        == served.router.table.nodes["raw-1"].replicas["m"].generation
+    )
+    assert await value(metrics, "node_reachable", node="raw-1") == 1
+    gate.set()
+    await asyncio.gather(*calls)
+    assert await value(metrics, "in_flight", **PAIR) == 0
+    assert await value(metrics, "requests_total", **PAIR, code="OK") == 3
+    assert await value(metrics, "request_seconds_count", **PAIR) == 3
+    assert await value(metrics, "loads_total", **PAIR, result="loaded") == 1
+    assert await value(metrics, "load_seconds_count", **PAIR) == 1
+    assert await value(metrics, "loads_in_flight", **PAIR) == 0
+
+
+async def test_heals_retries_and_false_positives(tmp_path: Path) -> None:
+    async with stack(tmp_path, on_stale="retry") as served:
+
+        async def forgetful(requests: Any, context: Any) -> None:
+            async for _ in requests:
+                pass
+            if len(served.node.loads) == 1:
+                await context.abort(STALE.code, STALE.details, tuple(STALE.trailing_metadata))
+            await context.write(b"")
+
+        served.node.behave = forgetful
+        stub = BackendStub(served.through)
+        await stub.Predict(pb.PredictOptions(ModelIdentity="m"))
+        metrics = served.metrics
+        assert await value(metrics, "heals_total", **PAIR, evidence="details") == 1
+        assert await value(metrics, "retries_total", **PAIR) == 1
+        assert await value(metrics, "requests_total", **PAIR, code="FAILED_PRECONDITION") == 1
+        assert await value(metrics, "requests_total", **PAIR, code="OK") == 1
+
+        served.node.behave = None
+        served.node.script = Script((), (), grpc.StatusCode.FAILED_PRECONDITION, "not today")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Predict(pb.PredictOptions(ModelIdentity="m"))
+        assert await value(metrics, "false_positives_total", **PAIR) == 1
+        assert await value(metrics, "heals_total", **PAIR, evidence="code") is None
+
+
+async def test_a_load_that_fails_is_counted_as_such(served: Stack) -> None:
+    served.node.load_error = "no"
+    with pytest.raises(grpc.aio.AioRpcError):
+        await BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m"))
+    assert (await value(served.metrics, "loads_total", **PAIR, result="failed") or 0) >= 1
+    assert await value(served.metrics, "refused_total", model="m", reason="LOAD_FAILED") == 1
+
+
+async def test_a_callers_words_never_become_labels(served: Stack) -> None:
+    stub = BackendStub(served.through)
+    for index in range(20):
+        for key in ((), (("x-model-id", f"made-up-{index}"),)):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Predict(pb.PredictOptions(ModelIdentity=f"odd-{index}"), metadata=key)
+    text = await asyncio.to_thread(generate_latest, served.metrics.registry)
+    assert b"made-up" not in text
+    assert b"odd-" not in text
+    assert await value(served.metrics, "refused_total", model="", reason="UNKNOWN_MODEL") == 40
+
+
+async def test_all_that_a_router_can_tell_is_counted() -> None:
+    metrics = Metrics()
+    metrics.late_error("m", "raw-1", 3)
+    metrics.evicted("m", "raw-1", 3)
+    metrics.load_started("m", "raw-1", 4)
+    metrics.registry_down("away")
+    assert await value(metrics, "late_errors_total", **PAIR) == 1
+    assert await value(metrics, "evictions_total", **PAIR) == 1
+    assert await value(metrics, "loads_in_flight", **PAIR) == 1
+    assert await value(metrics, "registry_up") == 0
+    metrics.registry_up(7)
+    assert await value(metrics, "registry_up") == 1
+    assert await value(metrics, "registry_applied_total") == 7
+
+
+async def test_the_number_of_time_series_is_bounded() -> None:
+    metrics = Metrics()
+    for index in range(LABELS_LIMIT + 50):
+        metrics.retry("m", f"node-{index}")
+    assert await value(metrics, "retries_total", model="other", node="other") == 50
+    metrics.retry("m", "node-0")
+    assert await value(metrics, "retries_total", model="m", node="node-0") == 2
+
+
+async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None:
+    await BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m"))
+    address, stop = serve(served.metrics, "127.0.0.1", 0)
+
+    def scrape() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics") as page:
+            text: bytes = page.read()
+            return text.decode()
+
+    text = await asyncio.to_thread(scrape)
+    assert 'router_requests_total{code="OK",model="m",node="raw-1"} 1.0' in text
+    assert 'router_in_flight{model="m",node="raw-1"} 0.0' in text
+    with pytest.raises(OSError, match="in use"):
+        serve(served.metrics, "127.0.0.1", int(address.rpartition(":")[2]))
+    await asyncio.to_thread(stop)
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(scrape)
+
+
+async def test_a_scrape_after_the_router_has_stopped_tells_what_it_can() -> None:
+    metrics = Metrics()
+    loop = asyncio.new_event_loop()
+    collector = module._TableCollector(None, loop)  # type: ignore[arg-type]
+    loop.close()
+    assert list(collector.collect()) == []
+    metrics.refused("", UnknownModel("x", []))
+    assert await value(metrics, "refused_total", model="", reason="UNKNOWN_MODEL") == 1
