@@ -38,8 +38,8 @@ def builds() -> None:
     error = ContractError(CONDITION, backend="x", node=None)
     assert_type(error.condition, Condition)
     assert_type(error.details, str)
-    assert_type(error.trailing_metadata, "tuple[tuple[str, bytes], ...]")
-    assert_type(error.fields, "Mapping[str, str]")
+    assert_type(error.trailing_metadata, tuple[tuple[str, bytes], ...])
+    assert_type(error.fields, Mapping[str, str])
     assert_type(error.started, bool)
 
 
@@ -51,11 +51,11 @@ def detects(err: object) -> None:
     assert_type(grpcerrors.explain(err), str)
     verdict = grpcerrors.classify(err, grpcerrors.Catalogue(*grpcerrors.CATALOGUE, CONDITION))
     assert_type(verdict, Verdict)
-    assert_type(verdict.condition, "Condition | None")
-    assert_type(verdict.evidence, "Evidence | None")
+    assert_type(verdict.condition, Condition | None)
+    assert_type(verdict.evidence, Evidence | None)
     assert_type(verdict.backend, str)
     assert_type(verdict.model, str)
-    assert_type(verdict.fields, "Mapping[str, str]")
+    assert_type(verdict.fields, Mapping[str, str])
     assert_type(verdict.started, bool)
     assert_type(verdict.unexecuted, bool)
 
@@ -66,7 +66,7 @@ def sends_sync(context: SyncContext) -> NoReturn:
 
 async def sends_aio(context: AioContext) -> None:
     sending = grpcerrors.abort(context, grpcerrors.model_not_loaded("x"))
-    await assert_type(sending, "Coroutine[Any, Any, NoReturn]")
+    await assert_type(sending, Coroutine[Any, Any, NoReturn])
 
 
 def guards() -> None:
