@@ -1,0 +1,204 @@
+"""Several routers on one registry, and a registry that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+
+from router import ModelSpec, NodeRegistry, RegistryUnavailable, SmartRouter
+from tests.router.conftest import QUICK, Recorder, eventually, fleet
+from tests.router.nodes import Node
+
+
+def stub(router: SmartRouter, model: str = "m") -> Any:
+    return BackendStub(router.channel(model))  # type: ignore[no-untyped-call]
+
+
+async def test_two_routers_load_a_cold_model_once(url: str) -> None:
+    """Invariant 3, over processes: 200 requests at two routers, one LoadModel."""
+    nodes = [Node("a"), Node("b")]
+    for node in nodes:
+        node.load_delay = 0.2
+    async with fleet(url, *nodes, routers=2) as routers:
+        calls = [
+            stub(routers[number % 2]).Predict(pb.PredictOptions(), timeout=60)
+            for number in range(200)
+        ]
+        assert len(await asyncio.gather(*calls)) == 200
+        assert sum(len(node.loads) for node in nodes) == 1
+        for router in routers:
+            assert router.table.in_flight() == 0
+
+
+async def test_a_drop_at_one_router_is_seen_by_the_other(url: str) -> None:
+    node = Node("a")
+    async with fleet(url, node, routers=2) as (one, two):
+        await one.load("m")
+        await eventually(lambda: two.table.pick("m"))
+        node.evict("m")
+        await stub(one).Predict(pb.PredictOptions(), timeout=30)
+        entry = one.table.pick("m")
+        assert entry is not None
+        await eventually(
+            lambda: (seen := two.table.pick("m")) and seen.generation == entry.generation
+        )
+        await stub(two).Predict(pb.PredictOptions(), timeout=30)
+        assert len(node.loads) == 2
+
+
+async def test_what_another_router_uses_is_not_evicted(url: str) -> None:
+    """Invariant 10, over routers."""
+    node = Node("a")
+    patient = replace(QUICK, place_timeout=60.0, lease_ttl=30.0)
+    async with fleet(url, node, routers=2, settings=patient) as (one, two):
+        await one.load("m")
+        await eventually(lambda: two.table.pick("m"))
+        node.work = 0.7
+        busy = asyncio.ensure_future(stub(two).Predict(pb.PredictOptions()))
+        await eventually(lambda: node.running["m"])
+        await stub(one, "n").Predict(pb.PredictOptions(), timeout=60)
+        assert busy.done()
+        await busy
+        assert node.freed_in_use == 0
+
+
+async def test_counts_of_a_router_that_stops_answering_expire(url: str) -> None:
+    """Invariant 9: its leases run out; the other's picture is right again."""
+    node = Node("a")
+    node.work = 60
+    async with fleet(url, node, routers=2) as (one, two):
+        await one.load("m")
+        call = stub(one).Predict(pb.PredictOptions())
+        entry = None
+
+        def others() -> int:
+            nonlocal entry
+            entry = two.table.pick("m")
+            return entry.others if entry is not None else -1
+
+        await eventually(lambda: others() == 1)
+        for task in one._tasks:
+            task.cancel()
+        await eventually(lambda: others() == 0)
+        call.cancel()
+
+
+async def test_lost_notifications_cost_only_the_poll(postgres_url_if_slow: str) -> None:
+    """Invariant 16."""
+    node = Node("a")
+    async with fleet(postgres_url_if_slow, node, routers=2) as (one, two):
+        two._tasks[1].cancel()
+        await one.load("m")
+        await eventually(lambda: two.table.pick("m"))
+        await one.unload("m")
+        await eventually(lambda: two.table.pick("m") is None)
+
+
+@pytest.fixture
+def postgres_url_if_slow(url: str) -> str:
+    return url
+
+
+async def test_a_warm_request_makes_no_database_statement(url: str) -> None:
+    """The background polls are put to sleep; what is left is what requests cause."""
+    still = replace(QUICK, poll_interval=3600.0, lease_flush=3600.0, fresh_for=3600.0)
+    node = Node("a")
+    async with fleet(url, node, settings=still) as (router,):
+        await stub(router).Predict(pb.PredictOptions())
+        # What the load has woken up may still be at work.
+        await asyncio.sleep(0.5)
+        statements = 0
+
+        def count(*_: object) -> None:
+            nonlocal statements
+            statements += 1
+
+        sa.event.listen(router.registry.store.engine, "before_cursor_execute", count)
+        for _ in range(200):
+            await stub(router).Predict(pb.PredictOptions())
+            async with router.route("m") as channel:
+                await BackendStub(channel).Predict(pb.PredictOptions())  # type: ignore[no-untyped-call]
+        assert statements == 0
+        await router.registry.snapshot()
+        assert statements > 0, "the counter counts"
+
+
+class Unplugged(NodeRegistry):
+    """The real registry, with a plug."""
+
+    plugged = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        for kind in ("read", "write"):
+            setattr(self.store, kind, self._through(getattr(self.store, kind)))
+
+    def _through(self, run: Any) -> Any:
+        async def guarded(transaction: Any) -> Any:
+            if not type(self).plugged:
+                msg = "unplugged"
+                raise RegistryUnavailable(msg)
+            return await run(transaction)
+
+        return guarded
+
+
+async def test_warm_traffic_outlives_the_registry_and_changes_are_applied_after(
+    sqlite_url: str,
+) -> None:
+    a, b, events = Node("a"), Node("b"), Recorder()
+    models = {"m": ModelSpec("m", "fake", replicas=2)}
+    async with fleet(
+        sqlite_url, a, b, registry=Unplugged, models=models, events=events
+    ) as (router,):
+        await stub(router).Predict(pb.PredictOptions())
+        await eventually(lambda: router.table.live_count("m") == 2)
+        gone = next(entry for entry in router.table.replicas("m") if entry.node.name == "a")
+        Unplugged.plugged = False
+        try:
+            a.evict("m")
+            for _ in range(50):
+                await stub(router).Predict(pb.PredictOptions())
+            await eventually(lambda: events.count("registry_down") == 1)
+            assert len(router.outbox) >= 1
+            assert router.table.live_count("m") == 1
+        finally:
+            Unplugged.plugged = True
+        await eventually(lambda: events.count("registry_up") == 1)
+        assert len(router.outbox) == 0
+        heals = await router.registry.heals()
+        assert [heal.generation for heal in heals] == [gone.generation]
+
+
+async def test_a_cold_model_without_a_registry_says_so(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node("a"), registry=Unplugged) as (router,):
+        Unplugged.plugged = False
+        try:
+            with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+                await stub(router).Predict(pb.PredictOptions(), timeout=5)
+        finally:
+            Unplugged.plugged = True
+
+
+async def test_a_load_that_ends_without_a_registry_is_published_later(sqlite_url: str) -> None:
+    node = Node("a")
+    node.load_delay = 0.5
+    async with fleet(sqlite_url, node, registry=Unplugged) as (router,):
+        call = asyncio.ensure_future(stub(router).Predict(pb.PredictOptions(), timeout=30))
+        await eventually(lambda: node.loading)
+        Unplugged.plugged = False
+        try:
+            await eventually(lambda: router.outbox.down)
+            await call
+            assert router.table.live_count("m") == 1
+        finally:
+            Unplugged.plugged = True
+        await eventually(lambda: not router.outbox.down)
+        row = (await router.registry.snapshot()).nodes[0].replicas[0]
+        assert row.generation == node.loads[0][1]
