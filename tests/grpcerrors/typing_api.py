@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +15,6 @@ import grpcerrors.aio
 from grpcerrors import Condition, ContractError, Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
-
     from grpcerrors._abort import AioContext, SyncContext
 
 CONDITION = Condition(
