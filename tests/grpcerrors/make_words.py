@@ -1,0 +1,32 @@
+"""The table of words in CONTRACT.md. After a change: `python -m tests.grpcerrors.make_words`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpcerrors import CATALOGUE
+
+if TYPE_CHECKING:
+    from grpcerrors import Condition, Dialect
+
+CONTRACT = Path(__file__).parents[2] / "CONTRACT.md"
+_TABLE = re.compile(r"(### The words\n.*?\|---\|---\|---\|---\|\n)((?:\|.*\n)*)", re.DOTALL)
+
+
+def words(text: str) -> str:
+    """Return CONTRACT.md's text with the table as it should be."""
+    rows = "".join(_row(each, dialect) for each in CATALOGUE for dialect in each.dialects)
+    return _TABLE.sub(lambda table: table[1] + rows, text)
+
+
+def _row(condition: Condition, dialect: Dialect) -> str:
+    codes = ", ".join(sorted(code.name if code else "none" for code in dialect.codes))
+    pattern = dialect.pattern.pattern.replace("|", r"\|")
+    fence = "``" if "`" in pattern else "`"
+    return f"| `{condition.reason}` | {dialect.system} | {codes} | {fence}{pattern}{fence} |\n"
+
+
+if __name__ == "__main__":
+    CONTRACT.write_text(words(CONTRACT.read_text()))
