@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from grpcerrors import Condition, Dialect
 
 CONTRACT = Path(__file__).parents[2] / "CONTRACT.md"
-_TABLE = re.compile(r"(### The words\n.*?\|---\|---\|---\|---\|\n)((?:\|.*\n)*)", re.DOTALL)
+_TABLE = re.compile(r"(### The words\n.*?\|---\|---\|---\|---\|\n)((?:\|[^\n]*\n)*)", re.DOTALL)
 
 
 def words(text: str) -> str:

@@ -50,3 +50,11 @@ def test_the_numbers_are_those_of_the_code() -> None:
     text = CONTRACT.read_text()
     assert f"**{TRAILERS_LIMIT:,} bytes**" in text
     assert {each.domain for each in CATALOGUE} == {"grpcerrors"}
+
+
+def test_nothing_but_the_table_is_made() -> None:
+    text = CONTRACT.read_text()
+    assert [line for line in words(text).splitlines() if line[:1] != "|"] == [
+        line for line in text.splitlines() if line[:1] != "|"
+    ]
+    assert text.count("\n```\n") == 3, "the samples for Go, Node and C++"
