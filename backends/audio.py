@@ -23,6 +23,7 @@ SPEECH_RATE: Final = 16_000
 
 MAX_SECONDS: Final = 3600
 _RATES: Final = range(4_000, 192_001)
+_WIDTHS: Final = range(1, 5)  # bytes of a sample
 _EXPECTED: Final = "expected a RIFF/WAVE file of PCM samples with 8, 16, 24 or 32 bits"
 _UNKNOWN_SIZE: Final = 0xFFFFFFFF - 44
 
@@ -56,6 +57,9 @@ def read_wav(path: str) -> tuple[Samples, int]:
             form = file.getparams()
             if form.framerate not in _RATES:
                 message = f"sample rate {form.framerate} Hz: expected {_RATES[0]} to {_RATES[-1]}"
+                raise BadInput(message)
+            if form.sampwidth not in _WIDTHS:
+                message = f"samples of {8 * form.sampwidth} bits: {_EXPECTED}"
                 raise BadInput(message)
             raw = file.readframes(MAX_SECONDS * form.framerate + 1)
     except OSError as error:

@@ -83,8 +83,9 @@ def whole() -> bytes:
         (whole().replace(struct.pack("<I", 16_000), struct.pack("<I", 2), 1), "sample rate 2 Hz"),
         (whole()[:20] + b"\x55\x00" + whole()[22:], "PCM"),
         (whole()[:22] + b"\x00\x00" + whole()[24:], "RIFF"),
+        (whole()[:34] + b"\x80\x00" + whole()[36:], "samples of 128 bits"),
     ],
-    ids=["empty", "text", "header", "half", "chunkless", "rate", "mp3", "channelless"],
+    ids=["empty", "text", "header", "half", "chunkless", "rate", "mp3", "channelless", "wide"],
 )
 def test_says_what_is_wrong(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "broken.wav"
