@@ -63,5 +63,5 @@ class Janitor:
         while not self._stopping.wait(max(tick, 0.01)):
             try:
                 self.sweep()
-            except Exception:  # noqa: PERF203 - once a tick
+            except Exception:
                 log.exception("the janitor stumbled; it goes on")
