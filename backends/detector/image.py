@@ -22,7 +22,9 @@ _MOST_PIXELS: Final = 50_000_000
 _LIMIT: Final = f"at most {_MOST_PIXELS / 1e6:.0f} megapixels"
 _LONGEST_PATH: Final = 4096
 _DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
-_EXPECTED: Final = "expected the path of an image file, or an image (JPEG, PNG, WebP) in base64"
+# Pillow knows more; some of those start other programs, or fail in ways of their own.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_EXPECTED: Final = f"expected the path of an image ({', '.join(_FORMATS)}), or one in base64"
 
 
 def read_image(src: str) -> Image.Image:
@@ -32,7 +34,7 @@ def read_image(src: str) -> Image.Image:
     """
     try:
         # Pillow reads the header only, until the pixels are asked for.
-        with Image.open(_source(src)) as image:
+        with Image.open(_source(src), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 message = f"{image.width} x {image.height} pixels: {_LIMIT}"
                 raise TooLarge(message)
