@@ -26,9 +26,7 @@ class RetryBudget:
     def take(self) -> bool:
         """Count a retry in, if one is allowed now."""
         self._roll()
-        allowed = max(
-            self._settings.retry_min, self._settings.retry_ratio * sum(self._requests)
-        )
+        allowed = max(self._settings.retry_min, self._settings.retry_ratio * sum(self._requests))
         if sum(self._retries) >= allowed:
             return False
         self._retries[1] += 1

@@ -98,9 +98,7 @@ class ControlPlane:
         )
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
 
-    async def load(
-        self, address: str, spec: ModelSpec, generation: int, timeout: float
-    ) -> Answer:
+    async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         """Load a model."""
         options = pb.ModelOptions(**{"Model": spec.name, **spec.options})
         metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]

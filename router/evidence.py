@@ -85,8 +85,12 @@ class Reconciler:
             holds = False
         if holds:
             self._events.false_positive(model, name)
-            _log.info("a bare status code looked like a stale row; the node has the model",
-                      node=name, model=model, generation=entry.generation)
+            _log.info(
+                "a bare status code looked like a stale row; the node has the model",
+                node=name,
+                model=model,
+                generation=entry.generation,
+            )
             await self._outbox.write(
                 "heal log",
                 lambda: self._registry.log_heal(name, model, entry.generation, Evidence.CODE.value),
@@ -107,8 +111,9 @@ class Reconciler:
         name, model, generation = entry.node.name, entry.model, entry.generation
         self._quarantine.dropped(name, model, proven=entry.proven)
         self._events.heal(model, name, generation, evidence)
-        _log.info("dropped a stale row", node=name, model=model, generation=generation,
-                  evidence=evidence)
+        _log.info(
+            "dropped a stale row", node=name, model=model, generation=generation, evidence=evidence
+        )
         await self._outbox.write(
             f"drop {model} on {name}, generation {generation}",
             lambda: self._registry.remove_node_model(name, model, generation, evidence=evidence),

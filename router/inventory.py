@@ -28,9 +28,7 @@ def apply(conn: Connection, beat: Heartbeat, revision: int, now: float, router: 
             sa.insert(boots).values(node=beat.node, boot_id=beat.boot_id, revision=revision)
         )
         if node is not None:
-            dropped += [
-                _drop(conn, row, "boot", now, router) for row in _rows(conn, beat.node)
-            ]
+            dropped += [_drop(conn, row, "boot", now, router) for row in _rows(conn, beat.node)]
             conn.execute(sa.delete(loads).where(loads.c.node == beat.node))
     elif beat.inventory_version < node.inventory:
         return []
@@ -89,9 +87,7 @@ def _reconcile(
 
 
 def _adopt(conn: Connection, beat: Heartbeat, held: Held, generation: int, now: float) -> None:
-    conn.execute(
-        sa.delete(loads).where(loads.c.node == beat.node, loads.c.model == held.model)
-    )
+    conn.execute(sa.delete(loads).where(loads.c.node == beat.node, loads.c.model == held.model))
     conn.execute(
         sa.insert(replicas).values(
             node=beat.node,

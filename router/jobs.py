@@ -69,9 +69,7 @@ def claim(conn: Connection, wish: Wish, generation: int, now: float) -> Load | R
         sa.not_(replicas.c.evicting),
         replicas.c.node.not_in(silent),
     )
-    coming = _count(
-        conn, loads, loads.c.model == wish.model, running, loads.c.node.not_in(silent)
-    )
+    coming = _count(conn, loads, loads.c.model == wish.model, running, loads.c.node.not_in(silent))
     here = _count(conn, replicas, *_at(replicas, wish.node, wish.model))
     if here or there + coming >= wish.wanted:
         return Refusal.ENOUGH
@@ -107,9 +105,7 @@ def _begin(  # noqa: PLR0913 - the columns of one row
     conn: Connection, node: str, model: str, generation: int, wish: Wish, now: float, failures: int
 ) -> Load:
     until = now + wish.lease
-    load = Load(
-        node, model, generation, wish.owner, "running", now, until, wish.victim, failures
-    )
+    load = Load(node, model, generation, wish.owner, "running", now, until, wish.victim, failures)
     conn.execute(sa.delete(loads).where(*_at(loads, node, model)))
     conn.execute(sa.insert(loads).values(**asdict(load)))
     return load

@@ -144,7 +144,9 @@ class Loader:
         if not result.ok and not result.try_again:
             tried[choice.node.name] = result
 
-    def _failure(self, spec: ModelSpec, tried: Mapping[str, Result], nowhere: Nowhere) -> RouteError:
+    def _failure(
+        self, spec: ModelSpec, tried: Mapping[str, Result], nowhere: Nowhere
+    ) -> RouteError:
         retry_after = max(nowhere.retry_after, 0.1)
         for node, result in tried.items():
             return LoadFailed(

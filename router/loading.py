@@ -80,8 +80,14 @@ class Loading:
             taken_over = not await asyncio.shield(self._finish(job, outcome))
         seconds = self._clock.monotonic() - started
         self._events.load_finished(spec.name, node.name, job.generation, seconds, result.message)
-        _log.info("loaded" if result.ok else "not loaded", model=spec.name, node=node.name,
-                  generation=job.generation, seconds=round(seconds, 3), reason=result.message)
+        _log.info(
+            "loaded" if result.ok else "not loaded",
+            model=spec.name,
+            node=node.name,
+            generation=job.generation,
+            seconds=round(seconds, 3),
+            reason=result.message,
+        )
         if taken_over:
             return Result(ok=False, message="the job was taken over", try_again=True)
         return result
@@ -121,8 +127,15 @@ class Loading:
         Raises InUse when calls are in flight on any router, unless forced; RegistryUnavailable.
         """
         node = replica.node
-        wish = Wish(node.name, replica.model, self._registry.router, 0, self._settings.load_lease,
-                    replica.model, replica.generation)
+        wish = Wish(
+            node.name,
+            replica.model,
+            self._registry.router,
+            0,
+            self._settings.load_lease,
+            replica.model,
+            replica.generation,
+        )
         job = await self._registry.claim_unload(wish)
         if job is None:
             return False
@@ -175,9 +188,7 @@ class Loading:
         answered = error.code() not in SILENT
         if not answered:
             self._prober.suspect(node)
-        return Result(
-            ok=False, message=error.details() or error.code().name, answered=answered
-        )
+        return Result(ok=False, message=error.details() or error.code().name, answered=answered)
 
     def _failed(self, job: Load, result: Result, *, freed: bool) -> Outcome:
         pause = self._settings.load_backoff * 2.0 ** min(job.failures, 20)
@@ -192,8 +203,12 @@ class Loading:
             nonlocal current
             current = await self._registry.finish_load(job, outcome)
             if not current:
-                _log.warning("a load was taken over; its end changes nothing",
-                             model=job.model, node=job.node, generation=job.generation)
+                _log.warning(
+                    "a load was taken over; its end changes nothing",
+                    model=job.model,
+                    node=job.node,
+                    generation=job.generation,
+                )
 
         if not outcome.message and self._outbox.down:
             self._table.publish(job, outcome.boot_id)
@@ -211,8 +226,12 @@ class Loading:
     async def _renew(self, job: Load) -> None:
         while True:
             await self._clock.sleep(self._settings.load_lease / 3)
-            _log.info("still loading", model=job.model, node=job.node,
-                      seconds=round(self._clock.time() - job.started_at, 1))
+            _log.info(
+                "still loading",
+                model=job.model,
+                node=job.node,
+                seconds=round(self._clock.time() - job.started_at, 1),
+            )
             with contextlib.suppress(RegistryUnavailable):
                 if not await self._registry.renew_load(job, self._settings.load_lease):
                     return

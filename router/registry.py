@@ -71,9 +71,7 @@ class NodeRegistry:
         """Call `listener` on the event loop with every node that a method here has changed."""
         self._listeners.append(listener)
 
-    async def _change(
-        self, node: str, change: Callable[[Connection, int], T], *, by: int = 1
-    ) -> T:
+    async def _change(self, node: str, change: Callable[[Connection, int], T], *, by: int = 1) -> T:
         def transaction(conn: Connection) -> tuple[T, tuple[NodeView, ...]]:
             revision = self.store.bump(conn, node, by)
             result = change(conn, revision)

@@ -80,9 +80,7 @@ class SmartRouter:
             models=self.models,
             table=self.table,
             channels=self._channels,
-            loader=Loader(
-                self.table, registry, self._loading, quarantine, self.settings, clock
-            ),
+            loader=Loader(self.table, registry, self._loading, quarantine, self.settings, clock),
             prober=prober,
             reconciler=Reconciler(
                 self.table,
@@ -163,9 +161,7 @@ class SmartRouter:
         clock = self._board.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
         reserved = Attempt(self._board, await self._board.acquire(model, deadline))
-        client = InFlightTrackingClient(
-            self._board, model, on_stale or self.on_stale, reserved
-        )
+        client = InFlightTrackingClient(self._board, model, on_stale or self.on_stale, reserved)
         try:
             yield client
         finally:

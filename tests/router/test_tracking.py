@@ -45,6 +45,8 @@ async def test_a_cancelled_call_is_counted_out(sqlite_url: str, rpc: str) -> Non
     node = Node()
     async with fleet(sqlite_url, node) as (router,):
         await router.load("m")
+        entry = router.table.pick("m")
+        assert entry is not None
         node.work = 30
         call = getattr(stub(router), rpc)(pb.PredictOptions())
         await eventually(lambda: router.table.in_flight() == 1)
@@ -52,6 +54,7 @@ async def test_a_cancelled_call_is_counted_out(sqlite_url: str, rpc: str) -> Non
         with pytest.raises(asyncio.CancelledError):
             await (call.read() if rpc == "PredictStream" else call)
         await eventually(lambda: router.table.in_flight() == 0)
+        assert entry.in_flight == 0
         assert call.cancelled()
         assert call.done()
         assert await call.code() is grpc.StatusCode.CANCELLED

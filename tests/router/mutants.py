@@ -1,0 +1,188 @@
+"""Ways to break the router, each with the test that must notice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """`old` stands exactly once in `file`; with `new` in its place `test` fails."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant(
+        "no generation compare",
+        "registry.py",
+        "if generation is not None:\n                where",
+        "if False:\n                where",
+        "test_registry.py::test_a_drop_names_a_generation[sqlite]",
+    ),
+    Mutant(
+        "drop before compare",
+        "table.py",
+        "        if not entry.live:\n            return False\n        self._dropped",
+        "        self._dropped",
+        "test_healing.py::test_a_late_error_never_removes_a_later_generation[sqlite]",
+    ),
+    Mutant(
+        "no fencing",
+        "jobs.py",
+        "        loads.c.generation == load.generation,\n",
+        "",
+        "test_registry.py::test_a_stale_token_changes_nothing[sqlite]",
+    ),
+    Mutant(
+        "double decrement",
+        "tracking.py",
+        "        if self._released:\n            return\n        self._released = True\n",
+        "        self._released = True\n",
+        "test_tracking.py::test_a_cancelled_call_is_counted_out[Predict]",
+    ),
+    Mutant(
+        "double decrement, found by interleavings",
+        "tracking.py",
+        "        if self._released:\n            return\n        self._released = True\n",
+        "        self._released = True\n",
+        "test_invariants.py::test_interleavings_on_sqlite",
+    ),
+    Mutant(
+        "replay after the first message",
+        "healing.py",
+        "                await self._path.reconcile(error, self._attempt)\n            raise error from None",
+        "                await self._path.reconcile(error, self._attempt)\n"
+        "            return await self._open()",
+        "test_healing.py::test_nothing_is_replayed_after_the_first_message[1]",
+    ),
+    Mutant(
+        "replay of what has started",
+        "evidence.py",
+        "Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN",
+        "Reaction.STALE",
+        "test_healing.py::test_what_has_started_is_never_replayed",
+    ),
+    Mutant(
+        "the second stale error instead of the original",
+        "healing.py",
+        "raise original from error\n                    raise\n",
+        "raise\n                    raise\n",
+        "test_healing.py::test_the_original_error_comes_out_when_the_second_try_is_stale_too",
+    ),
+    Mutant(
+        "no single flight over routers",
+        "jobs.py",
+        "if here or there + coming >= wish.wanted:",
+        "if here:",
+        "test_registry.py::test_no_more_loads_than_wanted[sqlite]",
+    ),
+    Mutant(
+        "slots overbooked",
+        "jobs.py",
+        "if slots is None or used - bool(wish.victim) >= slots:",
+        "if slots is None:",
+        "test_registry.py::test_slots_are_never_overbooked[sqlite]",
+    ),
+    Mutant(
+        "evict without asking the other routers",
+        "loading.py",
+        "if all(r.name == me or r.seen_revision >= job.generation for r in routers):",
+        "if True:",
+        "test_routers.py::test_what_another_router_uses_is_not_evicted[sqlite]",
+    ),
+    Mutant(
+        "evict what is in use here",
+        "placement.py",
+        "if not (replica.in_flight or replica.others or replica.row.evicting)",
+        "if not replica.row.evicting",
+        "test_loading.py::test_everything_in_use_says_so_with_retry_info",
+    ),
+    Mutant(
+        "old news disproves",
+        "inventory.py",
+        "elif beat.inventory_version < node.inventory:",
+        "elif False:",
+        "test_registry.py::test_a_heartbeat_older_than_the_load_disproves_nothing[sqlite]",
+    ),
+    Mutant(
+        "a past boot is believed",
+        "inventory.py",
+        "        if _is_past(conn, beat):\n            return []\n",
+        "        conn.execute(sa.delete(boots))\n",
+        "test_registry.py::test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good[sqlite]",
+    ),
+    Mutant(
+        "adopt what is being loaded",
+        "inventory.py",
+        "if name not in running]",
+        "]",
+        "test_registry.py::test_a_heartbeat_does_not_adopt_what_is_just_being_loaded[sqlite]",
+    ),
+    Mutant(
+        "silence deletes",
+        "probe.py",
+        "self._table.set_reachable(node, reachable=False)",
+        "[self._table.drop(replica) for replica in list(node.replicas.values())]",
+        "test_loading.py::test_a_node_that_dies_is_not_picked_and_its_rows_stay",
+    ),
+    Mutant(
+        "a bare code is believed",
+        "evidence.py",
+        "if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):",
+        "if False:",
+        "test_healing.py::test_a_poisoned_request_does_not_flood_the_node_with_questions",
+    ),
+    Mutant(
+        "the table goes back",
+        "table.py",
+        "        if view.revision < known:\n            return False\n",
+        "",
+        "test_registry.py::test_the_table_never_goes_back",
+    ),
+    Mutant(
+        "a drop is forgotten while the registry is away",
+        "table.py",
+        "if row.generation <= self._dropped.get((row.node, row.model), 0):",
+        "if False:",
+        "test_registry.py::test_the_table_never_goes_back",
+    ),
+    Mutant(
+        "no bound on replays",
+        "replay.py",
+        "if self._bytes > self._max_bytes or len",
+        "if len",
+        "test_healing.py::test_a_stream_beyond_the_replay_buffer_is_not_replayed",
+    ),
+    Mutant(
+        "no retry budget",
+        "budget.py",
+        "if sum(self._retries) >= allowed:",
+        "if False:",
+        "test_healing.py::test_the_retry_budget_bounds_what_is_sent_again",
+    ),
+    Mutant(
+        "no quarantine",
+        "budget.py",
+        "if over >= 0:",
+        "if False:",
+        "test_healing.py::test_a_node_that_always_loses_the_model_is_left_alone",
+    ),
+    Mutant(
+        "changes are lost while the registry is away",
+        "outbox.py",
+        "            self._waiting.append((what, change))\n            self.note_down(error)",
+        "            self.note_down(error)",
+        "test_routers.py::test_warm_traffic_outlives_the_registry_and_changes_are_applied_after",
+    ),
+    Mutant(
+        "the load dies with its caller",
+        "loader.py",
+        "                up.cancel()\n",
+        "                up.cancel()\n                flight.cancel()\n",
+        "test_loading.py::test_a_load_outlives_the_caller_who_started_it",
+    ),
+)

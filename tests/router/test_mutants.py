@@ -1,0 +1,45 @@
+"""Each mutant of the router is killed by the test that it names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.router.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_mutant_can_be_made() -> None:
+    for mutant in MUTANTS:
+        text = (ROOT / "router" / mutant.file).read_text()
+        assert text.count(mutant.old) == 1, mutant.name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+    for part in ("router", "grpcerrors", "protocol", "tests/router"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=ignore)
+    for file in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    source = tmp_path / "router" / mutant.file
+    source.write_text(source.read_text().replace(mutant.old, mutant.new))
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
+         "--timeout", "60", f"tests/router/{mutant.test}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "1 failed" in run.stdout, run.stdout
