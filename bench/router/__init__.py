@@ -1,0 +1,1 @@
+"""The router beside direct calls and beside its peers: `python -m bench.router`."""
