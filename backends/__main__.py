@@ -29,6 +29,9 @@ def serve(
     ] = None,
     router: Annotated[str | None, typer.Option(help="HOST:PORT of a router to join.")] = None,
     node_name: Annotated[str | None, typer.Option(help="This node's name there.")] = None,
+    advertise: Annotated[
+        str | None, typer.Option(help="Host at which the router reaches this node, if another.")
+    ] = None,
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds that running calls get at a stop.")
     ] = 30.0,
@@ -37,7 +40,7 @@ def serve(
     _log_to_stderr()
     stay_lean()
     try:
-        config = Config(listen, slots, idle_ttl, max_rss, router, node_name, grace)
+        config = Config(listen, slots, idle_ttl, max_rss, router, node_name, advertise, grace)
         model = find(name)
         host = Host(model, config)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -48,6 +48,7 @@ class Config:
     max_rss: float | None = None
     router: str | None = None
     node_name: str | None = None
+    advertise: str | None = None
     grace: float = 30.0
 
 
@@ -139,8 +140,11 @@ class Host:
     def _open(self, address: str, ready: Callable[[str], None]) -> None:
         self._janitor.start()
         if self._config.router:
-            name = self._config.node_name or f"{self._model.name}@{address}"
-            node = Node(name, address, self._model.name, self._control.boot_id)
+            reached = address
+            if self._config.advertise:
+                reached = f"{self._config.advertise}:{address.rpartition(':')[2]}"
+            name = self._config.node_name or f"{self._model.name}@{reached}"
+            node = Node(name, reached, self._model.name, self._control.boot_id)
             self._member = Member(self._config.router, node, self.slots, self._inventory_changed)
             self._member.start()
         ready(address)

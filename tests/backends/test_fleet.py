@@ -85,6 +85,16 @@ def test_it_joins_tells_each_change_and_leaves() -> None:
         assert (leave.node, leave.boot_id) == ("n1", first.boot_id)
 
 
+def test_it_tells_the_host_at_which_it_is_reached() -> None:
+    router = Router()
+    with (
+        serving(router) as address,
+        host("echo", "--router", address, "--advertise", "localhost") as node,
+    ):
+        until(lambda: bool(router.heartbeats))
+        assert router.heartbeats[0].address == f"localhost:{node.address.rpartition(':')[2]}"
+
+
 def test_it_repeats_itself_at_the_interval_that_the_router_asks_for() -> None:
     router = Router(interval=0.2)
     with serving(router) as address, host("echo", "--router", address):
