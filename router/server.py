@@ -49,12 +49,12 @@ class GatewayServer:
         self._server: Any = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
+        # Asked first for what no service below is registered for by name: nearly every call.
+        self._server.add_generic_rpc_handlers((Gateway(router, refused),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         fleet_pb2_grpc.add_FleetServicer_to_server(FleetService(router), self._server)
         fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
         reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), self._server)
-        # Last, because it takes whatever is left.
-        self._server.add_generic_rpc_handlers((Gateway(router, refused),))
 
     async def start(self) -> str:
         """Bind and serve; return the bound "host:port".
