@@ -17,7 +17,7 @@ from backends.memory import stay_lean
 NAME = f"One of {', '.join(CATALOGUE)}; or module:Class of your own."
 
 
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     name: Annotated[str, typer.Argument(help=NAME)],
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
     slots: Annotated[int, typer.Option(min=1, help="Models held at the same time.")] = 1,
