@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from router.clock import Clock
-from router.settings import Settings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.clock import Clock
+    from router.settings import Settings
 
 
 class RetryBudget:

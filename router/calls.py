@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from router.healing import Exchange
-from router.replay import WriteQueue
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from router.healing import Exchange
+    from router.replay import WriteQueue
 
 
-class _Call(grpc.aio.Call):  # type: ignore[misc]  # grpc ships no types
+class _Call(grpc.aio.Call):
     """What all four shapes share. The status is that of the attempt the caller gets to see."""
 
     def __init__(self, exchange: Exchange, remaining: Callable[[], float | None]) -> None:
@@ -35,7 +37,8 @@ class _Call(grpc.aio.Call):  # type: ignore[misc]  # grpc ships no types
         self._exchange.on_done(lambda: callback(self))
 
     async def _opened(self) -> BaseException | None:
-        await asyncio.wait({self._exchange.opening})
+        if not self._exchange.opening.done():
+            await asyncio.wait({self._exchange.opening})
         return self._exchange.failure()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
@@ -142,17 +145,17 @@ class _StreamRequest(_Call):
             await queue.close()
 
 
-class TrackedUnaryUnaryCall(_UnaryAnswer, grpc.aio.UnaryUnaryCall):  # type: ignore[misc]
+class TrackedUnaryUnaryCall(_UnaryAnswer, grpc.aio.UnaryUnaryCall):
     """Await it."""
 
 
-class TrackedUnaryStreamCall(_StreamAnswer, grpc.aio.UnaryStreamCall):  # type: ignore[misc]
+class TrackedUnaryStreamCall(_StreamAnswer, grpc.aio.UnaryStreamCall):
     """Iterate or read."""
 
 
-class TrackedStreamUnaryCall(_StreamRequest, _UnaryAnswer, grpc.aio.StreamUnaryCall):  # type: ignore[misc]
+class TrackedStreamUnaryCall(_StreamRequest, _UnaryAnswer, grpc.aio.StreamUnaryCall):
     """Write, then await it."""
 
 
-class TrackedStreamStreamCall(_StreamRequest, _StreamAnswer, grpc.aio.StreamStreamCall):  # type: ignore[misc]
+class TrackedStreamStreamCall(_StreamRequest, _StreamAnswer, grpc.aio.StreamStreamCall):
     """Write and read."""

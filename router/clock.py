@@ -24,10 +24,13 @@ class SystemClock:
     """The machine's own clock."""
 
     def time(self) -> float:
+        """Unix seconds."""
         return time.time()
 
     def monotonic(self) -> float:
+        """Seconds that never go back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        """Wait."""
         await asyncio.sleep(seconds)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
 from protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 
-from router.entities import ModelSpec, Replica
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from router.entities import ModelSpec, Replica
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -73,8 +76,10 @@ class Answer:
 
 
 class ControlPlane:
-    """Health, Status, LoadModel and Free of any node. Errors of the transport come out as they are:
-    `grpc.aio.AioRpcError`."""
+    """Health, Status, LoadModel and Free of any node.
+
+    Errors of the transport come out as they are: `grpc.aio.AioRpcError`.
+    """
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
@@ -84,7 +89,7 @@ class ControlPlane:
         channel = self._channels.get(address)
         stub = self._stubs.get(channel)
         if stub is None:
-            stub = self._stubs[channel] = BackendStub(channel)  # type: ignore[no-untyped-call]
+            stub = self._stubs[channel] = BackendStub(channel)
         return stub
 
     async def health(self, address: str, timeout: float) -> None:

@@ -7,18 +7,20 @@ takes a router's FAILED_PRECONDITION for a backend's "model not loaded".
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 DOMAIN = "grpcerrors"
 DETAILS_KEY = "grpc-status-details-bin"
 
 
-class RouteError(grpc.aio.AioRpcError):  # type: ignore[misc]  # grpc ships no types
+class RouteError(grpc.aio.AioRpcError):
     """Base of what the router answers by itself. `retry_after` in seconds, None = do not retry."""
 
     reason: ClassVar[str] = "ROUTE_FAILED"

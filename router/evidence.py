@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
+
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify
 
-from router.budget import Quarantine
-from router.control import ControlPlane
-from router.events import Events
-from router.outbox import Outbox
-from router.registry import NodeRegistry
-from router.settings import Settings
-from router.table import ReplicaEntry, RoutingTable
+if TYPE_CHECKING:
+    from router.budget import Quarantine
+    from router.control import ControlPlane
+    from router.events import Events
+    from router.outbox import Outbox
+    from router.registry import NodeRegistry
+    from router.settings import Settings
+    from router.table import ReplicaEntry, RoutingTable
 
 _log = structlog.get_logger("router.heal")
 
@@ -37,7 +40,7 @@ class Reconciler:
     READY or BUSY keeps the row, anything else and no answer drop it. A mismatch drops.
     """
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
         table: RoutingTable,
         registry: NodeRegistry,
@@ -109,7 +112,7 @@ class Reconciler:
 
     async def _write(self, entry: ReplicaEntry, evidence: str) -> None:
         name, model, generation = entry.node.name, entry.model, entry.generation
-        self._quarantine.dropped(name, model, proven=entry.proven)
+        self._quarantine.dropped(name, model, proven=entry.proved_at > 0)
         self._events.heal(model, name, generation, evidence)
         _log.info(
             "dropped a stale row", node=name, model=model, generation=generation, evidence=evidence

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
 
-from router.clock import Clock
 from router.entities import Usage
 from router.errors import RegistryUnavailable
-from router.outbox import Outbox
-from router.registry import NodeRegistry
-from router.settings import Settings
 from router.store import NOTIFY_CHANNEL
-from router.table import RoutingTable
+
+if TYPE_CHECKING:
+    from router.clock import Clock
+    from router.outbox import Outbox
+    from router.registry import NodeRegistry
+    from router.settings import Settings
+    from router.table import RoutingTable
 
 _log = structlog.get_logger("router.follower")
 
@@ -52,12 +55,14 @@ class Follower:
         while True:
             await _wait(self._wake, self._settings.poll_interval)
             try:
-                await self._outbox.flush()
+                applied = await self._outbox.flush()
                 await self.catch_up()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error)
+            except Exception:  # a router that stops following would rot silently
+                _log.exception("following the registry failed; trying again")
             else:
-                self._outbox.note_up()
+                self._outbox.note_up(applied)
 
     async def catch_up(self) -> None:
         """Read what has changed since the last time. Raises RegistryUnavailable."""
@@ -91,6 +96,8 @@ class Follower:
                 await self.share_once()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error)
+            except Exception:  # silence would make the others forget this router
+                _log.exception("publishing what is in flight failed; trying again")
 
     async def share_once(self) -> None:
         """Publish this router's counts and take over the others'. Raises RegistryUnavailable."""

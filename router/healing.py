@@ -8,15 +8,18 @@ has been delivered, all that was sent is still at hand, and the caller has time 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from router.errors import RouteError
 from router.evidence import Reaction
-from router.replay import ReplayBuffer
 from router.status import is_stand_in, known_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.replay import ReplayBuffer
 
 
 class Attempt(Protocol):
@@ -36,7 +39,7 @@ class Attempt(Protocol):
 class Path(Protocol):
     """Where attempts come from and where their errors are judged."""
 
-    async def track(self, deadline: float | None) -> Attempt:
+    async def track(self, deadline: float | None, *, last_try: bool) -> Attempt:
         """Pick a replica and count a call in. Raises RouteError."""
 
     async def reconcile(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> Reaction:
@@ -56,7 +59,7 @@ class Exchange:
     unary answer, or the first message of a stream (`grpc.aio.EOF` when there is none).
     """
 
-    def __init__(  # noqa: PLR0913 - what a call is made of
+    def __init__(
         self,
         path: Path,
         send: Callable[[str, Any, float | None], Any],
@@ -86,7 +89,7 @@ class Exchange:
         original: grpc.aio.AioRpcError | None = None
         while True:
             try:
-                attempt = await self._path.track(self._deadline)
+                attempt = await self._path.track(self._deadline, last_try=original is not None)
             except RouteError as error:
                 if original is not None:
                     raise original from error
@@ -146,7 +149,8 @@ class Exchange:
 
     async def status(self) -> grpc.aio.AioRpcError | None:
         """The error that the call ends with, None when it ends well or was never made."""
-        await asyncio.wait({self.opening})
+        if not self.opening.done():
+            await asyncio.wait({self.opening})
         failure = self.failure()
         if isinstance(failure, grpc.aio.AioRpcError):
             return failure

@@ -5,11 +5,15 @@ Each function runs inside one changing transaction.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from router.entities import Heal, Heartbeat, Held, Node, Replica
 from router.schema import boots, heals, leases, loads, nodes, replicas
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 
 def apply(conn: Connection, beat: Heartbeat, revision: int, now: float, router: str) -> list[Heal]:

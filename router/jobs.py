@@ -5,15 +5,19 @@ Each function runs inside one changing transaction; `Store.bump` has put it afte
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from router.entities import Load
 from router.schema import loads, nodes, replicas
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.engine import Connection
 
 
 class Refusal(Enum):
@@ -101,7 +105,7 @@ def claim_unload(conn: Connection, wish: Wish, generation: int, now: float) -> L
     return _begin(conn, wish.node, wish.victim, generation, wish, now, 0)
 
 
-def _begin(  # noqa: PLR0913 - the columns of one row
+def _begin(
     conn: Connection, node: str, model: str, generation: int, wish: Wish, now: float, failures: int
 ) -> Load:
     until = now + wish.lease

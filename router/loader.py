@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 
-from router.budget import Quarantine
-from router.clock import Clock
-from router.entities import ModelSpec
 from router.errors import LoadFailed, LoadTimeout, NoCapacity, RouteError
 from router.jobs import Refusal, Wish
-from router.loading import Loading, Result
 from router.placement import Nowhere, Place, place
-from router.registry import NodeRegistry
-from router.settings import Settings
-from router.table import RoutingTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.budget import Quarantine
+    from router.clock import Clock
+    from router.entities import ModelSpec
+    from router.loading import Loading, Result
+    from router.registry import NodeRegistry
+    from router.settings import Settings
+    from router.table import RoutingTable
 
 _log = structlog.get_logger("router.load")
 
@@ -28,7 +32,7 @@ class Loader:
     A flight belongs to nobody: it goes on when the caller who started it has gone.
     """
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
         table: RoutingTable,
         registry: NodeRegistry,

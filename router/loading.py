@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
-from router.clock import Clock
-from router.control import ControlPlane
-from router.entities import Load, ModelSpec, Replica
 from router.errors import InUse, RegistryUnavailable
-from router.events import Events
 from router.jobs import Outcome, Wish
-from router.outbox import Outbox
 from router.probe import SILENT, Prober
-from router.registry import NodeRegistry
-from router.settings import Settings
-from router.table import NodeEntry, ReplicaEntry, RoutingTable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator
+
+    from router.clock import Clock
+    from router.control import ControlPlane
+    from router.entities import Load, ModelSpec, Replica
+    from router.events import Events
+    from router.outbox import Outbox
+    from router.registry import NodeRegistry
+    from router.settings import Settings
+    from router.table import NodeEntry, ReplicaEntry, RoutingTable
 
 _log = structlog.get_logger("router.load")
 
@@ -43,7 +47,7 @@ class Result:
 class Loading:
     """Sends Free and LoadModel under the lease of a job."""
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(  # noqa: PLR0913, PLR0917 - collaborators
         self,
         table: RoutingTable,
         registry: NodeRegistry,

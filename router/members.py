@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from router.clock import Clock
-from router.entities import Heartbeat
-from router.events import Events
-from router.follower import Follower
-from router.probe import Prober
-from router.registry import NodeRegistry
-from router.table import NodeEntry, RoutingTable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.clock import Clock
+    from router.entities import Heartbeat
+    from router.events import Events
+    from router.follower import Follower
+    from router.probe import Prober
+    from router.registry import NodeRegistry
+    from router.table import NodeEntry, RoutingTable
 
 
 class Members:
     """Takes heartbeats in. The rules on rows are in `router.inventory`."""
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
         registry: NodeRegistry,
         table: RoutingTable,

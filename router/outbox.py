@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from router.errors import RegistryUnavailable
-from router.events import Events
+
+if TYPE_CHECKING:
+    from router.events import Events
 
 Change = Callable[[], Awaitable[object]]
 
@@ -41,13 +44,13 @@ class Outbox:
         except RegistryUnavailable as error:
             self._waiting.append((what, change))
             self.note_down(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
             _log.exception("the registry refused a change; it is left out", change=what)
 
-    async def flush(self) -> None:
-        """Apply what waits, oldest first, as far as the registry can be reached."""
+    async def flush(self) -> int:
+        """Apply what waits, oldest first, as far as the registry can be reached; how many were."""
         if self._flushing:
-            return
+            return 0
         self._flushing = True
         applied = 0
         try:
@@ -57,16 +60,14 @@ class Outbox:
                     await change()
                 except RegistryUnavailable as error:
                     self.note_down(error)
-                    return
-                except Exception:
+                    break
+                except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
                     _log.exception("the registry refused a change; it is left out", change=what)
                 self._waiting.popleft()
                 applied += 1
         finally:
             self._flushing = False
-            if applied:
-                _log.info("changes that had waited for the registry are applied", count=applied)
-        self.note_up(applied)
+        return applied
 
     def note_down(self, error: RegistryUnavailable) -> None:
         """The registry did not answer."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from router.budget import Quarantine
-from router.entities import ModelSpec
-from router.table import NodeEntry, ReplicaEntry, RoutingTable
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from router.budget import Quarantine
+    from router.entities import ModelSpec
+    from router.table import NodeEntry, ReplicaEntry, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)

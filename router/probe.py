@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import grpc
 
-from router.clock import Clock
-from router.control import ControlPlane
-from router.settings import Settings
-from router.table import NodeEntry, RoutingTable
+if TYPE_CHECKING:
+    from router.clock import Clock
+    from router.control import ControlPlane
+    from router.settings import Settings
+    from router.table import NodeEntry, RoutingTable
 
 SILENT = frozenset(
     {

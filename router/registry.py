@@ -5,14 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from router import inventory, jobs, rows, usage
-from router.clock import Clock
 from router.entities import (
     Heal,
     Heartbeat,
@@ -27,9 +24,16 @@ from router.entities import (
 from router.schema import nodes, replicas
 from router.store import Store
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.engine import Connection
+
+    from router.clock import Clock
+
 T = TypeVar("T")
 
-Listener = Callable[[NodeView], None]
+Listener = Callable[[NodeView], object]
 
 
 class NodeRegistry:
@@ -130,7 +134,7 @@ class NodeRegistry:
         """Forget a node and its rows; with `boot_id`, only if that is its present boot."""
         return await self._change(name, lambda conn, _: inventory.remove(conn, name, boot_id))
 
-    async def set_draining(self, name: str, draining: bool) -> bool:
+    async def set_draining(self, name: str, draining: bool) -> bool:  # noqa: FBT001 - reads well
         """Stop, or go on, sending new requests and loads to a node; False when it is unknown."""
         update = sa.update(nodes).where(nodes.c.name == name).values(draining=draining)
         return await self._change(name, lambda conn, _: bool(conn.execute(update).rowcount))
@@ -160,7 +164,9 @@ class NodeRegistry:
         def change(conn: Connection, revision: int) -> int:
             where = (replicas.c.node == node, replicas.c.model == model)
             conn.execute(sa.delete(replicas).where(*where))
-            row = Replica(node, model, revision, 0, boot_id, False, self.store.now(conn))
+            row = Replica(
+                node, model, revision, held=0, boot_id=boot_id, loaded_at=self.store.now(conn)
+            )
             conn.execute(sa.insert(replicas).values(**asdict(row)))
             return revision
 

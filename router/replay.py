@@ -1,4 +1,4 @@
-"""Request streams that can be sent twice: what was sent is kept, up to a bound, until it commits."""
+"""Request streams that can be sent twice: what was sent is kept, up to a bound, until a commit."""
 
 from __future__ import annotations
 

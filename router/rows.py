@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from router.entities import Heal, Load, Node, NodeView, Replica, Snapshot
 from router.schema import changes, heals, loads, nodes, replicas, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.engine import Connection
 
 
 def current(conn: Connection) -> int:
@@ -29,7 +33,12 @@ def snapshot(conn: Connection) -> Snapshot:
     return Snapshot(at, _views(conn, at, None, lambda _: sa.true()))
 
 
-def _views(conn, at, names, where) -> tuple[NodeView, ...]:  # type: ignore[no-untyped-def]
+def _views(
+    conn: Connection,
+    at: int,
+    names: Iterable[str] | None,
+    where: Callable[[sa.Column[str]], sa.ColumnElement[bool]],
+) -> tuple[NodeView, ...]:
     found = {
         row.name: Node(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented spelling
         for row in conn.execute(sa.select(nodes).where(where(nodes.c.name)))

@@ -41,7 +41,7 @@ class Settings:
     storm_max: float = 300.0
 
     retry_window: float = 10.0
-    retry_min: int = 200
+    retry_min: int = 1000
     retry_ratio: float = 0.2
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024

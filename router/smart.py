@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from router.budget import Quarantine, RetryBudget
 from router.clock import Clock, SystemClock
 from router.control import Channels, ControlPlane
-from router.entities import Heartbeat, ModelSpec
 from router.errors import UnknownModel
 from router.events import Events
 from router.evidence import Reconciler
@@ -23,11 +20,17 @@ from router.loading import Loading
 from router.members import Members
 from router.outbox import Outbox
 from router.probe import Prober
-from router.registry import NodeRegistry
 from router.settings import Settings
 from router.switchboard import Switchboard
 from router.table import RoutingTable
 from router.tracking import Attempt, InFlightTrackingClient, OnStale
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from router.entities import Heartbeat, ModelSpec
+    from router.registry import NodeRegistry
 
 
 class SmartRouter:

@@ -7,17 +7,19 @@ whoever looks later. At the moment the call is done they are still there.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 _STAND_IN = "Internal error from Core"
 
 
 def known_code(call: Any) -> grpc.StatusCode:
     """The code of a call that is done."""
-    return _known(call.code())  # type: ignore[no-any-return]
+    return _known(call.code())
 
 
 def known_error(call: Any) -> grpc.aio.AioRpcError | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -17,9 +16,13 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from router.clock import Clock
 from router.errors import RegistryUnavailable
 from router.schema import changes, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.clock import Clock
 
 T = TypeVar("T")
 

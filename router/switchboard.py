@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
-from router.budget import Quarantine, RetryBudget
-from router.clock import Clock
-from router.control import Channels
 from router.entities import ModelSpec
 from router.errors import LoadTimeout, UnknownModel
-from router.events import Events
-from router.evidence import Reconciler
-from router.loader import Loader
 from router.probe import SILENT, Prober
-from router.settings import Settings
-from router.table import ReplicaEntry, RoutingTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.budget import Quarantine, RetryBudget
+    from router.clock import Clock
+    from router.control import Channels
+    from router.events import Events
+    from router.evidence import Reconciler
+    from router.loader import Loader
+    from router.settings import Settings
+    from router.table import ReplicaEntry, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +40,19 @@ class Switchboard:
     settings: Settings
     clock: Clock
 
-    async def acquire(self, model: str, deadline: float | None) -> ReplicaEntry:
+    async def acquire(
+        self, model: str, deadline: float | None, *, last_try: bool = False
+    ) -> ReplicaEntry:
         """A live replica, loaded first where none is; no waiting where one is at hand.
 
-        `deadline` is on the monotonic clock. Raises RouteError.
+        `deadline` is on the monotonic clock. With `last_try` the surest replica comes first, not
+        the least busy. Raises RouteError.
         """
         spec = self.models.get(model)
         while True:
             if spec is not None:
                 self.loader.keep_up(spec)
-            entry = self.table.pick(model)
+            entry = self.table.surest(model) if last_try else self.table.pick(model)
             if entry is None:
                 if spec is None:
                     self._refuse_unknown(model)
@@ -66,7 +73,8 @@ class Switchboard:
             self.prober.suspect(entry.node)
         elif code not in SILENT:
             self.prober.heard(entry.node)
-        if code is grpc.StatusCode.OK and not entry.proven:
-            entry.proven = True
-            self.quarantine.worked(entry.node.name, entry.model)
+        if code is grpc.StatusCode.OK:
+            if not entry.proved_at:
+                self.quarantine.worked(entry.node.name, entry.model)
+            entry.proved_at = self.clock.monotonic()
         self.events.request(entry.model, entry.node.name, code, seconds)

@@ -8,11 +8,17 @@ nodes there are.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from router.clock import Clock, SystemClock
 from router.entities import Load, Node, NodeView, Replica, Snapshot, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FEW = 8
 
 
 class ReplicaEntry:
@@ -21,7 +27,7 @@ class ReplicaEntry:
     A later load is another entry: releasing a call on this one never touches the later one.
     """
 
-    __slots__ = ("in_flight", "last_used", "live", "node", "others", "proven", "row")
+    __slots__ = ("in_flight", "last_used", "live", "node", "others", "proved_at", "row")
 
     def __init__(self, node: NodeEntry, row: Replica, last_used: float) -> None:
         self.node = node
@@ -30,7 +36,7 @@ class ReplicaEntry:
         self.others = 0
         self.last_used = last_used
         self.live = True
-        self.proven = False
+        self.proved_at = 0.0
 
     @property
     def model(self) -> str:
@@ -199,7 +205,12 @@ class RoutingTable:
         if node is not None:
             rows = [r.row for r in node.replicas.values() if r.model not in (job.model, job.victim)]
             new = Replica(
-                job.node, job.model, job.generation, job.generation, boot_id, False, job.started_at
+                job.node,
+                job.model,
+                job.generation,
+                held=job.generation,
+                boot_id=boot_id,
+                loaded_at=job.started_at,
             )
             self._apply_replicas(node, [*rows, new])
 
@@ -244,6 +255,11 @@ class RoutingTable:
     def pick(self, model: str) -> ReplicaEntry | None:
         """The first of `best`."""
         return next(iter(self.best(model)), None)
+
+    def surest(self, model: str) -> ReplicaEntry | None:
+        """Of the best few, the one that has answered last: for a request with one try left."""
+        few = itertools.islice(self.best(model), _FEW)
+        return max(few, key=lambda entry: (entry.proved_at, entry.generation), default=None)
 
     def enter(self, entry: ReplicaEntry) -> None:
         """Count a call in."""

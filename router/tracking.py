@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import grpc
-from protocol.metadata import MODEL_ID
 
+from protocol.metadata import MODEL_ID
 from router.calls import (
     TrackedStreamStreamCall,
     TrackedStreamUnaryCall,
@@ -18,11 +18,13 @@ from router.evidence import Reaction
 from router.healing import Exchange
 from router.replay import ReplayBuffer, WriteQueue
 from router.status import known_code
-from router.switchboard import Switchboard
-from router.table import ReplicaEntry
+
+if TYPE_CHECKING:
+    from router.switchboard import Switchboard
+    from router.table import ReplicaEntry
 
 OnStale = Literal["retry", "return", "off"]
-Metadata = Sequence[tuple[str, str | bytes]] | grpc.aio.Metadata
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class Attempt:
@@ -60,7 +62,7 @@ class Attempt:
             self._board.ended(self.entry, code, self._board.clock.monotonic() - self._since)
 
 
-class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc ships no types
+class InFlightTrackingClient(grpc.aio.Channel):
     """A `grpc.aio.Channel` to whichever replica of a model is best at each call.
 
     Works with any generated stub, all four RPC shapes and every method. Each call is counted in and
@@ -84,17 +86,19 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
         self._reserved = reserved
         self._metadata = ((MODEL_ID, model),)
 
-    async def track(self, deadline: float | None = None) -> Attempt:
+    async def track(self, deadline: float | None = None, *, last_try: bool = False) -> Attempt:
         """Pick a replica, loading the model if need be, and count a call in.
 
-        `deadline` is on the monotonic clock. Raises RouteError.
+        `deadline` is on the monotonic clock. With `last_try` the surest replica comes first, not
+        the least busy. Raises RouteError.
         """
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
             if reserved.entry.live:
                 return reserved
             reserved.release(None)
-        return Attempt(self._board, await self._board.acquire(self.model, deadline))
+        entry = await self._board.acquire(self.model, deadline, last_try=last_try)
+        return Attempt(self._board, entry)
 
     async def reconcile(self, error: BaseException, attempt: Attempt) -> Reaction:
         """Correct the registry if the error is evidence against the attempt's replica."""
@@ -162,6 +166,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
     # grpc.aio.Channel
 
     def unary_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryUnaryCall]:
+        """A tracked unary-unary method."""
         key = _method(*method, **named)
 
         def call(
@@ -174,6 +179,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
         return call
 
     def unary_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryStreamCall]:
+        """A tracked unary-stream method."""
         key = _method(*method, **named)
 
         def call(
@@ -186,6 +192,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
         return call
 
     def stream_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamUnaryCall]:
+        """A tracked stream-unary method."""
         key = _method(*method, **named)
 
         def call(
@@ -202,6 +209,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
         return call
 
     def stream_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamStreamCall]:
+        """A tracked stream-stream method."""
         key = _method(*method, **named)
 
         def call(
@@ -220,7 +228,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
     async def close(self, grace: float | None = None) -> None:
         """Nothing to close: the channels to the nodes belong to the router."""
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002, FBT001, FBT002
         """READY when a replica can be picked, IDLE otherwise."""
         warm = self._board.table.pick(self.model) is not None
         return grpc.ChannelConnectivity.READY if warm else grpc.ChannelConnectivity.IDLE
@@ -234,7 +242,7 @@ class InFlightTrackingClient(grpc.aio.Channel):  # type: ignore[misc]  # grpc sh
         """Return when a replica can be picked, loading the model if need be. Raises RouteError."""
         (await self.track()).release(None)
 
-    async def __aenter__(self) -> InFlightTrackingClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

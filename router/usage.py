@@ -5,18 +5,22 @@ Written behind the traffic, never in its way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
 
 from router.entities import RouterRow, Usage
 from router.schema import leases, nodes, replicas, routers
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
-def publish(  # noqa: PLR0913 - one row each
+    from sqlalchemy.engine import Connection
+
+
+def publish(
     conn: Connection,
     router: str,
     seen_revision: int,

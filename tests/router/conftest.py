@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 
 from router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
-from tests.router.nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tests.router.nodes import Node
 
 QUICK = Settings(
     poll_interval=0.05,

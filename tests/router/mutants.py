@@ -54,7 +54,8 @@ MUTANTS = (
     Mutant(
         "replay after the first message",
         "healing.py",
-        "                await self._path.reconcile(error, self._attempt)\n            raise error from None",
+        "                await self._path.reconcile(error, self._attempt)\n"
+        "            raise error from None",
         "                await self._path.reconcile(error, self._attempt)\n"
         "            return await self._open()",
         "test_healing.py::test_nothing_is_replayed_after_the_first_message[1]",

@@ -6,17 +6,19 @@ import asyncio
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+
 from grpcerrors import ContractError, model_mismatch, model_not_loaded
 from grpcerrors._abort import abort
 from protocol import backend_pb2 as pb
 from protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
-
 from router.entities import Heartbeat, Held
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
 CONTROL = frozenset(
@@ -186,7 +188,7 @@ class Node:
 
     # Inference
 
-    def _inference(self, name: str, shape: str, response: Any) -> Any:
+    def _inference(self, name: str, shape: str, response: Any) -> Any:  # noqa: C901 - four shapes
         async def answer(context: Any) -> AsyncIterator[Any]:
             model = await self._admit(name, context)
             self.running[model] += 1

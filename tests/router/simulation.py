@@ -1,23 +1,26 @@
 """A world for the production router without sockets, threads or real time.
 
-Only what lies beyond the router's edge is simulated: nodes, the wire and the clock. Registry, table,
-loader, tracked client and healing are the real code, run on one event loop, step by step.
+Only what lies beyond the router's edge is simulated: nodes, the wire and the clock. Registry,
+table, loader, tracked client and healing are the real code, run on one event loop, step by step.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from grpcerrors import model_not_loaded
 
-from router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors import model_not_loaded
+from router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter, rows
 from router.control import Answer
-from router.entities import Load, Replica
-from router.jobs import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from router.entities import Load, Replica
+    from router.jobs import Outcome
 
 MODELS = {name: ModelSpec(name, "sim") for name in "mn"}
 SETTINGS = Settings(
@@ -180,7 +183,7 @@ class SimControl:
         self._world, self._router = world, router
 
     def _node(self, address: str) -> SimNode:
-        node = self._world.nodes[address.split(":")[0]]
+        node = self._world.nodes[address.split(":", maxsplit=1)[0]]
         if node.silent:
             empty = grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "silent")
@@ -220,7 +223,7 @@ class SimControl:
 
 
 class WatchedRegistry(NodeRegistry):
-    """The real registry, run inline; every drop and every end of a load is checked as it happens."""
+    """The real registry, run inline; drops and ends of loads are checked as they happen."""
 
     def __init__(self, url: str, name: str, clock: HandClock) -> None:
         super().__init__(url, router=name, clock=clock, timeout=1e6)
@@ -297,7 +300,7 @@ class World:
     def _wire(self, router: int) -> Callable[..., Any]:
         def multicallable(address: str, kind: str, method: Any) -> Any:
             def send(request: Any, **_: Any) -> SimCall:
-                node = self.nodes[address.split(":")[0]]
+                node = self.nodes[address.split(":", maxsplit=1)[0]]
                 return SimCall(self, router, node, request, kind == "unary_stream")
 
             return send
@@ -338,8 +341,6 @@ class World:
     def check_single_flight(self) -> None:
         registry = self.routers[0].registry
         with registry.store.engine.connect() as conn:
-            from router import rows
-
             views = rows.snapshot(conn).nodes
         jobs = {(j.node, j.model, j.generation) for v in views for j in v.loads
                 if j.running(self.clock.now)}  # fmt: skip

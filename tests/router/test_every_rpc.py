@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import pytest_asyncio
+
 from grpcerrors import is_model_not_loaded
 from protocol.backend_pb2_grpc import BackendStub
-
 from router import InFlightTrackingClient, NodeRegistry, SmartRouter
 from tests.router.conftest import QUICK, fleet
 from tests.router.nodes import INFERENCE, Node, message_class
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RPCS = pytest.mark.parametrize("rpc", INFERENCE, ids=lambda rpc: rpc.name)

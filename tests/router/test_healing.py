@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+
 from grpcerrors import classify, is_model_not_loaded
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-
-from router import SmartRouter
 from tests.router.conftest import QUICK, Recorder, fleet
 from tests.router.nodes import REQUEST_ID, Node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from router import SmartRouter
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:

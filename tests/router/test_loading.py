@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+
 from grpcerrors import is_model_not_loaded
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-
 from router import InUse, LoadFailed, LoadTimeout, ModelSpec, NoCapacity, SmartRouter, UnknownModel
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.nodes import Node

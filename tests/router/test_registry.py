@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -14,8 +14,12 @@ from alembic.migration import MigrationContext
 
 from router import Heartbeat, Held, NodeRegistry, RegistryUnavailable, RoutingTable
 from router.entities import Load, NodeView, Replica, Usage
+from router.entities import Node as Row
 from router.jobs import Outcome, Refusal, Wish
 from router.schema import metadata, replicas
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 class HandClock:
@@ -345,8 +349,6 @@ async def test_a_gap_in_the_changes_is_noticed(registry: NodeRegistry) -> None:
 def test_the_table_never_goes_back() -> None:
     """Invariant 16: views may arrive in any order."""
     table = RoutingTable()
-    from router.entities import Node as Row
-
     row = Row("a", "127.0.0.1:1", "fake")
     new = NodeView(9, "a", row, (Replica("a", "m", 9, 9),))
     assert table.apply(new)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-
-from router import SmartRouter
 from tests.router.conftest import Recorder, eventually, fleet
 from tests.router.nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from router import SmartRouter
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:

