@@ -99,8 +99,7 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                model = self._keys.from_metadata(metadata)
-                model = model or self._keys.from_request(path, kind, request)
+                model = self._keys.of(path, kind, metadata, request)
                 call = self._router.channel(model).unary_unary(path)(
                     request, timeout=context.time_remaining(), metadata=_forwarded(metadata)
                 )
@@ -120,8 +119,7 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                model = self._keys.from_metadata(metadata)
-                model = model or self._keys.from_request(path, kind, request)
+                model = self._keys.of(path, kind, metadata, request)
                 call = self._router.channel(model).unary_stream(path)(
                     request, timeout=context.time_remaining(), metadata=_forwarded(metadata)
                 )
@@ -136,8 +134,7 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                model = self._keys.from_metadata(metadata)
-                model = model or self._keys.from_request(path, None, b"")
+                model = self._keys.of(path, None, metadata, b"")
                 call = self._router.channel(model).stream_stream(path)(
                     _messages(context, asyncio.current_task()),
                     timeout=context.time_remaining(),
@@ -155,8 +152,7 @@ class Gateway(grpc.GenericRpcHandler):
     async def _status(self, path: str, _request: bytes, context: Any) -> bytes:
         model = ""
         try:
-            model = self._keys.from_metadata(context.invocation_metadata())
-            model = model or self._keys.from_request(path, None, b"")
+            model = self._keys.of(path, None, context.invocation_metadata(), b"")
             state = self._state(model)
         except RouteError as error:
             await self._fail(context, model, error)

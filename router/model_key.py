@@ -13,7 +13,6 @@ from protocol.metadata import MODEL_ID
 from router.errors import RouteError
 
 if TYPE_CHECKING:
-
     from router.entities import ModelSpec
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -42,11 +41,42 @@ class ModelKeys:
     """Finds the routing key of requests, for the models of one catalogue."""
 
     def __init__(self, models: Mapping[str, ModelSpec]) -> None:
-        self._names = set(models)
-        self._by_identity: dict[str, list[str]] = {}
-        for name, spec in models.items():
-            identity = str(spec.options.get("Model") or name)
-            self._by_identity.setdefault(identity, []).append(name)
+        self._identities = {
+            name: str(spec.options.get("Model") or name) for name, spec in models.items()
+        }
+        self._names: dict[str, list[str]] = {}
+        for name, identity in self._identities.items():
+            self._names.setdefault(identity, []).append(name)
+
+    def of(self, method: str, kind: type[Message] | None, metadata: Metadata, data: bytes) -> str:
+        """Return the model that a call is for: the metadata names it, or else the request does.
+
+        `kind` is the type of the serialized request `data`, None when it is not to be looked into.
+        Raises NoModelKey when neither names a model, or they name different ones: the node would
+        answer with a mismatch, and a caller's slip must not cost a replica.
+        """
+        named = self.from_metadata(metadata)
+        field = "" if kind is None else identity_field(kind)
+        if kind is None or not field:
+            if not named:
+                raise NoModelKey(f"which model is {method} for? set the metadata key {MODEL_ID}")
+            return named
+        try:
+            identity: str = getattr(kind.FromString(data), field)
+        except DecodeError as error:
+            if named:
+                return named
+            name = kind.DESCRIPTOR.full_name
+            text = f"the request of {method} is not a {name}; send one, or set {MODEL_ID}"
+            raise NoModelKey(text) from error
+        if named and identity not in {"", self._identities.get(named, named)}:
+            raise NoModelKey(
+                f'{MODEL_ID} is "{named}", but {field} is "{identity}"; send one model'
+            )
+        if not named and not identity:
+            text = f"which model is {method} for? set {field} or the metadata key {MODEL_ID}"
+            raise NoModelKey(text)
+        return named or self._named(identity)
 
     def from_metadata(self, metadata: Metadata) -> str:
         """Return the value of `x-model-id`, "" when there is none. Raises NoModelKey for two."""
@@ -57,35 +87,14 @@ class ModelKeys:
             raise NoModelKey(f"{MODEL_ID} names {len(found)} models; send it once")
         return str(found[0])
 
-    def from_request(self, method: str, kind: type[Message] | None, request: bytes) -> str:
-        """Return the model that the serialized `request` names by itself.
-
-        `kind` is its message type, None when it is not known or not to be looked into. Raises
-        NoModelKey when the request names no model, or several models answer to the identity.
-        """
-        field = "" if kind is None else identity_field(kind)
-        if kind is None or not field:
-            raise NoModelKey(f"which model is {method} for? set the metadata key {MODEL_ID}")
-        try:
-            identity: str = getattr(kind.FromString(request), field)
-        except DecodeError as error:
-            name = kind.DESCRIPTOR.full_name
-            text = f"the request of {method} is not a {name}; send one, or set {MODEL_ID}"
-            raise NoModelKey(text) from error
-        if not identity:
-            text = f"which model is {method} for? set {field} or the metadata key {MODEL_ID}"
-            raise NoModelKey(text)
-        return self._named(identity)
-
     def _named(self, identity: str) -> str:
-        names = self._by_identity.get(identity, [])
+        names = self._names.get(identity, [])
         if len(names) == 1:
             return names[0]
         if names:
             known = " and ".join(f'"{name}"' for name in names)
             raise NoModelKey(f'{known} are both loaded as "{identity}"; set {MODEL_ID} to one')
-        if identity in self._names:
-            # Its backend would refuse: it was loaded under another identity.
+        if identity in self._identities:  # its backend would refuse: it knows it as another
             text = f'"{identity}" is loaded as another Model; send that, or set {MODEL_ID} alone'
             raise NoModelKey(text)
         return identity

@@ -57,7 +57,7 @@ class _Call:
 
 async def test_the_metadata_key_decides(served: Stack) -> None:
     stub = BackendStub(served.through)
-    request = pb.PredictOptions(ModelIdentity="ignored here")
+    request = pb.PredictOptions(Prompt="x")
     reply = await stub.Predict(request, metadata=(("x-model-id", "m"),))
     assert reply.message == b"hi"
     assert served.node.loads == ["m"]
@@ -132,6 +132,32 @@ async def test_a_request_that_does_not_say_its_model_is_told_how(
     assert reason(error) == "NO_MODEL_KEY"
     assert not served.node.seen
     assert not served.node.loads
+
+
+@pytest.mark.parametrize(
+    ("key", "identity", "fits"),
+    [
+        ("m", "m", True),
+        ("m", "", True),
+        ("m", "zzz", False),
+        ("m", "weights.gguf", False),
+        ("alias", "weights.gguf", True),
+        ("alias", "alias", False),
+        ("twin-b", "twin", True),
+    ],
+)
+async def test_a_callers_slip_costs_no_replica(
+    served: Stack, key: str, identity: str, fits: bool
+) -> None:
+    stub = BackendStub(served.through)
+    call = stub.Predict(pb.PredictOptions(ModelIdentity=identity), metadata=(("x-model-id", key),))
+    if fits:
+        assert (await call).message == b"hi"
+    else:
+        error = await refused(call)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert f'x-model-id is "{key}", but ModelIdentity is "{identity}"' in str(error.details())
+        assert not served.node.seen
 
 
 async def test_an_unknown_model_is_not_found_and_names_the_closest(served: Stack) -> None:
