@@ -104,8 +104,8 @@ async def test_a_callers_words_never_become_labels(served: Stack) -> None:
     stub = BackendStub(served.through)
     for index in range(20):
         for key in ((), (("x-model-id", f"made-up-{index}"),)):
+            identity = "" if key else f"odd-{index}"
             with pytest.raises(grpc.aio.AioRpcError):
-                identity = "" if key else f"odd-{index}"
                 await stub.Predict(pb.PredictOptions(ModelIdentity=identity), metadata=key)
     text = await asyncio.to_thread(generate_latest, served.metrics.registry)
     assert b"made-up" not in text
