@@ -100,10 +100,9 @@ class Gateway(grpc.GenericRpcHandler):
             model = ""
             try:
                 model = self._keys.of(path, kind, metadata, request)
-                call = self._router.channel(model).unary_unary(path)(
-                    request, timeout=context.time_remaining(), metadata=_forwarded(metadata)
+                reply, call = await self._router.channel(model).unary(
+                    path, request, context.time_remaining(), _forwarded(metadata)
                 )
-                reply: bytes = await call
             except _FAILURES as error:
                 await self._fail(context, model, error)
             if initial := await call.initial_metadata():

@@ -56,8 +56,11 @@ class Exchange:
     """Sends the request and sees the first answer in, healing on the way.
 
     `send(address, request, timeout)` starts one real call. `opening` ends with the response of a
-    unary answer, or the first message of a stream (`grpc.aio.EOF` when there is none).
+    unary answer, or the first message of a stream (`grpc.aio.EOF` when there is none). With
+    `background` False there is no `opening`, and `answer` does the work in its caller's task.
     """
+
+    opening: asyncio.Task[Any]
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Exchange:
         stream: ReplayBuffer | None = None,
         streams_back: bool,
         deadline: float | None,
+        background: bool = True,
     ) -> None:
         self._path = path
         self._send = send
@@ -80,12 +84,14 @@ class Exchange:
         self._truth: grpc.aio.AioRpcError | None = None
         self.call: Any = None
         self.started = asyncio.Event()
-        self.opening = asyncio.get_running_loop().create_task(self._open())
-        self.opening.add_done_callback(self._opened)
-        if stream is not None:
-            self.on_done(stream.close)
+        if background:
+            self.opening = asyncio.get_running_loop().create_task(self.answer())
+            self.opening.add_done_callback(self._opened)
+            if stream is not None:
+                self.on_done(stream.close)
 
-    async def _open(self) -> Any:
+    async def answer(self) -> Any:
+        """See the first answer in. Raises as the call does, healing done."""
         original: grpc.aio.AioRpcError | None = None
         while True:
             try:

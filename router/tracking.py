@@ -131,6 +131,8 @@ class InFlightTrackingClient(grpc.aio.Channel):
         timeout: float | None,
         metadata: Metadata | None,
         options: dict[str, Any],
+        *,
+        background: bool = True,
     ) -> tuple[Exchange, Callable[[], float | None]]:
         """Start an exchange for one call of a stub's method."""
         board = self._board
@@ -150,6 +152,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             stream=body if streams_in else None,
             streams_back=kind.endswith("stream"),
             deadline=deadline,
+            background=background,
         )
         return exchange, lambda: self.remaining(deadline)
 
@@ -162,6 +165,19 @@ class InFlightTrackingClient(grpc.aio.Channel):
         if self._on_stale != "retry":
             buffer.commit()
         return buffer
+
+    async def unary(
+        self, method: str, request: bytes, timeout: float | None, metadata: Metadata
+    ) -> tuple[bytes, Any]:
+        """Make a unary call of serialized messages; the reply, and the call that brought it.
+
+        For whoever awaits it at once, cheaper than `unary_unary`: no task, no call object.
+        """
+        opened = self.open(
+            "unary_unary", _method(method), request, timeout, metadata, {}, background=False
+        )
+        reply = await opened[0].answer()
+        return reply, opened[0].call
 
     # grpc.aio.Channel
 
