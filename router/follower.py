@@ -59,7 +59,7 @@ class Follower:
                 await self.catch_up()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error)
-            except Exception:  # a router that stops following would rot silently
+            except Exception:  # noqa: BLE001 - a router that stops following would rot silently
                 _log.exception("following the registry failed; trying again")
             else:
                 self._outbox.note_up(applied)
@@ -96,7 +96,7 @@ class Follower:
                 await self.share_once()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error)
-            except Exception:  # silence would make the others forget this router
+            except Exception:  # noqa: BLE001 - silence would make the others forget this router
                 _log.exception("publishing what is in flight failed; trying again")
 
     async def share_once(self) -> None:

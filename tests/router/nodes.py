@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from grpcerrors import ContractError, model_mismatch, model_not_loaded
-from grpcerrors._abort import abort
+from grpcerrors import ContractError, abort, model_mismatch, model_not_loaded
 from protocol import backend_pb2 as pb
 from protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 from router.entities import Heartbeat, Held

@@ -7,7 +7,6 @@ import sys
 
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-
 from router import ModelSpec, NodeRegistry, SmartRouter
 
 

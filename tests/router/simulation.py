@@ -145,13 +145,17 @@ class SimCall:
             self._answer.set_result(what)
 
     async def read(self) -> Any:
-        answer = await asyncio.shield(self._answer)
+        try:
+            answer = await asyncio.shield(self._answer)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
         if self._status is None:
             self._answer = asyncio.get_running_loop().create_future()
         return answer
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.shield(self._answer).__await__()
+        return self.read().__await__()
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callbacks.append(callback)

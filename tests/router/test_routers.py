@@ -56,7 +56,7 @@ async def test_what_another_router_uses_is_not_evicted(url: str) -> None:
     """Invariant 10, over routers."""
     node = Node("a")
     # Counts are told only when somebody asks: the eviction itself has to ask.
-    patient = replace(QUICK, place_timeout=60.0, lease_flush=60.0, lease_ttl=120.0)
+    patient = replace(QUICK, place_timeout=60.0, lease_flush=3.0, lease_ttl=120.0)
     async with fleet(url, node, routers=2, settings=patient) as (one, two):
         await one.load("m")
         await eventually(lambda: two.table.pick("m"))
