@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test bench soak interop matrix mutants proto fmt clean
+.PHONY: help demo lint check test bench soak interop matrix mutants proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -20,7 +20,7 @@ EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
 BENCHES := precision cost
-PYTEST := python -m pytest -q --ignore=tests/interop
+PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
@@ -28,17 +28,19 @@ help: ## Say what there is to make
 demo: $(DEMO) ## Show the whole thing at work on real servers and models
 	python -m demo
 
-check: $(DEV) ## Lint, types, quick tests (under 90 s)
+lint: $(DEV) ## Ruff, mypy, pyright
 	ruff check .
 	ruff format --check .
 	mypy
 	pyright
+
+check: lint ## lint and quick tests (under 90 s)
 	$(PYTEST) -n 2 -m "not slow and not soak"
 
-test: check ## check, slow tests, full coverage, the built wheels (under 10 min)
-	$(PYTEST) -n 2 -m "slow and not soak" --ignore=tests/grpcerrors
+test: lint ## All tests but the long ones, full coverage, the built wheels (under 10 min)
+	$(PYTEST) -n 2 -m "not soak" --ignore=tests/grpcerrors
 	$(PYTEST) -n 2 -m "not soak" --cov --cov-report=term tests/grpcerrors
-	HYPOTHESIS_PROFILE=full nox -s wheel distributions
+	HYPOTHESIS_PROFILE=full nox -s wheel distributions -- --timeout 900
 
 bench: $(DEV) ## Measure against peers, as ratios in one run
 	for bench in $(BENCHES); do python -m bench.$$bench; done

@@ -92,7 +92,7 @@ def _test_wheel(session: nox.Session, grpc: str) -> None:
     shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
     session.chdir(home)
     session.run("python", "-c", SHOW_VERSIONS)
-    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not soak")
+    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not soak")
     session.run(*pytest, *session.posargs, "tests/grpcerrors")
 
 
