@@ -56,12 +56,13 @@ async def stall(requests: AsyncIterator[bytes], _context: Any) -> None:
 
 @pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, BIDI, FOREIGN])
 async def test_the_deadline_travels_and_ends_the_call(served: Stack, method: str) -> None:
+    await start(served.through, UNARY)  # loads the model, which is not what the time is for
     served.node.behave = stall
-    call = start(served.through, method, timeout=0.5)
+    call = start(served.through, method, timeout=1.0)
     assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    (seen,) = served.node.seen
+    seen = served.node.seen[1]
     assert seen.deadline is not None
-    assert 0 < seen.deadline <= 0.5
+    assert 0 < seen.deadline <= 1.1  # gRPC rounds up what it sends
     await asyncio.wait_for(seen.ended.wait(), PATIENCE)
     await until(lambda: served.router.table.in_flight() == 0)
 
