@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
+
 import tomllib
-from collections.abc import Iterator, Sequence
-from typing import Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _HEADER = re.compile(r"\s*(\[.+\])\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_\-.\s])+?)\s*=""")

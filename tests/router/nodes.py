@@ -58,7 +58,7 @@ class Node:
         self.work = 0.0
         self.chunks = 3
         self.die_after: int | None = None
-        self.status_state: int | None = None
+        self.status_state: pb.StatusResponse.State | None = None
         self.free_unimplemented = False
         self.boots = itertools.count(1)
         self.reset()

@@ -231,7 +231,7 @@ class WatchedRegistry(NodeRegistry):
 
     def __init__(self, url: str, name: str, clock: HandClock) -> None:
         super().__init__(url, router=name, clock=clock, timeout=1e6)
-        self.store._in_thread = self._inline  # type: ignore[method-assign,assignment]
+        self.store._in_thread = self._inline  # type: ignore[method-assign]
 
     async def _inline(self, work: Callable[[], Any]) -> Any:
         return work()
@@ -291,7 +291,7 @@ class World:
             control: Any = SimControl(self, number)
             board = router._board
             for part in (router._loading, board.prober, board.reconciler):
-                part._control = control  # type: ignore[attr-defined]
+                part._control = control
             router._channels.multicallable = self._wire(number)  # type: ignore[method-assign]
             await registry.open()
             await router.follower.relist()

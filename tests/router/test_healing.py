@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:
-    return BackendStub(router.channel("m", **options))  # type: ignore[no-untyped-call]
+    return BackendStub(router.channel("m", **options))
 
 
 async def requests(count: int, size: int = 0) -> AsyncIterator[Any]:
@@ -199,7 +199,7 @@ async def test_a_late_error_never_removes_a_later_generation(url: str) -> None:
 async def _stale_error(node: Node) -> grpc.aio.AioRpcError:
     async with grpc.aio.insecure_channel(node.address) as channel:
         try:
-            await BackendStub(channel).Predict(pb.PredictOptions())  # type: ignore[no-untyped-call]
+            await BackendStub(channel).Predict(pb.PredictOptions())
         except grpc.aio.AioRpcError as error:
             return error
     raise AssertionError
@@ -215,7 +215,7 @@ async def _stale_error(node: Node) -> grpc.aio.AioRpcError:
     ],
 )
 async def test_a_bare_code_is_confirmed_with_status(
-    sqlite_url: str, state: int, dropped: bool
+    sqlite_url: str, state: pb.StatusResponse.State, dropped: bool
 ) -> None:
     node, events = Node("a"), Recorder()
     async with fleet(sqlite_url, node, events=events) as (router,):

@@ -206,7 +206,7 @@ def check(machine: type[Interleavings], examples: int, steps: int) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=profile)
 
 
 def test_interleavings_on_sqlite() -> None:

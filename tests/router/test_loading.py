@@ -21,7 +21,7 @@ MODELS = {name: ModelSpec(name, "fake") for name in "mnopq"}
 
 
 def stub(router: SmartRouter, model: str = "m") -> Any:
-    return BackendStub(router.channel(model))  # type: ignore[no-untyped-call]
+    return BackendStub(router.channel(model))
 
 
 def details(error: grpc.aio.AioRpcError) -> list[Any]:

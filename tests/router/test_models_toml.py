@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,9 @@ from protocol import backend_pb2
 from router.entities import ModelSpec
 from router.models import ModelsError, parse_models, read_models
 from router.toml_lines import line_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GOOD = """\
 # Speech

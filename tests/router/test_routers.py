@@ -17,7 +17,7 @@ from tests.router.nodes import Node
 
 
 def stub(router: SmartRouter, model: str = "m") -> Any:
-    return BackendStub(router.channel(model))  # type: ignore[no-untyped-call]
+    return BackendStub(router.channel(model))
 
 
 async def test_two_routers_load_a_cold_model_once(url: str) -> None:
@@ -119,7 +119,7 @@ async def test_a_warm_request_makes_no_database_statement(url: str) -> None:
         for _ in range(200):
             await stub(router).Predict(pb.PredictOptions())
             async with router.route("m") as channel:
-                await BackendStub(channel).Predict(pb.PredictOptions())  # type: ignore[no-untyped-call]
+                await BackendStub(channel).Predict(pb.PredictOptions())
         assert statements == 0
         await router.registry.snapshot()
         assert statements > 0, "the counter counts"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:
-    return BackendStub(router.channel("m", **options))  # type: ignore[no-untyped-call]
+    return BackendStub(router.channel("m", **options))
 
 
 async def forever() -> AsyncIterator[Any]:
@@ -136,7 +136,7 @@ async def test_a_route_reserves_and_gives_back(sqlite_url: str) -> None:
     async with fleet(sqlite_url, Node("a"), Node("b")) as (router,):
         async with router.route("m") as channel:
             assert router.table.in_flight() == 1
-            reply = await BackendStub(channel).Predict(pb.PredictOptions())  # type: ignore[no-untyped-call]
+            reply = await BackendStub(channel).Predict(pb.PredictOptions())
             assert isinstance(reply, pb.Reply)
             assert router.table.in_flight() == 0
         async with router.route("m"):
