@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,6 @@ def _check_file(url: str) -> None:
 def console() -> Console:
     """Return a console that fits 100 columns, with colour on a terminal only."""
     found = Console(highlight=False, soft_wrap=False)
-    if not found.is_terminal or found.width > WIDTH:
+    if found.width > WIDTH or not (found.is_terminal or "COLUMNS" in os.environ):
         found.width = WIDTH
     return found
