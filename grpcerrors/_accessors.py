@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -87,21 +87,12 @@ def _only_trailer(metadata: Any) -> object:
     return trailer
 
 
-def packed_infos(details: Any) -> tuple[ErrorInfo, ...]:
-    """Read the ErrorInfos among details that a library has already unpacked from the trailer."""
-    if not details or isinstance(details, (str, bytes)):
+def detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
+    """Read the ErrorInfos among details that a library has already taken out of the trailer."""
+    if isinstance(details, (str, bytes)):
         return ()
     try:
         infos: tuple[ErrorInfo, ...] = wire().decode_details(islice(details, _ITEMS_LIMIT))
     except Exception:  # noqa: BLE001 - as above
         return ()
     return infos
-
-
-def parsed_info(node: object) -> tuple[ErrorInfo, ...]:
-    """Read the ErrorInfo that google-api-core has taken apart, as it does for REST errors."""
-    domain, reason, metadata = get(node, "domain"), get(node, "reason"), get(node, "metadata")
-    if not (isinstance(domain, str) and isinstance(reason, str) and domain and reason):
-        return ()
-    pairs = metadata.items() if isinstance(metadata, Mapping) else ()
-    return (wire().error_info(domain, reason, {str(name): str(value) for name, value in pairs}),)

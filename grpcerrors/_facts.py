@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     # What one error says of itself (code, text, ErrorInfos), and the errors that it wraps. A bare
     # tuple, at a tenth of the cost of a named one: every failed call of a router makes some.
     Facts: TypeAlias = tuple[StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...]]
-    Reader: TypeAlias = Callable[[Any, Patience | None], Facts]
+    # None: it may block, so read it apart.
+    Reader: TypeAlias = Callable[[Any], Facts | None]
 
 _NODES_LIMIT = 10_000
 
@@ -41,7 +42,8 @@ _ATTRIBUTES = frozenset(
         "grpcerrors._error",
     }
 )
-_PROMPT = _METHODS | _ATTRIBUTES | {"abc", "builtins", "grpc"}
+# The last one: groups on Python 3.10.
+_PROMPT = _METHODS | _ATTRIBUTES | {"abc", "builtins", "grpc", "exceptiongroup"}
 
 _CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
 
@@ -75,7 +77,8 @@ def survey(err: object) -> list[Facts]:
 
 def _read(node: object, patience: Patience | None) -> Facts:
     try:
-        return _reader(type(node))(node, patience)  # type: ignore[arg-type] # classes hash
+        facts = _reader(type(node))(node)  # type: ignore[arg-type] # classes hash
+        return _read_apart(node, patience or Patience()) if facts is None else facts
     except Exception:  # noqa: BLE001 - total: what cannot be read says nothing
         return _NOTHING
 
@@ -88,7 +91,7 @@ def _reader(cls: type[Any]) -> Reader:
         return _read_proto
     for base in bases:
         if base.__module__ not in _PROMPT and (_ACCESSORS | _HOOKS) & base.__dict__.keys():
-            return _read_apart
+            return _unreadable
     modules = {base.__module__ for base in bases}
     if modules & _METHODS:
         streams = any(base.__name__ == "_Rendezvous" for base in bases)
@@ -96,8 +99,8 @@ def _reader(cls: type[Any]) -> Reader:
     if modules & _ATTRIBUTES:
         return _read_attributes
     if BaseException not in bases:
-        return _read_object
-    # By name: on Python 3.10 groups come from the exceptiongroup package.
+        return _read_nothing
+    # By name: on Python 3.10 it is another class.
     groups = any(base.__name__ == "BaseExceptionGroup" for base in bases)
     return _read_group if groups else _read_exception
 
@@ -106,63 +109,68 @@ def _full_name(cls: type) -> object:
     return getattr(cls.__dict__.get("DESCRIPTOR"), "full_name", None)
 
 
-def _read_call(call: Any, _patience: Patience | None) -> Facts:
+def _unreadable(_node: object) -> None:
+    return None
+
+
+def _read_nothing(_node: object) -> Facts:
+    return _NOTHING
+
+
+def _read_call(call: Any) -> Facts:
     """Read an error that a call of gRPC ended with. A live aio call only has coroutines to give."""
     code = call.code()
     if not isinstance(code, StatusCode):
         return _read_shape(call)
-    metadata = call.trailing_metadata()
-    infos = _accessors.trailer_infos(metadata) if metadata else ()
+    infos: tuple[ErrorInfo, ...] = ()
+    if metadata := call.trailing_metadata():
+        infos = _accessors.trailer_infos(metadata)
     cause = getattr(call, "__cause__", None)
     return code, call.details() or "", infos, () if cause is None else (cause,)
 
 
-def _read_stream(call: Any, patience: Patience | None) -> Facts:
+def _read_stream(call: Any) -> Facts | None:
     """Read a stream call of a sync channel: its accessors wait until the stream has ended."""
     try:
         state = call._state  # noqa: SLF001 - the only way to look without waiting
         code, details, metadata = state.code, state.details, state.trailing_metadata
     except AttributeError:
-        return _read_apart(call, patience)
-    infos = _accessors.trailer_infos(metadata)
-    return code, _accessors.text(details), infos, _wrapped(call)
+        return None
+    return code, _accessors.text(details), _accessors.trailer_infos(metadata), _wrapped(call)
 
 
-def _read_proto(status: Any, _patience: Patience | None) -> Facts:
+def _read_proto(status: Any) -> Facts:
     """Read a `google.rpc.Status` message."""
     code = _CODES_BY_NUMBER.get(status.code)
-    return code, status.message, _accessors.packed_infos(status.details), ()
+    return code, status.message, _accessors.detail_infos(status.details), ()
 
 
-def _read_attributes(node: object, patience: Patience | None) -> Facts:
-    own = getattr(node, "__dict__", {})
+def _read_attributes(node: Any) -> Facts | None:
+    own = node.__dict__
     if any(callable(own.get(name)) for name in _ACCESSORS):
-        return _read_apart(node, patience)
+        return None
     return _read_shape(node)
 
 
-def _read_exception(err: BaseException, patience: Patience | None) -> Facts:
+def _read_exception(err: BaseException) -> Facts | None:
     """Read an exception that has no status, but for what somebody may have hung on it."""
     if not _ACCESSORS.isdisjoint(err.__dict__):
-        return _read_apart(err, patience)
+        return None
     cause = err.__cause__
     return None, _args_text(err.args), (), () if cause is None else (cause,)
 
 
-def _read_group(group: Any, patience: Patience | None) -> Facts:
-    code, text, infos, wrapped = _read_exception(group, patience)
+def _read_group(group: Any) -> Facts | None:
+    facts = _read_exception(group)
+    if facts is None:
+        return None
+    code, text, infos, wrapped = facts
     return code, text, infos, (*wrapped, *group.exceptions)
 
 
-def _read_object(node: object, patience: Patience | None) -> Facts:
-    if _ACCESSORS.isdisjoint(getattr(node, "__dict__", ())):
-        return _NOTHING
-    return _read_apart(node, patience)
-
-
-def _read_apart(node: object, patience: Patience | None) -> Facts:
+def _read_apart(node: object, patience: Patience) -> Facts:
     """Read a node that may block, raise or lie."""
-    facts = (patience or Patience()).run(lambda: _read_shape(node))
+    facts = patience.run(lambda: _read_shape(node))
     if facts is None and issubclass(type(node), BaseException):
         return None, _args_text(_args_of(node)), (), _wrapped(node)
     return facts or _NOTHING
@@ -176,7 +184,7 @@ def _read_shape(node: object) -> Facts:
     details = get(node, "details")
     text = _accessors.text(details) or _accessors.text(get(node, "message"))
     infos = _accessors.trailer_infos(get(node, "trailing_metadata"))
-    infos = infos or _accessors.packed_infos(details) or _accessors.parsed_info(node)
+    infos = infos or _accessors.detail_infos(details)
     wrapped = _wrapped(node)
     if issubclass(type(node), BaseException):
         if code is None and not text:

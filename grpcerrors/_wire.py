@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -38,6 +38,8 @@ _FIXED_SIZE = sum(map(len, _HEADERS)) + 3 * _HEADER_OVERHEAD
 
 # What percent-encoding leaves alone (gRPC over HTTP/2).
 _UNESCAPED = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
+
+_UTF_16 = "utf-16-le"  # without a byte order mark
 
 
 class ErrorInfo(NamedTuple):
@@ -97,7 +99,7 @@ def _encode(condition: Condition, values: Mapping[str, str], *, started: bool) -
 
 def _utf8(value: str) -> str:
     """Replace what UTF-8 cannot say: join surrogate pairs, put U+FFFD for lone surrogates."""
-    return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return value.encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
 
 
 def _cut(values: Mapping[str, str], limit: int) -> dict[str, str]:
@@ -116,16 +118,34 @@ def decode(trailer: bytes) -> tuple[ErrorInfo, ...]:
     return decode_details(status.details)
 
 
-def decode_details(details: Iterable[any_pb2.Any]) -> tuple[ErrorInfo, ...]:
-    """Read every ErrorInfo among packed details, leaving out what cannot be decoded."""
+def decode_details(details: Iterable[Any]) -> tuple[ErrorInfo, ...]:
+    """Read every ErrorInfo among details, leaving out what cannot be decoded.
+
+    Each may be an `Any`; an ErrorInfo, as google-api-core has them; or, in its REST errors, JSON.
+    """
     infos = []
     for detail in details:
-        # Some senders and proxies write another prefix, or none: only the type's name counts.
-        if detail.type_url.rpartition("/")[2] == _ERROR_INFO:
-            with contextlib.suppress(Exception):
-                info = error_details_pb2.ErrorInfo.FromString(detail.value)
+        with contextlib.suppress(Exception):
+            if info := _unpacked(detail):
                 infos.append(error_info(info.domain, info.reason, info.metadata))
     return tuple(infos)
+
+
+def _unpacked(detail: Any) -> error_details_pb2.ErrorInfo | None:
+    if isinstance(detail, error_details_pb2.ErrorInfo):
+        return detail
+    if isinstance(detail, dict):
+        if _names_error_info(detail["@type"]):
+            fields = {name: detail.get(name) for name in ("domain", "reason", "metadata")}
+            return error_details_pb2.ErrorInfo(**fields)
+    elif _names_error_info(detail.type_url):
+        return error_details_pb2.ErrorInfo.FromString(detail.value)
+    return None
+
+
+def _names_error_info(type_url: str) -> bool:
+    """Some senders and proxies write another prefix, or none: only the type's name counts."""
+    return type_url.rpartition("/")[2] == _ERROR_INFO
 
 
 def error_info(domain: str, reason: str, metadata: Mapping[str, str]) -> ErrorInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -55,14 +56,19 @@ def _api_core_from_rpc() -> Any:
     )
 
 
-def _api_core_from_rest() -> Exception:
-    err = api_core.FailedPrecondition("gone")
-    err._error_info = {
+def _api_core_from_rest() -> Any:
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "domain": "grpcerrors",
         "reason": "MODEL_NOT_LOADED",
         "metadata": {"backend": "x", "model": "m"},
     }
-    return err
+    quota = {"@type": "type.googleapis.com/google.rpc.QuotaFailure"}
+    body = {"error": {"code": 400, "message": "gone", "details": [quota, info]}}
+    request = SimpleNamespace(method="POST", url="https://example.com/v1/predict")
+    return api_core.from_http_response(
+        SimpleNamespace(status_code=400, request=request, json=lambda: body)
+    )
 
 
 @pytest.mark.parametrize(
