@@ -61,7 +61,8 @@ class Loader:
             if left is not None and left <= 0:
                 raise LoadTimeout(spec.name)
             flight = self._flight(spec)
-            up = asyncio.ensure_future(self._table.changed(spec.name, self._settings.place_retry))
+            # No polling here: thousands may wait. Should a change slip by, the flight's end wakes.
+            up = asyncio.ensure_future(self._table.changed(spec.name))
             try:
                 await asyncio.wait({flight, up}, timeout=left, return_when="FIRST_COMPLETED")
             finally:

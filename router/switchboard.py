@@ -74,7 +74,8 @@ class Switchboard:
         elif code not in SILENT:
             self.prober.heard(entry.node)
         if code is grpc.StatusCode.OK:
-            if not entry.proved_at:
+            if not entry.proven:
+                entry.proven = True
                 self.quarantine.worked(entry.node.name, entry.model)
-            entry.proved_at = self.clock.monotonic()
+            entry.sure_at = self.clock.monotonic()
         self.events.request(entry.model, entry.node.name, code, seconds)

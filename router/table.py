@@ -25,18 +25,20 @@ class ReplicaEntry:
     """One load of a model on a node, with the calls that this process and others have on it.
 
     A later load is another entry: releasing a call on this one never touches the later one.
+    `proven`: it has served a request. `sure_at`: when it was last known to be there, monotonic.
     """
 
-    __slots__ = ("in_flight", "last_used", "live", "node", "others", "proved_at", "row")
+    __slots__ = ("in_flight", "last_used", "live", "node", "others", "proven", "row", "sure_at")
 
-    def __init__(self, node: NodeEntry, row: Replica, last_used: float) -> None:
+    def __init__(self, node: NodeEntry, row: Replica, sure_at: float) -> None:
         self.node = node
         self.row = row
         self.in_flight = 0
         self.others = 0
-        self.last_used = last_used
+        self.last_used = row.loaded_at
         self.live = True
-        self.proved_at = 0.0
+        self.proven = False
+        self.sure_at = sure_at
 
     @property
     def model(self) -> str:
@@ -176,7 +178,7 @@ class RoutingTable:
             else:
                 if old is not None:
                     self._forget(old)
-                new = ReplicaEntry(node, row, row.loaded_at)
+                new = ReplicaEntry(node, row, self._clock.monotonic())
                 node.replicas[row.model] = new
                 self._rows.setdefault(row.model, {})[node.name] = new
         for model in node.replicas.keys() - present:
@@ -257,9 +259,9 @@ class RoutingTable:
         return next(iter(self.best(model)), None)
 
     def surest(self, model: str) -> ReplicaEntry | None:
-        """Of the best few, the one that has answered last: for a request with one try left."""
+        """Of the best few, the one last known to be there: for a request with one try left."""
         few = itertools.islice(self.best(model), _FEW)
-        return max(few, key=lambda entry: (entry.proved_at, entry.generation), default=None)
+        return max(few, key=lambda entry: entry.sure_at, default=None)
 
     def enter(self, entry: ReplicaEntry) -> None:
         """Count a call in."""
@@ -309,7 +311,7 @@ class RoutingTable:
         buckets = self._models.get(model)
         return len(buckets.loads) if buckets is not None else 0
 
-    async def changed(self, model: str, timeout: float) -> None:
+    async def changed(self, model: str, timeout: float | None = None) -> None:
         """Wait until something about a model changes, at most `timeout` seconds."""
         event = asyncio.Event()
         waiters = self._waiters.setdefault(model, set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -245,3 +246,21 @@ async def test_probes_are_cached_and_coalesced(sqlite_url: str) -> None:
         assert await router.probe_health("a")
         assert node.healths == 1
         assert not await router.probe_health("nobody")
+
+
+async def test_callers_who_wait_do_not_poll(sqlite_url: str, monkeypatch: Any) -> None:
+    """A thousand callers who look every few milliseconds starve the very load they wait for."""
+    node = Node()
+    node.load_delay = 1.0
+    async with fleet(sqlite_url, node) as (router,):
+        looks: Counter[float | None] = Counter()
+        changed = router.table.changed
+
+        async def counting(model: str, timeout: float | None = None) -> None:
+            looks[timeout] += 1
+            await changed(model, timeout)
+
+        monkeypatch.setattr(router.table, "changed", counting)
+        calls = [stub(router).Predict(pb.PredictOptions(), timeout=60) for _ in range(200)]
+        await asyncio.gather(*calls)
+        assert looks[None] <= 5 * 200
