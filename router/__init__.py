@@ -14,11 +14,11 @@ from router.errors import (
     UnknownModel,
 )
 from router.events import Events
-from router.registry import NodeRegistry
+from router.healing.tracking import InFlightTrackingClient
+from router.registry.node_registry import NodeRegistry
+from router.routing.table import RoutingTable
 from router.settings import Settings
 from router.smart import SmartRouter
-from router.table import RoutingTable
-from router.tracking import InFlightTrackingClient
 
 __all__ = [
     "Clock",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import grpc
 
     from router.errors import RouteError
-    from router.table import RoutingTable
+    from router.routing.table import RoutingTable
 
 LABELS_LIMIT = 2000
 """Pairs of model and node that are told apart; the rest is counted under "other"."""

@@ -8,29 +8,29 @@ import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from router.budget import Quarantine, RetryBudget
 from router.clock import Clock, SystemClock
-from router.control import Channels, ControlPlane
 from router.errors import UnknownModel
 from router.events import Events
-from router.evidence import Reconciler
-from router.follower import Follower
-from router.loader import Loader
-from router.loading import Loading
-from router.members import Members
-from router.outbox import Outbox
-from router.probe import Prober
+from router.healing.evidence import Reconciler
+from router.healing.tracking import Attempt, InFlightTrackingClient, OnStale
+from router.routing.budget import Quarantine, RetryBudget
+from router.routing.control import Channels, ControlPlane
+from router.routing.follower import Follower
+from router.routing.loader import Loader
+from router.routing.loading import Loading
+from router.routing.members import Members
+from router.routing.outbox import Outbox
+from router.routing.probe import Prober
+from router.routing.switchboard import Switchboard
+from router.routing.table import RoutingTable
 from router.settings import Settings
-from router.switchboard import Switchboard
-from router.table import RoutingTable
-from router.tracking import Attempt, InFlightTrackingClient, OnStale
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from router.entities import Heartbeat, ModelSpec
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
 
 
 class SmartRouter:

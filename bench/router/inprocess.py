@@ -14,7 +14,7 @@ from bench.router.peers import MODEL
 from protocol.backend_pb2_grpc import BackendStub
 from router import ModelSpec, NodeRegistry, Settings, SmartRouter
 from router.entities import Node, NodeView, Replica, Snapshot
-from router.table import RoutingTable
+from router.routing.table import RoutingTable
 
 if TYPE_CHECKING:
     from pathlib import Path

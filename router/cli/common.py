@@ -12,7 +12,7 @@ from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from router.registry import NodeRegistry
+from router.registry.node_registry import NodeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from router.catalogue.model_options import closest
 from router.cli.common import DEFAULT_REGISTRY, Registry, existing_registry, split_address
-from router.model_options import closest
 
 if TYPE_CHECKING:
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
 
 Node = Annotated[str, typer.Argument(metavar="NODE", help="Its name, as status shows it.")]
 

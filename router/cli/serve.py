@@ -13,6 +13,7 @@ import structlog
 import typer
 
 from router import logs, metrics
+from router.catalogue.models_toml import read_models
 from router.cli.common import (
     DEFAULT_ADDRESS,
     DEFAULT_REGISTRY,
@@ -20,9 +21,8 @@ from router.cli.common import (
     check_registry_url,
     split_address,
 )
-from router.models import read_models
-from router.registry import NodeRegistry
-from router.server import GatewayServer
+from router.gateway.server import GatewayServer
+from router.registry.node_registry import NodeRegistry
 from router.smart import SmartRouter
 
 if TYPE_CHECKING:

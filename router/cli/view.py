@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from router.entities import Heal, RouterRow, Snapshot, Usage
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.registry import NodeRegistry
+from router.registry.node_registry import NodeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -12,13 +12,13 @@ import grpc
 
 from protocol import backend_pb2 as pb
 from router import ModelSpec, NodeRegistry, Settings, SmartRouter
+from router.gateway.server import OPTIONS, GatewayServer
 from router.metrics import Metrics
-from router.server import OPTIONS, GatewayServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.tracking import OnStale
+    from router.healing.tracking import OnStale
 
 SERVICE = "/backend.Backend/"
 LOCAL = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))

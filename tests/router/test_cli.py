@@ -72,7 +72,7 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
 
 
 async def test_a_long_load_shows_its_progress(served: Stack, run: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("router.operations.PROGRESS_INTERVAL", 0.05)
+    monkeypatch.setattr("router.gateway.operations.PROGRESS_INTERVAL", 0.05)
     monkeypatch.setattr("router.cli.operate._Progress.EVERY", 0.1)
     served.node.load_gate = asyncio.Event()
     work = asyncio.ensure_future(run("load", "m"))

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from grpcerrors import classify
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
-from router.server import GatewayServer
+from router.gateway.server import GatewayServer
 from tests.router.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import backend_pb2
+from router.catalogue.models_toml import ModelsError, parse_models, read_models
+from router.catalogue.toml_lines import line_of
 from router.entities import ModelSpec
-from router.models import ModelsError, parse_models, read_models
-from router.toml_lines import line_of
 
 if TYPE_CHECKING:
     from pathlib import Path

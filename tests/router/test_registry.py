@@ -15,8 +15,8 @@ from alembic.migration import MigrationContext
 from router import Heartbeat, Held, NodeRegistry, RegistryUnavailable, RoutingTable
 from router.entities import Load, NodeView, Replica, Usage
 from router.entities import Node as Row
-from router.jobs import Outcome, Refusal, Wish
-from router.schema import metadata, replicas
+from router.registry.jobs import Outcome, Refusal, Wish
+from router.registry.schema import metadata, replicas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,9 +12,9 @@ from typer.main import get_command
 from protocol import backend_pb2 as pb
 from protocol.backend_pb2_grpc import BackendStub
 from router import NodeRegistry, SmartRouter
+from router.catalogue.models_toml import parse_models, read_models
 from router.cli import app
 from router.metrics import Metrics
-from router.models import parse_models, read_models
 from tests.router.rawnode import RawNode, Script
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import grpc
 
 if TYPE_CHECKING:
     from router.clock import Clock
-    from router.control import ControlPlane
+    from router.routing.control import ControlPlane
+    from router.routing.table import NodeEntry, RoutingTable
     from router.settings import Settings
-    from router.table import NodeEntry, RoutingTable
 
 SILENT = frozenset(
     {

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from router.errors import RouteError
-from router.evidence import Reaction
-from router.status import is_stand_in, known_error
+from router.healing.evidence import Reaction
+from router.healing.status import is_stand_in, known_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.replay import ReplayBuffer
+    from router.healing.replay import ReplayBuffer
 
 
 class Attempt(Protocol):

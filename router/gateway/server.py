@@ -9,9 +9,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc
-from router.fleet import FleetService
-from router.gateway import Gateway, Refused
-from router.operations import OperatorService
+from router.gateway.fleet import FleetService
+from router.gateway.operations import OperatorService
+from router.gateway.proxy import Gateway, Refused
 
 if TYPE_CHECKING:
     from router.smart import SmartRouter

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import sqlalchemy as sa
 
-from router import inventory, jobs, rows, usage
 from router.entities import (
     Heal,
     Heartbeat,
@@ -21,8 +20,9 @@ from router.entities import (
     Snapshot,
     Usage,
 )
-from router.schema import nodes, replicas
-from router.store import Store
+from router.registry import inventory, jobs, rows, usage
+from router.registry.schema import nodes, replicas
+from router.registry.store import Store
 
 if TYPE_CHECKING:
     from types import TracebackType

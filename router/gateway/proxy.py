@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from protocol import backend_pb2
 from router.errors import RouteError, UnknownModel
-from router.model_key import Metadata, ModelKeys
+from router.gateway.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor

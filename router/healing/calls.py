@@ -10,8 +10,8 @@ import grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
-    from router.healing import Exchange
-    from router.replay import WriteQueue
+    from router.healing.exchange import Exchange
+    from router.healing.replay import WriteQueue
 
 
 class _Call(grpc.aio.Call):

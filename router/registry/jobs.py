@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from router.entities import Load
-from router.schema import loads, nodes, replicas
+from router.registry.schema import loads, nodes, replicas
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocol import fleet_pb2, fleet_pb2_grpc
 from router.errors import RouteError
-from router.fleet import abort
+from router.gateway.fleet import abort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

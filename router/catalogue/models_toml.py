@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from router.catalogue.model_options import OptionError, check_options, closest
+from router.catalogue.toml_lines import line_of
 from router.entities import ModelSpec
-from router.model_options import OptionError, check_options, closest
-from router.toml_lines import line_of
 
 if TYPE_CHECKING:
     from pathlib import Path

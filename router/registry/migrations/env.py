@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from router.schema import metadata
+from router.registry.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -12,21 +12,21 @@ import grpc
 import structlog
 
 from router.errors import InUse, RegistryUnavailable
-from router.jobs import Outcome, Wish
-from router.probe import SILENT, Prober
+from router.registry.jobs import Outcome, Wish
+from router.routing.probe import SILENT, Prober
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator
 
     from router.clock import Clock
-    from router.control import ControlPlane
     from router.entities import Load, ModelSpec, Replica
     from router.events import Events
-    from router.outbox import Outbox
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
+    from router.routing.control import ControlPlane
+    from router.routing.outbox import Outbox
+    from router.routing.table import NodeEntry, ReplicaEntry, RoutingTable
     from router.settings import Settings
-    from router.table import NodeEntry, ReplicaEntry, RoutingTable
 
 _log = structlog.get_logger("router.load")
 

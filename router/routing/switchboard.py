@@ -9,19 +9,19 @@ import grpc
 
 from router.entities import ModelSpec
 from router.errors import LoadTimeout, UnknownModel
-from router.probe import SILENT, Prober
+from router.routing.probe import SILENT, Prober
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from router.budget import Quarantine, RetryBudget
     from router.clock import Clock
-    from router.control import Channels
     from router.events import Events
-    from router.evidence import Reconciler
-    from router.loader import Loader
+    from router.healing.evidence import Reconciler
+    from router.routing.budget import Quarantine, RetryBudget
+    from router.routing.control import Channels
+    from router.routing.loader import Loader
+    from router.routing.table import ReplicaEntry, RoutingTable
     from router.settings import Settings
-    from router.table import ReplicaEntry, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router.entities import RouterRow, Usage
-from router.schema import leases, nodes, replicas, routers
+from router.registry.schema import leases, nodes, replicas, routers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from router.entities import Heal, Load, Node, NodeView, Replica, Snapshot
-from router.schema import changes, heals, loads, nodes, replicas, revision
+from router.registry.schema import changes, heals, loads, nodes, replicas, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

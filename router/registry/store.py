@@ -17,7 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from router.errors import RegistryUnavailable
-from router.schema import changes, revision
+from router.registry.schema import changes, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

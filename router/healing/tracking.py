@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 import grpc
 
 from protocol.metadata import MODEL_ID
-from router.calls import (
+from router.healing.calls import (
     TrackedStreamStreamCall,
     TrackedStreamUnaryCall,
     TrackedUnaryStreamCall,
     TrackedUnaryUnaryCall,
 )
-from router.evidence import Reaction
-from router.healing import Exchange
-from router.replay import ReplayBuffer, WriteQueue
-from router.status import known_code
+from router.healing.evidence import Reaction
+from router.healing.exchange import Exchange
+from router.healing.replay import ReplayBuffer, WriteQueue
+from router.healing.status import known_code
 
 if TYPE_CHECKING:
-    from router.switchboard import Switchboard
-    from router.table import ReplicaEntry
+    from router.routing.switchboard import Switchboard
+    from router.routing.table import ReplicaEntry
 
 OnStale = Literal["retry", "return", "off"]
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]

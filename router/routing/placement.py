@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from router.budget import Quarantine
     from router.entities import ModelSpec
-    from router.table import NodeEntry, ReplicaEntry, RoutingTable
+    from router.routing.budget import Quarantine
+    from router.routing.table import NodeEntry, ReplicaEntry, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from router.clock import Clock
     from router.entities import Heartbeat
     from router.events import Events
-    from router.follower import Follower
-    from router.probe import Prober
-    from router.registry import NodeRegistry
-    from router.table import NodeEntry, RoutingTable
+    from router.registry.node_registry import NodeRegistry
+    from router.routing.follower import Follower
+    from router.routing.probe import Prober
+    from router.routing.table import NodeEntry, RoutingTable
 
 
 class Members:

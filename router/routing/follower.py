@@ -16,14 +16,14 @@ import structlog
 
 from router.entities import Usage
 from router.errors import RegistryUnavailable
-from router.store import NOTIFY_CHANNEL
+from router.registry.store import NOTIFY_CHANNEL
 
 if TYPE_CHECKING:
     from router.clock import Clock
-    from router.outbox import Outbox
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
+    from router.routing.outbox import Outbox
+    from router.routing.table import RoutingTable
     from router.settings import Settings
-    from router.table import RoutingTable
 
 _log = structlog.get_logger("router.follower")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from router.entities import Heal, Heartbeat, Held, Node, Replica
-from router.schema import boots, heals, leases, loads, nodes, replicas
+from router.registry.schema import boots, heals, leases, loads, nodes, replicas
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

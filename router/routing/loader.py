@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import structlog
 
 from router.errors import LoadFailed, LoadTimeout, NoCapacity, RouteError
-from router.jobs import Refusal, Wish
-from router.placement import Nowhere, Place, place
+from router.registry.jobs import Refusal, Wish
+from router.routing.placement import Nowhere, Place, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from router.budget import Quarantine
     from router.clock import Clock
     from router.entities import ModelSpec
-    from router.loading import Loading, Result
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
+    from router.routing.budget import Quarantine
+    from router.routing.loading import Loading, Result
+    from router.routing.table import RoutingTable
     from router.settings import Settings
-    from router.table import RoutingTable
 
 _log = structlog.get_logger("router.load")
 

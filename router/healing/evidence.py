@@ -12,13 +12,13 @@ import structlog
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify
 
 if TYPE_CHECKING:
-    from router.budget import Quarantine
-    from router.control import ControlPlane
     from router.events import Events
-    from router.outbox import Outbox
-    from router.registry import NodeRegistry
+    from router.registry.node_registry import NodeRegistry
+    from router.routing.budget import Quarantine
+    from router.routing.control import ControlPlane
+    from router.routing.outbox import Outbox
+    from router.routing.table import ReplicaEntry, RoutingTable
     from router.settings import Settings
-    from router.table import ReplicaEntry, RoutingTable
 
 _log = structlog.get_logger("router.heal")
 

@@ -1,0 +1,1 @@
+"""models.toml, read and checked."""

@@ -1,0 +1,1 @@
+"""One address for the fleet: the services that a router serves."""

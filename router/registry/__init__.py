@@ -1,0 +1,1 @@
+"""What is where: the shared truth in a database, and the rules that keep it true."""
