@@ -89,6 +89,38 @@ def test_any_strings_fit(*, backend: str, loaded: str, requested: str, started: 
         error.details.encode()
 
 
+def _block(error: grpcerrors.ContractError) -> int:
+    """Count all of the trailers, as HPACK does: 32 bytes a header beside its name and value."""
+    names = "grpc-status" + "grpc-message" + "grpc-status-details-bin"
+    return 3 * 32 + len(names) + 2 + _transmitted(error)
+
+
+def test_what_fits_exactly_is_not_cut() -> None:
+    """A trailer block of 4,096 bytes is within the limit; one more byte is not."""
+    error = grpcerrors.model_not_loaded("x" * 250, model="m" * 2134)
+    assert _block(error) == 4096
+    assert len(error.fields["model"]) == 2134
+    error = grpcerrors.model_not_loaded("x" * 250, model="m" * 2135)
+    assert _block(error) <= 4096
+    assert len(error.fields["model"]) == 2134
+
+
+def test_an_error_that_started_is_cut_to_the_limit_too() -> None:
+    """The mark takes room of its own, and outlives the cutting."""
+    error = grpcerrors.model_not_loaded("x" * 5000, model="m" * 5000, started=True)
+    assert 4080 < _block(error) <= 4096
+    assert grpcerrors.classify(error).started
+
+
+def test_values_go_where_not_even_a_byte_of_each_fits() -> None:
+    """Several hundred fields with long names: the condition survives, their values do not."""
+    many: dict[str, Any] = {f"field_{number}": "x" * 100 for number in range(300)}
+    error = grpcerrors.ContractError(grpcerrors.MODEL_NOT_LOADED, backend="x", **many)
+    assert _block(error) <= 4096
+    assert error.fields == {}
+    assert grpcerrors.classify(error).condition is grpcerrors.MODEL_NOT_LOADED
+
+
 @given(ANY_TEXT)
 def test_what_fits_is_not_cut(text: str) -> None:
     """A value is changed only where UTF-8 cannot say it, and is cut only when it is long."""
