@@ -19,7 +19,6 @@ PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml route
 EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
-BENCHES := precision cost
 PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
 
 help: ## Say what there is to make
@@ -43,7 +42,7 @@ test: lint ## All tests but the long ones, full coverage, the built wheels (unde
 	HYPOTHESIS_PROFILE=full nox -s wheel distributions -- --timeout 900
 
 bench: $(DEV) ## Measure against peers, as ratios in one run
-	for bench in $(BENCHES); do python -m bench.$$bench; done
+	python -m bench
 
 soak: $(DEV) ## The long tests
 	$(PYTEST) -m soak

@@ -10,9 +10,8 @@ BENCHMARKS = ("bench.precision", "bench.cost", "bench.router")
 
 def main() -> int:
     """Run them all; return 1 when one did not come to its end."""
-    codes = [subprocess.run([sys.executable, "-m", name], check=False).returncode
-             for name in BENCHMARKS]  # fmt: skip
-    return int(any(codes))
+    commands = [[sys.executable, "-m", name] for name in BENCHMARKS]
+    return int(any([subprocess.run(command, check=False).returncode for command in commands]))
 
 
 if __name__ == "__main__":
