@@ -11,7 +11,8 @@ BENCHMARKS = ("bench.precision", "bench.cost", "bench.router")
 def main() -> int:
     """Run them all; return 1 when one did not come to its end."""
     commands = [[sys.executable, "-m", name] for name in BENCHMARKS]
-    return int(any([subprocess.run(command, check=False).returncode for command in commands]))
+    codes = [subprocess.run(command, check=False).returncode for command in commands]
+    return int(any(codes))
 
 
 if __name__ == "__main__":
