@@ -70,7 +70,7 @@ _LOADED = r"(?:loaded|initiali[sz]ed)\b"
 
 MODEL_NOT_LOADED = (
     _row(
-        "the contract, and what backends say in their own words",
+        "LocalAI and others",
         _OWN_WORDS,
         # "Not loaded with embeddings" tells of a model that is loaded.
         rf"{_SUBJECT} {_NOT}(?:been |yet |currently ){{0,2}}{_LOADED}(?! (?:as|from|with)\b)"

@@ -43,7 +43,7 @@ text and code do not count
         errors.wrapped(errors.sync_error(StatusCode.INTERNAL, "x: model not loaded")),
         """\
 model not loaded, backend 'x'
-  because of its words, as said by the contract, and what backends say in their own words; \
+  because of its words, as said by LocalAI and others; \
 no details decided
   error: no code, 'the request failed'
   wraps: INTERNAL, 'x: model not loaded'""",
