@@ -99,7 +99,7 @@ def _reader(cls: type[Any]) -> Reader:
     if modules & _ATTRIBUTES:
         return _read_attributes
     if BaseException not in bases:
-        return _read_nothing
+        return _read_object
     # By name: on Python 3.10 it is another class.
     groups = any(base.__name__ == "BaseExceptionGroup" for base in bases)
     return _read_group if groups else _read_exception
@@ -113,8 +113,10 @@ def _unreadable(_node: object) -> None:
     return None
 
 
-def _read_nothing(_node: object) -> Facts:
-    return _NOTHING
+def _read_object(node: object) -> Facts | None:
+    """Read what is no exception: it has a status if one was put on it, as on a `grpc.Status`."""
+    own = getattr(node, "__dict__", None)
+    return None if isinstance(own, dict) and not _ACCESSORS.isdisjoint(own) else _NOTHING
 
 
 def _read_call(call: Any) -> Facts:

@@ -42,6 +42,15 @@ class OwnCode(Exception):
         self.code = 503
 
 
+class OwnStatus(grpc.Status):
+    """A status as an application writes it, for `abort_with_status`."""
+
+    def __init__(self, error: grpcerrors.ContractError) -> None:
+        self.code = error.code
+        self.details = error.details
+        self.trailing_metadata = error.trailing_metadata
+
+
 def _group(*members: Exception) -> ExceptionGroup[Exception]:
     return ExceptionGroup("several", members)
 
@@ -76,6 +85,7 @@ def _api_core_from_rest() -> Any:
     [
         NOT_LOADED,
         rpc_status.to_status(RICH_PROTO),
+        OwnStatus(NOT_LOADED),
         RICH_PROTO,
         errors.sync_error(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH)),
         errors.stream_error(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH)),
