@@ -34,7 +34,7 @@ def test_the_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
     source.write_text(source.read_text().replace(mutant.old, mutant.new))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
-         "--timeout", "240", f"tests/router/{mutant.test}"],
+         "--timeout", "45", f"tests/router/{mutant.test}"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
