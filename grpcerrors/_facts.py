@@ -190,7 +190,7 @@ def _read_shape(node: object) -> Facts:
     wrapped = _wrapped(node)
     if issubclass(type(node), BaseException):
         if code is None and not text:
-            text = _args_text(_args_of(node)) or _accessors.text(str(node))
+            text = _args_text(_args_of(node)) or _accessors.text(get(node, "__str__"))
         response = get(node, "response")
         if issubclass(type(response), BaseException):
             wrapped += (response,)

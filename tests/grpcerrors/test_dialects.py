@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpcerrors import CATALOGUE, MODEL_NOT_LOADED, Dialect
@@ -41,6 +41,7 @@ def test_each_row_says_where_it_is_from(row: Dialect) -> None:
 
 
 @every_row
+@settings(max_examples=200)
 @given(data=st.data())
 def test_whatever_matches_has_a_hint(row: Dialect, data: st.DataObject) -> None:
     """A message without one is not searched."""

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -111,7 +112,11 @@ class OneModelMachine(RuleBasedStateMachine):
         assert refused == (bool(self.under_way) or self.loaded is None)
 
 
+# A step is a whole history: hundreds of them say what thousands of single values do elsewhere.
+_FEW = settings(max_examples=300)
+
 TestOneModel = OneModelMachine.TestCase
+TestOneModel.settings = _FEW
 
 
 class ManyModelsMachine(RuleBasedStateMachine):
@@ -155,6 +160,7 @@ class ManyModelsMachine(RuleBasedStateMachine):
 
 
 TestManyModels = ManyModelsMachine.TestCase
+TestManyModels.settings = _FEW
 
 
 def test_a_predicate_that_raises_does_not_hold_the_model(caplog: pytest.LogCaptureFixture) -> None:
