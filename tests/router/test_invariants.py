@@ -224,7 +224,7 @@ def test_interleavings_on_sqlite() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_many_interleavings_on_sqlite() -> None:
-    check(Interleavings, examples=80, steps=60)
+    check(Interleavings, examples=40, steps=60)
 
 
 @pytest.mark.slow
