@@ -21,9 +21,16 @@ def test_every_mutant_can_be_made() -> None:
         assert text.count(mutant.old) == 1, mutant.name
 
 
-@pytest.mark.slow
+# A pytest process each: the second half waits for make soak.
+HALF = len(MUTANTS) // 2
+RUNS = [
+    pytest.param(mutant, id=mutant.name, marks=pytest.mark.slow if n < HALF else pytest.mark.soak)
+    for n, mutant in enumerate(MUTANTS)
+]
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", RUNS)
 def test_the_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     for part in ("router", "grpcerrors", "protocol", "tests/router"):
