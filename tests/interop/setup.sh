@@ -35,4 +35,4 @@ go version
 echo "grpc-go $(sed -n 's/^const Version = "\(.*\)"/\1/p' /usr/share/gocode/src/google.golang.org/grpc/version.go)"
 echo "node $(node --version), @grpc/grpc-js $(node -p "require('./node/node_modules/@grpc/grpc-js/package.json').version")"
 nginx -v 2>&1
-haproxy -v | head -n 1
+haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe
