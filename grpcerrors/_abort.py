@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
+from grpcerrors._accessors import DETAILS_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from grpcerrors._error import ContractError
-
-STATUS_DETAILS = "grpc-status-details-bin"
 
 
 class SyncContext(Protocol):
@@ -52,7 +52,7 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else
             `error`.
     """
-    earlier = [item for item in _trailers(context) if item[0].lower() != STATUS_DETAILS]
+    earlier = [item for item in _trailers(context) if item[0].lower() != DETAILS_KEY]
     context.set_trailing_metadata((*earlier, *error.trailing_metadata))
     sent = context.abort(error.code, error.details)
     if inspect.isawaitable(sent):

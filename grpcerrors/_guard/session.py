@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpc import StatusCode
 
-from grpcerrors._abort import STATUS_DETAILS
+from grpcerrors._accessors import DETAILS_KEY
 from grpcerrors._error import ContractError, model_not_loaded
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
         # Importing protobuf takes half as long as importing grpc: the first failure pays it.
         from grpcerrors import _wire  # noqa: PLC0415
 
-        details = (value for key, value in self.trailers or () if key == STATUS_DETAILS)
+        details = (value for key, value in self.trailers or () if key == DETAILS_KEY)
         return any(map(_wire.decode, details))
 
 
