@@ -63,7 +63,7 @@ mutants: $(DEV) ## Mutate detection and wire modules; list the mutants that surv
 	tools/mutation-score
 
 proto: $(DEV) ## Make the generated code anew from the .proto files
-	python -m protocol.generate
+	python -m grpcerrors_protocol.generate
 
 fmt: $(DEV) ## Format and mend what can be mended by a tool
 	ruff format .

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 ROOMS = ("grpcerrors", "protocol", "backends", "router")
+PACKAGES = {"grpcerrors": "grpcerrors"} | {room: f"grpcerrors_{room}" for room in ROOMS[1:]}
 # The oldest that the generated code of the tests' protocol accepts.
 LOWEST_PROTOBUF = "protobuf==5.29.0"
 SHOW_VERSIONS = """
@@ -62,8 +63,8 @@ def _wheel(room: str) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     tops = {top for top in tops if not top.endswith(".dist-info")}
-    if tops != {room}:
-        message = f"{wheel.name} holds {sorted(tops)}; it must hold {room} alone"
+    if tops != {PACKAGES[room]}:
+        message = f"{wheel.name} holds {sorted(tops)}; it must hold {PACKAGES[room]} alone"
         raise RuntimeError(message)
     return wheel
 
@@ -118,6 +119,6 @@ def distributions(session: nox.Session) -> None:
     session.install(f"{grpcerrors}[cli]", *map(str, others))
     session.chdir(_outside())
     for room in ROOMS:
-        session.run("python", "-c", f"import {room}; print({room}.__file__)")
-    for program in (["grpcerrors"], ["python", "-m", "backends"], ["python", "-m", "router"]):
-        session.run(*program, "--help", silent=True)
+        session.run("python", "-c", f"import {PACKAGES[room]} as it; print(it.__file__)")
+    for program in ("grpcerrors", "grpcerrors-backend", "grpcerrors-router"):
+        session.run(program, "--help", silent=True)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import grpc.aio
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
 SPEECH = Path(__file__).parent.parent / "tests" / "assets" / "speech.wav"
 SPOKEN = "The children are playing in the garden behind the house."

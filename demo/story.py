@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from demo import client
 from grpcerrors import explain, is_model_not_loaded
-from router import NodeRegistry
+from grpcerrors_router import NodeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,9 @@ class Story:
     async def _start_nodes(self) -> None:
         self._screen.step("Three nodes: each a process with one slot for a model")
         for name, backend in _NODES.items():
-            node = self._fleet.start(name, "backends", backend, "--listen", "127.0.0.1:0")
+            node = self._fleet.start(
+                name, "grpcerrors_backends", backend, "--listen", "127.0.0.1:0"
+            )
             self._nodes[name] = node
             self._screen.say(f"{name}: {backend} at {node.address}, process {node.pid}")
         await self._introduce(self._registry)
@@ -86,7 +88,7 @@ class Story:
             "--name": name,
         }
         arguments = [word for option in options.items() for word in option]
-        return self._fleet.start(name, "router", "serve", *arguments)
+        return self._fleet.start(name, "grpcerrors_router", "serve", *arguments)
 
     async def _transcribe(self, gateway: Process) -> None:
         self._screen.step(
@@ -147,7 +149,7 @@ class Story:
     async def _look_back(self, gateway: Process) -> None:
         self._screen.step("7. What the registry, the heal log and the metrics say")
         for command in ("status", "heals"):
-            self._screen.say(f"python -m router {command}")
+            self._screen.say(f"grpcerrors-router {command}")
             self._screen.quote(self._command(command))
         self._screen.say(f"http://{gateway.addresses[1]}/metrics")
         names = ("router_heals_total", "router_loads_total", "router_retries_total")
@@ -209,8 +211,8 @@ class Story:
             return lines
 
     def _command(self, name: str) -> str:
-        """Run `python -m router NAME` on the registry, as an operator would."""
-        command = [sys.executable, "-m", "router", name, "--registry", self._registry]
+        """Run `grpcerrors-router NAME` on the registry, as an operator would."""
+        command = [sys.executable, "-m", "grpcerrors_router", name, "--registry", self._registry]
         environment = os.environ | {"COLUMNS": "91"}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return done.stdout.rstrip()

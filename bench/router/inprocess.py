@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from bench.router.load import REQUEST
 from bench.router.peers import MODEL
-from protocol.backend_pb2_grpc import BackendStub
-from router import ModelSpec, NodeRegistry, Settings, SmartRouter
-from router.entities import Node, NodeView, Replica, Snapshot
-from router.routing.table import RoutingTable
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router.entities import Node, NodeView, Replica, Snapshot
+from grpcerrors_router.view.table import RoutingTable
 
 if TYPE_CHECKING:
     from pathlib import Path

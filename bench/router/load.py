@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
 if TYPE_CHECKING:
     from bench.router.peers import Target

@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendServicer, add_BackendServicer_to_server
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendServicer, add_BackendServicer_to_server
 
 
 class Node(BackendServicer):

@@ -105,7 +105,7 @@ def gateway(upstream: str, folder: Path) -> Iterator[Target]:
     """Everything on: healing with retry, metrics, a registry on SQLite."""
     (folder / "models.toml").write_text(f'[models.{MODEL}]\nbackend = "bench"\n')
     registry = ("--registry", f"sqlite:///{folder}/router.db")
-    me = (sys.executable, "-m", "router")
+    me = (sys.executable, "-m", "grpcerrors_router")
     with running(
         *(*me, "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *registry),
         *("--models", str(folder / "models.toml"), "--log-level", "warning"),

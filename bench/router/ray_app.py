@@ -10,9 +10,9 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
-SERVICER = "protocol.backend_pb2_grpc.add_BackendServicer_to_server"
+SERVICER = "grpcerrors_protocol.backend_pb2_grpc.add_BackendServicer_to_server"
 
 
 @serve.deployment(max_ongoing_requests=100)

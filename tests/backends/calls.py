@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from grpcerrors import MODEL_NOT_LOADED, Evidence, classify
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, HostProcess
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,8 +69,8 @@ class HostProcess:
 
 @contextlib.contextmanager
 def host(name: str, *arguments: object) -> Iterator[HostProcess]:
-    """Run ``python -m backends NAME ...`` on a free port; kill what is left of it at the end."""
-    command = [sys.executable, "-m", "backends", name, "--listen", "127.0.0.1:0"]
+    """Run ``grpcerrors-backend NAME ...`` on a free port; kill what is left of it at the end."""
+    command = [sys.executable, "-m", "grpcerrors_backends", name, "--listen", "127.0.0.1:0"]
     command += [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as scratch:
         stderr = Path(scratch, "stderr")

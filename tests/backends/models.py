@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from backends.catalogue import MissingExtraError, find
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.registry import MissingExtraError, find
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, READY, HostProcess, host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backends.model import Model
+    from grpcerrors_backends.model import Model
 
 ASSETS = Path(__file__).parents[1] / "assets"
 INVALID, MISSING, LARGE = (

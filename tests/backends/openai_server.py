@@ -9,7 +9,7 @@ import sys
 
 import xllamacpp
 
-from backends.weights import weights
+from grpcerrors_backends._weights import weights
 
 
 def main(key: str) -> None:

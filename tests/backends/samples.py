@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from backends.model import BadInput, Model, NotFound, TooLarge
-from backends.settings import Settings
 from grpcerrors import model_not_loaded
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.model import BadInput, Model, NotFound, TooLarge
+from grpcerrors_backends.settings import Settings
+from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

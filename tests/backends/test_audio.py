@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backends.model import BadInput, NotFound, TooLarge
+from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 
 pytest.importorskip("numpy", reason="pip install 'grpcerrors-backends[transcriber]'")
 
 import numpy as np
 
-from backends import audio
+from grpcerrors_backends import _audio as audio
 
 if TYPE_CHECKING:
     from pathlib import Path

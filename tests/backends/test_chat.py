@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from backends.model import LoadError
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.model import LoadError
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import BUSY, PATIENCE, READY, HostProcess, until
 from .models import ASSETS, INVALID, LARGE, find_or_skip, load_refused, loaded, refused
@@ -100,8 +100,8 @@ def test_a_deadline_ends_it(chat: HostProcess) -> None:
 
 def test_cancelling_stops_within_one_token() -> None:
     backend = find_or_skip("chat")
-    from backends.chat.generation import Generation  # noqa: PLC0415 - an extra
-    from backends.chat.request import body  # noqa: PLC0415 - as above
+    from grpcerrors_backends.chat.generation import Generation  # noqa: PLC0415 - an extra
+    from grpcerrors_backends.chat.request import body  # noqa: PLC0415 - as above
 
     try:
         model: Any = backend.load(pb.ModelOptions(Model="m"))

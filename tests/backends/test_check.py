@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from backends.catalogue import CATALOGUE, MissingExtraError, find
-from backends.service import implemented
 from grpcerrors.cli import main
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.host.service import implemented
+from grpcerrors_backends.registry import CATALOGUE, MissingExtraError, find
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, UNINITIALIZED, HostProcess, host, until
 from .models import load

@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from grpcerrors import MODEL_NOT_LOADED, Evidence, classify
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
 from .hosting import PATIENCE, HostProcess, host
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from backends.model import LoadError
-from backends.weights import weights
-from protocol import backend_pb2 as pb
+from grpcerrors_backends._weights import weights
+from grpcerrors_backends.model import LoadError
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, ROOT, HostProcess, host, until
 from .models import INVALID, find_or_skip, load, load_refused, loaded, refused

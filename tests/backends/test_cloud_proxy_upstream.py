@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from backends.model import BadInput
 from grpcerrors import is_model_not_loaded
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.model import BadInput
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE
 from .models import load, loaded, refused
 
 httpx = pytest.importorskip("httpx", reason="pip install 'grpcerrors-backends[cloud-proxy]'")
 
-from backends.cloud_proxy import passthrough  # noqa: E402 - needs httpx
+from grpcerrors_backends.cloud_proxy import passthrough  # noqa: E402 - needs httpx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

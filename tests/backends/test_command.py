@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from backends import catalogue
-from backends.catalogue import Entry, MissingExtraError, UnknownBackendError, find
+from grpcerrors_backends import registry as catalogue
+from grpcerrors_backends.registry import Entry, MissingExtraError, UnknownBackendError, find
 
 from .hosting import ROOT
 
 
 def refused(*arguments: str) -> str:
-    command = [sys.executable, "-m", "backends", *arguments]
+    command = [sys.executable, "-m", "grpcerrors_backends", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -37,7 +37,9 @@ def test_an_address_that_is_taken() -> None:
     assert line == f"cannot listen on '{address}': it is taken, or not of the form HOST:PORT"
 
 
-@pytest.mark.parametrize("name", ["backends.nowhere:Model", "backends.echo:Nothing"])
+@pytest.mark.parametrize(
+    "name", ["grpcerrors_backends.nowhere:Model", "grpcerrors_backends.echo:Nothing"]
+)
 def test_a_class_that_is_not_there(name: str) -> None:
     with pytest.raises(UnknownBackendError):
         find(name)
@@ -52,4 +54,4 @@ def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_backend_of_the_catalogue() -> None:
     assert find("echo").name == "echo"
-    assert find("backends.echo:Echo") is find("echo")
+    assert find("grpcerrors_backends.echo:Echo") is find("echo")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, HostProcess
 from .models import INVALID, LARGE, load, loaded, refused

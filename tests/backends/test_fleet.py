@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from protocol import backend_pb2 as pb
-from protocol import fleet_pb2
-from protocol.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import fleet_pb2
+from grpcerrors_protocol.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
 
 from .hosting import host, until
 

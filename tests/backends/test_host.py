@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from grpcerrors import is_model_not_loaded
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .calls import CALLS
 from .hosting import BUSY, PATIENCE, READY, UNINITIALIZED, HostProcess, host, until

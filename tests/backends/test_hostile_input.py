@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backends.model import BadInput, NotFound, TooLarge
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.model import BadInput, NotFound, TooLarge
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .models import ASSETS
 
@@ -43,7 +43,7 @@ def module(name: str, extra: str) -> ModuleType:
 
 @given(st.one_of(st.binary(max_size=200), st.builds(damaged, st.just(WAV), SCRIPT, st.integers(0, 2_000))))  # fmt: skip  # noqa: E501
 def test_any_bytes_as_audio(data: bytes) -> None:
-    audio = module("backends.audio", "transcriber")
+    audio = module("grpcerrors_backends._audio", "transcriber")
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         file.write(data)
         file.flush()
@@ -55,14 +55,14 @@ def test_any_bytes_as_audio(data: bytes) -> None:
 @example("\0")
 @example("/" + "x" * 5000)
 def test_any_text_as_the_path_of_audio(path: str) -> None:
-    audio = module("backends.audio", "transcriber")
+    audio = module("grpcerrors_backends._audio", "transcriber")
     with pytest.raises(REFUSALS):
         audio.read_speech(path)
 
 
 @given(st.builds(damaged, st.just(JPEG), SCRIPT, st.integers(0, len(JPEG))))
 def test_any_bytes_as_a_picture(data: bytes) -> None:
-    image = module("backends.detector.image", "detector")
+    image = module("grpcerrors_backends.detector.image", "detector")
     with contextlib.suppress(*REFUSALS):
         assert image.read_image(base64.b64encode(data).decode()).mode == "RGB"
 
@@ -73,7 +73,7 @@ def test_any_bytes_as_a_picture(data: bytes) -> None:
 def test_any_bytes_as_any_kind_of_picture(
     kind: str, script: list[tuple[int, bytes]], length: int
 ) -> None:
-    image = module("backends.detector.image", "detector")
+    image = module("grpcerrors_backends.detector.image", "detector")
     buffer = io.BytesIO()
     image.Image.new("RGB", (16, 16), "red").save(buffer, kind)
     data = damaged(buffer.getvalue(), script, length)
@@ -83,7 +83,7 @@ def test_any_bytes_as_any_kind_of_picture(
 
 @given(st.integers(1, 40))
 def test_a_small_picture_is_not_taken_for_a_path(side: int) -> None:
-    image = module("backends.detector.image", "detector")
+    image = module("grpcerrors_backends.detector.image", "detector")
     buffer = io.BytesIO()
     image.Image.effect_noise((side, side), 50).save(buffer, "PNG")
     assert image.read_image(base64.b64encode(buffer.getvalue()).decode()).size == (side, side)
@@ -94,7 +94,7 @@ def test_a_small_picture_is_not_taken_for_a_path(side: int) -> None:
 @example("data:image/png;base64,")
 @example("A" * 5000)
 def test_any_text_as_a_picture(src: str) -> None:
-    image = module("backends.detector.image", "detector")
+    image = module("grpcerrors_backends.detector.image", "detector")
     with pytest.raises(REFUSALS):
         image.read_image(src)
 
@@ -106,7 +106,7 @@ PATHS = st.one_of(
 
 @given(PATHS)
 def test_no_path_leads_out_of_the_upstream(path: str) -> None:
-    passthrough = module("backends.cloud_proxy.passthrough", "cloud-proxy")
+    passthrough = module("grpcerrors_backends.cloud_proxy.passthrough", "cloud-proxy")
     upstream = module("httpx", "cloud-proxy").URL("https://api.example.com:8443")
     with contextlib.suppress(BadInput):
         url = passthrough.target(upstream, path)
@@ -117,7 +117,7 @@ def test_no_path_leads_out_of_the_upstream(path: str) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=20)), max_size=4))
 def test_no_header_breaks_its_line(pairs: list[tuple[str, str]]) -> None:
-    passthrough = module("backends.cloud_proxy.passthrough", "cloud-proxy")
+    passthrough = module("grpcerrors_backends.cloud_proxy.passthrough", "cloud-proxy")
     fields = [pb.ForwardHeader(name=name, value=value) for name, value in pairs]
     with contextlib.suppress(BadInput):
         for name, value in passthrough.headers(pb.ForwardRequest(headers=fields), has_key=True):
@@ -156,6 +156,6 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_as_a_completion(answer: object) -> None:
-    openai = module("backends.cloud_proxy.openai", "cloud-proxy")
+    openai = module("grpcerrors_backends.cloud_proxy.openai", "cloud-proxy")
     with contextlib.suppress(openai.ProtocolError):
         assert isinstance(openai.reply(openai.json.dumps(answer).encode()), pb.Reply)

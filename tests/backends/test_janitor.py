@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.janitor import Janitor
-from backends.memory import MIB
-from backends.slots import Slots
+from grpcerrors_backends.host.janitor import Janitor
+from grpcerrors_backends.host.memory import MIB
+from grpcerrors_backends.host.slots import Slots
 
 from .hosting import until
 

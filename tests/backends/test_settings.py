@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from backends.model import LoadError
-from backends.settings import Settings
-from protocol import backend_pb2 as pb
+from grpcerrors_backends.model import LoadError
+from grpcerrors_backends.settings import Settings
+from grpcerrors_protocol import backend_pb2 as pb
 
 
 def settings(*entries: str) -> Settings:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from backends.slots import NotHeldError, Slots
+from grpcerrors_backends.host.slots import NotHeldError, Slots
 
 TIMEOUT = 10
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from backends.slots import Held, NotHeldError, Slots
+from grpcerrors_backends.host.slots import Held, NotHeldError, Slots
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

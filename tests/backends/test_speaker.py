@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, HostProcess
 from .models import INVALID, LARGE, MISSING, find_or_skip, load_refused, loaded, refused
@@ -95,7 +95,7 @@ def test_refuses_what_it_cannot_say(speaker: HostProcess, tmp_path: Path) -> Non
 
 def test_phonemes_keep_clauses_apart() -> None:
     find_or_skip("speaker")
-    from backends.speaker.phonemes import PhonemesError, phonemes  # noqa: PLC0415 - an extra
+    from grpcerrors_backends.speaker.phonemes import PhonemesError, phonemes  # noqa: PLC0415 - an extra
 
     said = phonemes("Milk,\r\nbread\x0b and\u2028apples: yes!", "en-us")
     assert [mark for mark in said if mark in ",.:!"] == [",", ":", "!"]

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from grpcerrors import is_live_transcription_unsupported, is_model_not_loaded
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, HostProcess
 from .models import ASSETS, INVALID, MISSING, load_refused, loaded, refused

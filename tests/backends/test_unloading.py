@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .calls import every_call_is_typed, every_call_works, fails_typed
 from .hosting import PATIENCE, UNINITIALIZED, host, until

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 from .hosting import PATIENCE, HostProcess
 from .models import ASSETS, INVALID, LARGE, load, load_refused, loaded, refused

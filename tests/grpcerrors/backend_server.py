@@ -11,7 +11,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 # Reflection tells what is in the pool of descriptors.
-from protocol import backend_pb2  # noqa: F401
+from grpcerrors_protocol import backend_pb2  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

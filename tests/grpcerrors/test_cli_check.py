@@ -20,7 +20,7 @@ from grpcerrors import (
 )
 from grpcerrors._guard.methods import CONTROL_PLANE
 from grpcerrors.cli._rpcs import INFERENCE
-from protocol import backend_pb2, backend_pb2_grpc
+from grpcerrors_protocol import backend_pb2, backend_pb2_grpc
 from tests.grpcerrors import backend_server as backend
 from tests.grpcerrors.command import run
 

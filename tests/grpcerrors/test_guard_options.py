@@ -175,7 +175,10 @@ def generated(*names: str) -> Any:
 
     def named(name: str) -> Any:
         twin = types.FunctionType(method.__code__, method.__globals__, name)
-        twin.__module__, twin.__qualname__ = "protocol.backend_pb2_grpc", f"BackendServicer.{name}"
+        twin.__module__, twin.__qualname__ = (
+            "grpcerrors_protocol.backend_pb2_grpc",
+            f"BackendServicer.{name}",
+        )
         return twin
 
     return type("BackendServicer", (), {name: named(name) for name in names})()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from protocol import generate
+from grpcerrors_protocol import generate
 
 
 def test_committed_code_is_what_the_protos_say() -> None:
@@ -14,6 +14,6 @@ def test_committed_code_is_what_the_protos_say() -> None:
 
 def test_imports_without_a_warning() -> None:
     names = "backend_pb2, backend_pb2_grpc, fleet_pb2, fleet_pb2_grpc, metadata"
-    command = [sys.executable, "-W", "error", "-c", f"from protocol import {names}"]
+    command = [sys.executable, "-W", "error", "-c", f"from grpcerrors_protocol import {names}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
-from protocol import backend_pb2 as pb
+from grpcerrors_protocol import backend_pb2 as pb
 
 FACTS = [
     line

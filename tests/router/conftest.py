@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from grpcerrors import ContractError, abort, model_mismatch, model_not_loaded
-from protocol import backend_pb2 as pb
-from protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
-from router.entities import Heartbeat, Held
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
+from grpcerrors_router.entities import Heartbeat, Held
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.registry.node_registry import NodeRegistry
+from grpcerrors_router.registry.registry import NodeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -55,13 +55,22 @@ class Fleet:
 
     async def gateway(self, listen: str = "127.0.0.1:0", *more: str) -> Process:
         return await self.start(
-            *("router", "serve", "--listen", listen, "--registry", self.url),
+            *("grpcerrors_router", "serve", "--listen", listen, "--registry", self.url),
             *("--models", str(self.folder / "models.toml"), "--metrics", "127.0.0.1:0", *more),
         )
 
     async def node(self, router: str, name: str, listen: str = "127.0.0.1:0") -> Process:
         started = await self.start(
-            *("backends", "echo", "--listen", listen, "--router", router, "--node-name", name),
+            *(
+                "grpcerrors_backends",
+                "echo",
+                "--listen",
+                listen,
+                "--router",
+                router,
+                "--node-name",
+                name,
+            ),
         )
         async with asyncio.timeout(START):
             while name not in [view.name for view in (await self.registry.snapshot()).nodes]:

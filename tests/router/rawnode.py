@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from protocol import backend_pb2 as pb
-from router import ModelSpec, NodeRegistry, Settings, SmartRouter
-from router.gateway.server import OPTIONS, GatewayServer
-from router.metrics import Metrics
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_router import ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router.gateway.server import OPTIONS, GatewayServer
+from grpcerrors_router.metrics import Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from router.healing.tracking import OnStale
+    from grpcerrors_router.calls.channel import OnStale
 
 SERVICE = "/backend.Backend/"
 LOCAL = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))

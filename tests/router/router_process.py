@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import ModelSpec, NodeRegistry, SmartRouter
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import ModelSpec, NodeRegistry, SmartRouter
 
 
 async def main(url: str, calls: int) -> None:

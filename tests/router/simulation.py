@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from grpcerrors import model_not_loaded
-from router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter
-from router.registry import rows
-from router.routing.control import Answer
+from grpcerrors_router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router.nodes.control import Answer
+from grpcerrors_router.registry import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from router.entities import Load, Replica
-    from router.registry.jobs import Outcome
+    from grpcerrors_router.entities import Load, Replica
+    from grpcerrors_router.registry.jobs import Outcome
 
 MODELS = {name: ModelSpec(name, "sim") for name in "mn"}
 SETTINGS = Settings(

@@ -15,11 +15,20 @@ import pytest
 import structlog
 from rich.console import Console
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import cli
-from router.cli import tables
-from router.entities import Heal, Load, Node, NodeView, Replica, RouterRow, Snapshot, Usage
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import cli
+from grpcerrors_router.cli import tables
+from grpcerrors_router.entities import (
+    Heal,
+    Load,
+    Node,
+    NodeView,
+    Replica,
+    RouterRow,
+    Snapshot,
+    Usage,
+)
 from tests.router.rawnode import Stack, stack
 
 if TYPE_CHECKING:
@@ -72,8 +81,8 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
 
 
 async def test_a_long_load_shows_its_progress(served: Stack, run: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("router.gateway.operations.PROGRESS_INTERVAL", 0.05)
-    monkeypatch.setattr("router.cli.operate._Progress.EVERY", 0.1)
+    monkeypatch.setattr("grpcerrors_router.gateway.operator.PROGRESS_INTERVAL", 0.05)
+    monkeypatch.setattr("grpcerrors_router.cli.models._Progress.EVERY", 0.1)
     served.node.load_gate = asyncio.Event()
     work = asyncio.ensure_future(run("load", "m"))
     while not served.node.loads:
@@ -189,10 +198,10 @@ async def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 async def test_a_gateway_that_is_not_there_is_told(run: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("router.cli.operate.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("grpcerrors_router.cli.models.CONNECT_TIMEOUT", 0.2)
     code, _, err = await run("load", "m", "--gateway", "127.0.0.1:1")
     assert code == 2
-    assert err.startswith("no gateway answers at 127.0.0.1:1; start python -m router serve")
+    assert err.startswith("no gateway answers at 127.0.0.1:1; start grpcerrors-router serve")
 
 
 async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> None:
@@ -201,13 +210,13 @@ async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> N
     await server.start()
     code, _, err = await run("unload", "m", "--gateway", f"127.0.0.1:{port}")
     assert (code, err.count("\n")) == (2, 1)
-    assert "is not a gateway of python -m router" in err
+    assert "is not a gateway of grpcerrors-router" in err
     await server.stop(0)
 
 
 def test_without_a_command_it_says_which_there_are() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "router"],
+        [sys.executable, "-m", "grpcerrors_router"],
         check=False,
         capture_output=True,
         text=True,

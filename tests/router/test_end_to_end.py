@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.processes import Fleet, fleet
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ async def test_a_gateway_that_restarts_finds_its_fleet(world: Fleet) -> None:
 
 async def test_a_gateway_without_healing_goes_on_failing(world: Fleet) -> None:
     gateway = await world.gateway("127.0.0.1:0", "--on-stale", "off")
-    node = await world.start("backends", "echo", "--listen", "127.0.0.1:0")
+    node = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0")
     await world.registry.add_node(node.address, "echo")
     async with (
         grpc.aio.insecure_channel(gateway.address) as channel,

@@ -17,9 +17,9 @@ import grpc
 import pytest
 import sqlalchemy as sa
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import ModelSpec, Settings, SmartRouter
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import ModelSpec, Settings, SmartRouter
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.nodes import REQUEST_ID, Node
 

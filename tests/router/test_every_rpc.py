@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from grpcerrors import is_model_not_loaded
-from protocol.backend_pb2_grpc import BackendStub
-from router import InFlightTrackingClient, NodeRegistry, SmartRouter
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import InFlightTrackingClient, NodeRegistry, SmartRouter
 from tests.router.conftest import QUICK, fleet
 from tests.router.nodes import INFERENCE, Node, message_class
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from protocol import fleet_pb2
-from protocol.fleet_pb2_grpc import FleetStub, OperatorStub
+from grpcerrors_protocol import fleet_pb2
+from grpcerrors_protocol.fleet_pb2_grpc import FleetStub, OperatorStub
 from tests.router.rawnode import RawNode, Script, Stack, stack
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from grpcerrors import classify
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router.gateway.server import GatewayServer
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router.gateway.server import GatewayServer
 from tests.router.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ async def test_loading_and_unloading_are_not_passed_on(
     call = served.through.unary_unary(f"/backend.Backend/{method}")
     error = await refused(call(b"", metadata=metadata))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "python -m router load|unload" in (error.details() or "")
+    assert "grpcerrors-router load|unload" in (error.details() or "")
     assert reason(error) == "NOT_ROUTED"
     assert classify(error).condition is None
     assert not served.node.loads

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.gateway.server import MESSAGE_LIMIT
+from grpcerrors_router.gateway.server import MESSAGE_LIMIT
 from tests.router.rawnode import Pairs, RawNode, Script, stack
 
 if TYPE_CHECKING:

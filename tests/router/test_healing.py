@@ -10,15 +10,15 @@ import grpc
 import pytest
 
 from grpcerrors import classify, is_model_not_loaded
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.conftest import QUICK, Recorder, fleet
 from tests.router.nodes import REQUEST_ID, Node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from router import SmartRouter
+    from grpcerrors_router import SmartRouter
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:

@@ -12,9 +12,17 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from grpcerrors import is_model_not_loaded
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import InUse, LoadFailed, LoadTimeout, ModelSpec, NoCapacity, SmartRouter, UnknownModel
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import (
+    InUse,
+    LoadFailed,
+    LoadTimeout,
+    ModelSpec,
+    NoCapacity,
+    SmartRouter,
+    UnknownModel,
+)
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.nodes import Node
 

@@ -9,11 +9,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from grpcerrors import model_not_loaded
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import metrics as module
-from router.errors import UnknownModel
-from router.metrics import LABELS_LIMIT, Metrics, serve
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import metrics as module
+from grpcerrors_router.errors import UnknownModel
+from grpcerrors_router.metrics import LABELS_LIMIT, Metrics, serve
 from tests.router.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import backend_pb2
-from router.catalogue.models_toml import ModelsError, parse_models, read_models
-from router.catalogue.toml_lines import line_of
-from router.entities import ModelSpec
+from grpcerrors_protocol import backend_pb2
+from grpcerrors_router.config.models_toml import ModelsError, parse_models, read_models
+from grpcerrors_router.config.toml_lines import line_of
+from grpcerrors_router.entities import ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

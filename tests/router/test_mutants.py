@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_mutant_can_be_made() -> None:
     for mutant in MUTANTS:
-        text = (ROOT / "router" / mutant.file).read_text()
+        text = (ROOT / "router/grpcerrors_router" / mutant.file).read_text()
         assert text.count(mutant.old) == 1, mutant.name
 
 
@@ -37,13 +37,13 @@ def test_the_mutant_is_killed(mutant: Mutant, tmp_path: Path) -> None:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignore)
     for file in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
         shutil.copy(ROOT / file, tmp_path / file)
-    source = tmp_path / "router" / mutant.file
+    source = tmp_path / "router/grpcerrors_router" / mutant.file
     source.write_text(source.read_text().replace(mutant.old, mutant.new))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist",
          "--timeout", "45", f"tests/router/{mutant.test}"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{tmp_path}/router:{tmp_path}/protocol"},
         capture_output=True,
         text=True,
         check=False,

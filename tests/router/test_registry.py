@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from router import Heartbeat, Held, NodeRegistry, RegistryUnavailable, RoutingTable
-from router.entities import Load, NodeView, Replica, Usage
-from router.entities import Node as Row
-from router.registry.jobs import Outcome, Refusal, Wish
-from router.registry.schema import metadata, replicas
+from grpcerrors_router import Heartbeat, Held, NodeRegistry, RegistryUnavailable, RoutingTable
+from grpcerrors_router.entities import Load, NodeView, Replica, Usage
+from grpcerrors_router.entities import Node as Row
+from grpcerrors_router.registry.jobs import Outcome, Refusal, Wish
+from grpcerrors_router.registry.schema import metadata, replicas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

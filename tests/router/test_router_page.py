@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
-from router import NodeRegistry, SmartRouter
-from router.catalogue.models_toml import parse_models, read_models
-from router.cli import app
-from router.metrics import Metrics
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import NodeRegistry, SmartRouter
+from grpcerrors_router.cli import app
+from grpcerrors_router.config.models_toml import parse_models, read_models
+from grpcerrors_router.metrics import Metrics
 from tests.router.rawnode import RawNode, Script
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_it_lists_the_metrics_that_there_are() -> None:
 
 def test_it_lists_the_commands_and_options_that_there_are() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert set(re.findall(r"^python -m router (\S+)", TEXT, re.MULTILINE)) == set(commands)
+    assert set(re.findall(r"^grpcerrors-router (\S+)", TEXT, re.MULTILINE)) == set(commands)
     options = {name for parameter in commands["serve"].params for name in parameter.opts}
     table = TEXT.partition("| option of `serve`")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(--[\w-]+)", table, re.MULTILINE)) == options

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from protocol import backend_pb2 as pb
-from protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.conftest import Recorder, eventually, fleet
 from tests.router.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from router import SmartRouter
+    from grpcerrors_router import SmartRouter
 
 
 def stub(router: SmartRouter, **options: Any) -> Any:

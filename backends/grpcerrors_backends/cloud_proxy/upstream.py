@@ -1,0 +1,183 @@
+"""The HTTP server behind a cloud_proxy model: where it is, its key, what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import httpx
+
+from grpcerrors_backends.model import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from grpcerrors_protocol import backend_pb2 as pb
+
+_SILENCE: Final = 120  # s that an upstream may be silent, unless the load says otherwise
+_CONNECT: Final = 10.0  # s
+_QUOTED: Final = 300  # characters of an upstream's own words
+_CODES: Final = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.PERMISSION_DENIED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_ADVICE: Final = {
+    401: "check the key that the load options name",
+    403: "check the key that the load options name",
+    404: "check upstream_url and upstream_model",
+    429: "it limits the rate: try again later",
+}
+# Only under these codes may an upstream's own words be quoted: under others, words such as "model
+# not loaded" would be read as a statement about this backend.
+_QUOTABLE: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+class UpstreamError(Exception):
+    """The upstream failed. `code` and the text are for the client and never hold the key."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Upstream:
+    """Sends requests to one HTTP origin. Redirects are not followed: the key would go along."""
+
+    def __init__(self, options: pb.ProxyOptions) -> None:
+        self.url = _url(options.upstream_url)
+        self._key = _key(options)
+        silence = options.request_timeout_seconds or _SILENCE
+        if silence < 0:
+            message = f"request_timeout_seconds {silence}: expected a number of seconds above 0"
+            raise LoadError(message)
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(silence, connect=min(silence, _CONNECT), pool=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            follow_redirects=False,
+        )
+        self._silence = silence
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: the part of the address that may be told."""
+        return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
+
+    @property
+    def has_key(self) -> bool:
+        """Whether requests carry a key of ours."""
+        return bool(self._key)
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: list[tuple[str, str]],
+        content: bytes | AsyncIterator[bytes] | None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request, the key added; give the response, its body still to be read.
+
+        Leaving, also by cancellation, closes the connection when the body was not read to its end.
+        Raises UpstreamError when the upstream cannot be reached or breaks off, now or within.
+        """
+        self._loop = asyncio.get_running_loop()
+        if self._key:
+            headers = [*headers, ("Authorization", f"Bearer {self._key}")]
+        # A request of our own making, not the client's, has no headers that nobody asked for.
+        encoded = httpx.Headers(headers, encoding="latin-1")
+        request = httpx.Request(method, url, headers=encoded, content=content)
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            text = f"cannot connect to the upstream {self.origin}"
+            raise UpstreamError(grpc.StatusCode.UNAVAILABLE, text) from None
+        except httpx.TimeoutException:
+            text = f"the upstream {self.origin} was silent for {self._silence} s"
+            raise UpstreamError(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
+        except httpx.HTTPError as error:
+            # Only its type: the text of a protocol error may quote a header.
+            text = f"the connection to the upstream {self.origin} broke: {type(error).__name__}"
+            raise UpstreamError(grpc.StatusCode.UNAVAILABLE, text) from None
+
+    async def check(self, response: httpx.Response) -> None:
+        """Raise UpstreamError unless the response is a success."""
+        status = response.status_code
+        if response.is_success:
+            return
+        default = grpc.StatusCode.UNAVAILABLE if status >= 500 else grpc.StatusCode.INTERNAL  # noqa: PLR2004 - HTTP
+        code = _CODES.get(status, default)
+        text = f"the upstream {self.origin} answered HTTP {status}"
+        advice = "check upstream_url: redirects are not followed" if response.is_redirect else ""
+        advice = _ADVICE.get(status, advice)
+        if advice:
+            text += f": {advice}"
+        elif code in _QUOTABLE:
+            text += f": {_words(await response.aread())}"
+        raise UpstreamError(code, text.replace(self._key, "***") if self._key else text)
+
+    def close(self) -> None:
+        """Close the idle connections. Not to be called from the event loop that used them."""
+        if self._loop is not None and self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(_CONNECT)
+
+
+def _words(body: bytes) -> str:
+    """Return what an OpenAI-compatible error body says, or its beginning."""
+    try:
+        return str(httpx.Response(200, content=body).json()["error"]["message"])[:_QUOTED]
+    except (ValueError, KeyError, TypeError):
+        return body[:_QUOTED].decode("utf-8", "replace")
+
+
+def _url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+        wrong = url.scheme not in ("http", "https") or not url.host or bool(url.userinfo)
+    except httpx.InvalidURL:
+        wrong = True
+    if wrong or url.query or url.fragment:
+        message = (
+            "Proxy.upstream_url has to be http:// or https:// with a host, without user name, "
+            "query or fragment, such as https://api.example.com/v1/chat/completions"
+        )
+        raise LoadError(message)
+    return url
+
+
+def _key(options: pb.ProxyOptions) -> str:
+    """Return the key that the options name, "" when they name none. Raises LoadError."""
+    if options.api_key_env and options.api_key_file:
+        message = "give api_key_env or api_key_file, not both"
+        raise LoadError(message)
+    if options.api_key_env:
+        key = os.environ.get(options.api_key_env, "").strip()
+        source = f"the environment variable {options.api_key_env} of this process"
+    elif options.api_key_file:
+        source = f"the file {options.api_key_file}"
+        try:
+            key = Path(options.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"api_key_file: {source} cannot be read: {type(error).__name__}"
+            raise LoadError(message) from None
+    else:
+        return ""
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        message = f"{source} holds no key: one word of printable ASCII is expected"
+        raise LoadError(message)
+    return key

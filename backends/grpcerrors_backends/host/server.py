@@ -1,0 +1,156 @@
+"""One host process: a backend's slots, served over gRPC on the surface that the backend wants."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+import grpcerrors.aio
+from grpcerrors_backends.host.control import Control
+from grpcerrors_backends.host.janitor import Janitor
+from grpcerrors_backends.host.membership import Member, Node
+from grpcerrors_backends.host.memory import MIB, give_back
+from grpcerrors_backends.host.service import SERVICE, service
+from grpcerrors_backends.host.slots import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from grpcerrors_backends.model import Model
+    from grpcerrors_protocol import backend_pb2 as pb
+
+log = structlog.get_logger()
+THREADS = 128  # of a sync server: a live stream takes one for all its life
+MESSAGE_LIMIT = 50 * MIB  # audio and images travel in messages
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not something to share
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a host runs; see ``grpcerrors-backend --help``."""
+
+    listen: str = "127.0.0.1:0"
+    slots: int = 1
+    idle_ttl: float | None = None
+    max_rss: float | None = None
+    router: str | None = None
+    node_name: str | None = None
+    advertise: str | None = None
+    grace: float = 30.0
+
+
+class ListenError(Exception):
+    """The host cannot listen where it was told to."""
+
+
+class Host:
+    """The backend *model* under *config*.
+
+    `run` serves until `stop` is called, which any thread and any signal handler may do.
+    """
+
+    def __init__(self, model: type[Model], config: Config) -> None:
+        self._config = config
+        self._model = model
+        self._inventory_changed = threading.Event()
+        self.slots: Slots[Model, pb.ModelOptions] = Slots(
+            model.load,
+            config.slots,
+            reclaim=give_back,
+            on_change=self._inventory_changed.set,
+        )
+        self._control = Control(model.name, self.slots)
+        self._service = service(model, self.slots, self._control)
+        self._janitor = Janitor(self.slots, idle_ttl=config.idle_ttl, max_rss=config.max_rss)
+        self._member: Member | None = None
+        self._stop: SimpleQueue[None] = SimpleQueue()  # unlike Event, safe in a signal handler
+
+    def run(self, ready: Callable[[str], None]) -> None:
+        """Serve; call *ready* with the bound address. Returns when all that ran has ended.
+
+        Raises ListenError when the address is not free or not an address.
+        """
+        if self._model.surface == "aio":
+            asyncio.run(self._run_aio(ready))
+        else:
+            self._run_sync(ready)
+        self.slots.evict_idle(0)
+
+    def stop(self) -> None:
+        """Refuse what is new, finish what runs within the grace period, then return from `run`."""
+        self._stop.put(None)
+
+    def _run_sync(self, ready: Callable[[str], None]) -> None:
+        guard = grpcerrors.ModelGuard(self._model.name, holds=self.slots.holds)
+        pool = ThreadPoolExecutor(THREADS, "call")
+        server = grpc.server(pool, interceptors=[guard], options=OPTIONS)
+        probe = health.HealthServicer()
+        address = self._equip(server, probe)
+        probe.set("", health_pb2.HealthCheckResponse.SERVING)
+        probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        server.start()
+        self._open(address, ready)
+        self._stop.get()
+        probe.enter_graceful_shutdown()
+        self._close()
+        server.stop(self._config.grace).wait()
+
+    async def _run_aio(self, ready: Callable[[str], None]) -> None:
+        guard = grpcerrors.aio.ModelGuard(self._model.name, holds=self.slots.holds)
+        server = grpc.aio.server(interceptors=[guard], options=OPTIONS)
+        probe = health.aio.HealthServicer()
+        address = self._equip(server, probe)
+        await probe.set("", health_pb2.HealthCheckResponse.SERVING)
+        await probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+        self._open(address, ready)
+        await asyncio.to_thread(self._stop.get)
+        await probe.enter_graceful_shutdown()
+        await asyncio.to_thread(self._close)
+        await server.stop(self._config.grace)
+
+    def _equip(self, server: Any, probe: Any) -> str:
+        """Add the services to *server* and bind it; return the address."""
+        server.add_generic_rpc_handlers((self._service,))
+        health_pb2_grpc.add_HealthServicer_to_server(probe, server)
+        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        listen = self._config.listen
+        try:
+            port = server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise ListenError(
+                f"cannot listen on {listen!r}: it is taken, or not of the form HOST:PORT"
+            ) from error
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    def _open(self, address: str, ready: Callable[[str], None]) -> None:
+        self._janitor.start()
+        if self._config.router:
+            reached = address
+            if self._config.advertise:
+                reached = f"{self._config.advertise}:{address.rpartition(':')[2]}"
+            name = self._config.node_name or f"{self._model.name}@{reached}"
+            node = Node(name, reached, self._model.name, self._control.boot_id)
+            self._member = Member(self._config.router, node, self.slots, self._inventory_changed)
+            self._member.start()
+        ready(address)
+
+    def _close(self) -> None:
+        log.info("stopping", grace=self._config.grace)
+        self._janitor.stop()
+        if self._member:
+            self._member.leave()

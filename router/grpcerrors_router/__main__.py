@@ -1,0 +1,10 @@
+"""`grpcerrors-router`."""
+
+from __future__ import annotations
+
+import sys
+
+from grpcerrors_router.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One request: dispatch, retry, replay, and what its errors prove."""

@@ -1,0 +1,161 @@
+"""The call objects that a stub's methods return: `grpc.aio`'s own interface over an Exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from grpcerrors_router.calls.replay import WriteQueue
+    from grpcerrors_router.calls.retry import Exchange
+
+
+class _Call(grpc.aio.Call):
+    """What all four shapes share. The status is that of the attempt the caller gets to see."""
+
+    def __init__(self, exchange: Exchange, remaining: Callable[[], float | None]) -> None:
+        self._exchange = exchange
+        self._remaining = remaining
+
+    def cancelled(self) -> bool:
+        return self._exchange.cancelled()
+
+    def done(self) -> bool:
+        return self._exchange.done()
+
+    def time_remaining(self) -> float | None:
+        return self._remaining()
+
+    def cancel(self) -> bool:
+        return self._exchange.cancel()
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._exchange.on_done(lambda: callback(self))
+
+    async def _opened(self) -> BaseException | None:
+        if not self._exchange.opening.done():
+            await asyncio.wait({self._exchange.opening})
+        return self._exchange.failure()
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        # As soon as the server has sent it, unless the attempt ended at once: then the next one's.
+        await self._exchange.started.wait()
+        call = self._exchange.call
+        metadata = await call.initial_metadata() if call is not None else grpc.aio.Metadata()
+        if call is not None and not call.done():
+            return metadata
+        failure = await self._opened()
+        if isinstance(failure, grpc.aio.AioRpcError):
+            return failure.initial_metadata()
+        return await self._exchange.call.initial_metadata() if call is not None else metadata
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        error = await self._exchange.status()
+        if error is not None:
+            return error.trailing_metadata() or grpc.aio.Metadata()
+        call = self._exchange.call
+        return await call.trailing_metadata() if call is not None else grpc.aio.Metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        error = await self._exchange.status()
+        if error is not None:
+            return error.code()
+        return grpc.StatusCode.CANCELLED if self._exchange.call is None else grpc.StatusCode.OK
+
+    async def details(self) -> str:
+        error = await self._exchange.status()
+        if error is not None:
+            return error.details() or ""
+        return "Locally cancelled by application!" if self._exchange.call is None else ""
+
+    async def wait_for_connection(self) -> None:
+        await self._exchange.started.wait()
+        if self._exchange.call is None:
+            await self._exchange.opening
+        else:
+            await self._exchange.call.wait_for_connection()
+
+
+class _UnaryAnswer(_Call):
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._exchange.opening.__await__()
+
+
+class _StreamAnswer(_Call):
+    """Read with `async for` or with `read()`; dropping the object cancels the call, as in grpc."""
+
+    _opening_read = False
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        message = await self.read()
+        while message is not grpc.aio.EOF:
+            yield message
+            message = await self.read()
+
+    async def read(self) -> Any:
+        if not self._opening_read:
+            self._opening_read = True
+            return await self._exchange.opening
+        return await self._exchange.read()
+
+    def __del__(self) -> None:
+        exchange = getattr(self, "_exchange", None)
+        if exchange is not None and not exchange.done():
+            exchange.cancel()
+
+
+class _StreamRequest(_Call):
+    """Write with `write()` where no iterator was given."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        remaining: Callable[[], float | None],
+        queue: WriteQueue | None,
+    ) -> None:
+        super().__init__(exchange, remaining)
+        self._queue = queue
+        if queue is not None:
+            exchange.on_done(queue.abort)
+
+    def _writer(self) -> WriteQueue:
+        if self._queue is None:
+            msg = "The iterator and read/write APIs may not be mixed on a single RPC."
+            raise grpc.aio.UsageError(msg)
+        return self._queue
+
+    async def write(self, request: Any) -> None:
+        if self.done():
+            msg = "RPC already finished."
+            raise asyncio.InvalidStateError(msg)
+        if not await self._writer().put(request):
+            failure = await self._opened()
+            if failure is not None:
+                raise failure
+            msg = "RPC already finished."
+            raise asyncio.InvalidStateError(msg)
+
+    async def done_writing(self) -> None:
+        queue = self._writer()
+        if not self.done():
+            await queue.close()
+
+
+class TrackedUnaryUnaryCall(_UnaryAnswer, grpc.aio.UnaryUnaryCall):
+    """Await it."""
+
+
+class TrackedUnaryStreamCall(_StreamAnswer, grpc.aio.UnaryStreamCall):
+    """Iterate or read."""
+
+
+class TrackedStreamUnaryCall(_StreamRequest, _UnaryAnswer, grpc.aio.StreamUnaryCall):
+    """Write, then await it."""
+
+
+class TrackedStreamStreamCall(_StreamRequest, _StreamAnswer, grpc.aio.StreamStreamCall):
+    """Write and read."""

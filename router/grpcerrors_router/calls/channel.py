@@ -1,0 +1,281 @@
+"""The tracked client: a channel that counts every call and heals the registry on its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+import grpc
+
+from grpcerrors_protocol.metadata import MODEL_ID
+from grpcerrors_router.calls.call import (
+    TrackedStreamStreamCall,
+    TrackedStreamUnaryCall,
+    TrackedUnaryStreamCall,
+    TrackedUnaryUnaryCall,
+)
+from grpcerrors_router.calls.reconcile import Reaction
+from grpcerrors_router.calls.replay import ReplayBuffer, WriteQueue
+from grpcerrors_router.calls.retry import Exchange
+from grpcerrors_router.calls.status import known_code
+
+if TYPE_CHECKING:
+    from grpcerrors_router.calls.dispatch import Switchboard
+    from grpcerrors_router.view.table import ReplicaEntry
+
+OnStale = Literal["retry", "return", "off"]
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+
+
+class Attempt:
+    """One call's stay on a replica: counted in when made, counted out exactly once."""
+
+    __slots__ = ("_board", "_released", "_since", "entry")
+
+    def __init__(self, board: Switchboard, entry: ReplicaEntry) -> None:
+        self._board = board
+        self.entry = entry
+        self._released = False
+        self._since = board.clock.monotonic()
+        board.table.enter(entry)
+
+    @property
+    def address(self) -> str:
+        """Where to send."""
+        return self.entry.node.info.address
+
+    def follow(self, call: Any) -> None:
+        """Count the call out when it ends, however it ends."""
+        call.add_done_callback(self._ended)
+
+    def _ended(self, call: Any) -> None:
+        if not self._released:
+            self.release(known_code(call))
+
+    def release(self, code: grpc.StatusCode | None) -> None:
+        """Count the call out, unless that has been done; None = it was never made."""
+        if self._released:
+            return
+        self._released = True
+        self._board.table.leave(self.entry)
+        if code is not None:
+            self._board.ended(self.entry, code, self._board.clock.monotonic() - self._since)
+
+
+class InFlightTrackingClient(grpc.aio.Channel):
+    """A `grpc.aio.Channel` to whichever replica of a model is best at each call.
+
+    Works with any generated stub, all four RPC shapes and every method. Each call is counted in and
+    out exactly once. When an error proves that the replica is stale, the registry is corrected
+    before the caller sees the error, and the error comes out as it came; with `on_stale="retry"` a
+    request that was provably not executed is sent again once, within its own deadline.
+
+    Made by `SmartRouter.channel` and `SmartRouter.route`.
+    """
+
+    def __init__(
+        self,
+        board: Switchboard,
+        model: str,
+        on_stale: OnStale,
+        reserved: Attempt | None = None,
+    ) -> None:
+        self.model = model
+        self._board = board
+        self._on_stale = on_stale
+        self._reserved = reserved
+        self._metadata = ((MODEL_ID, model),)
+
+    async def track(self, deadline: float | None = None, *, last_try: bool = False) -> Attempt:
+        """Pick a replica, loading the model if need be, and count a call in.
+
+        `deadline` is on the monotonic clock. With `last_try` the surest replica comes first, not
+        the least busy. Raises RouteError.
+        """
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            if reserved.entry.live:
+                return reserved
+            reserved.release(None)
+        entry = await self._board.acquire(self.model, deadline, last_try=last_try)
+        return Attempt(self._board, entry)
+
+    async def reconcile(self, error: BaseException, attempt: Attempt) -> Reaction:
+        """Correct the registry if the error is evidence against the attempt's replica."""
+        if self._on_stale == "off":
+            return Reaction.KEEP
+        return await self._board.reconciler.reconcile(error, attempt.entry)
+
+    def may_retry(self, attempt: Attempt) -> bool:
+        """Whether policy and budget allow to send again."""
+        if self._on_stale != "retry" or not self._board.budget.take():
+            return False
+        self._board.events.retry(self.model, attempt.entry.node.name)
+        return True
+
+    def remaining(self, deadline: float | None) -> float | None:
+        """Seconds left until a deadline on the monotonic clock."""
+        return None if deadline is None else deadline - self._board.clock.monotonic()
+
+    def release_reservation(self) -> None:
+        """Count out what was reserved and never used."""
+        if self._reserved is not None:
+            self._reserved.release(None)
+            self._reserved = None
+
+    def open(
+        self,
+        kind: str,
+        method: tuple[Any, ...],
+        body: Any,
+        timeout: float | None,
+        metadata: Metadata | None,
+        options: dict[str, Any],
+        *,
+        background: bool = True,
+    ) -> tuple[Exchange, Callable[[], float | None]]:
+        """Start an exchange for one call of a stub's method."""
+        board = self._board
+        board.budget.request()
+        deadline = None if timeout is None else board.clock.monotonic() + timeout
+        told = self._metadata if metadata is None else _with_model(metadata, self._metadata)
+
+        def send(address: str, request: Any, left: float | None) -> Any:
+            multicallable = board.channels.multicallable(address, kind, method)
+            return multicallable(request, timeout=left, metadata=told, **options)
+
+        streams_in = kind.startswith("stream")
+        exchange = Exchange(
+            self,
+            send,
+            request=None if streams_in else body,
+            stream=body if streams_in else None,
+            streams_back=kind.endswith("stream"),
+            deadline=deadline,
+            background=background,
+        )
+        return exchange, lambda: self.remaining(deadline)
+
+    def buffer(self, source: Any) -> ReplayBuffer:
+        """A request stream that can be sent again within the bounds of the settings."""
+        settings = self._board.settings
+        buffer = ReplayBuffer(
+            source, max_bytes=settings.replay_bytes, max_messages=settings.replay_messages
+        )
+        if self._on_stale != "retry":
+            buffer.commit()
+        return buffer
+
+    async def unary(
+        self, method: str, request: bytes, timeout: float | None, metadata: Metadata
+    ) -> tuple[bytes, Any]:
+        """Make a unary call of serialized messages; the reply, and the call that brought it.
+
+        For whoever awaits it at once, cheaper than `unary_unary`: no task, no call object.
+        """
+        opened = self.open(
+            "unary_unary", _method(method), request, timeout, metadata, {}, background=False
+        )
+        reply = await opened[0].answer()
+        return reply, opened[0].call
+
+    # grpc.aio.Channel
+
+    def unary_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryUnaryCall]:
+        """A tracked unary-unary method."""
+        key = _method(*method, **named)
+
+        def call(
+            request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any
+        ) -> TrackedUnaryUnaryCall:
+            return TrackedUnaryUnaryCall(
+                *self.open("unary_unary", key, request, timeout, metadata, options)
+            )
+
+        return call
+
+    def unary_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryStreamCall]:
+        """A tracked unary-stream method."""
+        key = _method(*method, **named)
+
+        def call(
+            request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any
+        ) -> TrackedUnaryStreamCall:
+            return TrackedUnaryStreamCall(
+                *self.open("unary_stream", key, request, timeout, metadata, options)
+            )
+
+        return call
+
+    def stream_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamUnaryCall]:
+        """A tracked stream-unary method."""
+        key = _method(*method, **named)
+
+        def call(
+            request_iterator: Any = None,
+            timeout: float | None = None,
+            metadata: Any = None,
+            **options: Any,
+        ) -> TrackedStreamUnaryCall:
+            queue = WriteQueue() if request_iterator is None else None
+            body = self.buffer(queue if queue is not None else request_iterator)
+            opened = self.open("stream_unary", key, body, timeout, metadata, options)
+            return TrackedStreamUnaryCall(*opened, queue)
+
+        return call
+
+    def stream_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamStreamCall]:
+        """A tracked stream-stream method."""
+        key = _method(*method, **named)
+
+        def call(
+            request_iterator: Any = None,
+            timeout: float | None = None,
+            metadata: Any = None,
+            **options: Any,
+        ) -> TrackedStreamStreamCall:
+            queue = WriteQueue() if request_iterator is None else None
+            body = self.buffer(queue if queue is not None else request_iterator)
+            opened = self.open("stream_stream", key, body, timeout, metadata, options)
+            return TrackedStreamStreamCall(*opened, queue)
+
+        return call
+
+    async def close(self, grace: float | None = None) -> None:
+        """Nothing to close: the channels to the nodes belong to the router."""
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002, FBT001, FBT002
+        """READY when a replica can be picked, IDLE otherwise."""
+        warm = self._board.table.pick(self.model) is not None
+        return grpc.ChannelConnectivity.READY if warm else grpc.ChannelConnectivity.IDLE
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return when `get_state` differs."""
+        while self.get_state() is last_observed_state:
+            await self._board.table.changed(self.model, timeout=1.0)
+
+    async def channel_ready(self) -> None:
+        """Return when a replica can be picked, loading the model if need be. Raises RouteError."""
+        (await self.track()).release(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _method(
+    method: str,
+    request_serializer: Callable[[Any], bytes] | None = None,
+    response_deserializer: Callable[[bytes], Any] | None = None,
+    _registered_method: bool | None = None,  # noqa: FBT001
+) -> tuple[Any, ...]:
+    return method, request_serializer, response_deserializer
+
+
+def _with_model(metadata: Metadata, named: tuple[tuple[str, str]]) -> Metadata:
+    pairs = tuple(metadata)
+    if any(key == MODEL_ID for key, _ in pairs):
+        return pairs
+    return (*pairs, *named)

@@ -1,0 +1,132 @@
+"""Tables for people: what the registry's rows look like in 100 columns."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from grpcerrors_router.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grpcerrors_router.entities import Heal, Load, Node, Replica, RouterRow, Snapshot, Usage
+
+_FRESH_FOR = Settings().fresh_for
+
+
+def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
+    """Return who routes, and how far the registry has come."""
+    names = ", ".join(router.name for router in routers) or "no router is running"
+    return Text(f"routers: {names}; registry revision {revision}")
+
+
+def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
+    """Return a row for each replica, and one for each node that holds none."""
+    table = _table("NODE", "BACKEND", "STATE", "SLOTS", "MODEL", "GEN", "IN FLIGHT", "LAST USED")
+    for view in sorted(snapshot.nodes, key=lambda each: each.name):
+        if view.node is None:
+            continue
+        slots = f"{len(view.replicas)}/{view.node.slots}"
+        about: list[Text | str] = [
+            _node_name(view.node),
+            view.node.backend,
+            _state(view.node, now),
+            slots,
+        ]
+        for replica in sorted(view.replicas, key=lambda each: each.model):
+            last = last_used(usage, replica)
+            table.add_row(
+                *about,
+                replica.model + (" (evicting)" if replica.evicting else ""),
+                str(replica.generation),
+                str(in_flight(usage, replica)),
+                f"{_span(now - last)} ago" if last else "-",
+            )
+            about = ["", "", "", ""]
+        if not view.replicas:
+            table.add_row(*about, "-", "-", "-", "-")
+    return table
+
+
+def load_table(snapshot: Snapshot, now: float) -> Table:
+    """Return the loads that run or wait after a failure."""
+    table = _table("LOADING", "NODE", "STATE", "SINCE", "BY", "WHAT THE NODE SAID")
+    for view in snapshot.nodes:
+        for load in view.loads:
+            since = _span(now - load.started_at)
+            row = (load.model, view.name, _load_state(load, now), since, load.owner, load.message)
+            table.add_row(*row)
+    return table
+
+
+def heal_table(heals: Sequence[Heal], now: float) -> Table:
+    """Return the heal log."""
+    table = _table("HEALED", "NODE", "MODEL", "GEN", "EVIDENCE", "ROW", "ROUTER")
+    for heal in heals:
+        when = time.strftime("%m-%d %H:%M:%S", time.localtime(heal.at))
+        table.add_row(
+            f"{when} ({_span(now - heal.at)} ago)",
+            *(heal.node, heal.model, str(heal.generation), heal.evidence, heal.action, heal.router),
+        )
+    if not heals:
+        table.add_row("nothing yet")
+    return table
+
+
+def in_flight(usage: Sequence[Usage], replica: Replica) -> int:
+    """Return the calls in flight on one load, over all routers."""
+    return sum(each.in_flight for each in _of(usage, replica))
+
+
+def last_used(usage: Sequence[Usage], replica: Replica) -> float:
+    """Return when a load was last used, 0 when nobody knows."""
+    return max((each.last_used for each in _of(usage, replica)), default=0.0)
+
+
+def _of(usage: Sequence[Usage], replica: Replica) -> list[Usage]:
+    wanted = (replica.node, replica.model, replica.generation)
+    return [each for each in usage if (each.node, each.model, each.generation) == wanted]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _node_name(node: Node) -> str:
+    return node.name if node.name == node.address else f"{node.name} ({node.address})"
+
+
+def _state(node: Node, now: float) -> Text:
+    if node.draining:
+        return Text("draining", "yellow")
+    silence = now - node.last_seen
+    if node.foreign:
+        heard = f"heard {_span(silence)} ago" if node.last_seen else "not heard yet"
+        return Text(f"foreign, {heard}", "cyan")
+    if silence > _FRESH_FOR:
+        return Text(f"silent {_span(silence)}", "red")
+    return Text("up", "green")
+
+
+def _load_state(load: Load, now: float) -> Text:
+    if load.running(now):
+        return Text("loading", "cyan")
+    if load.backing_off(now):
+        return Text(f"failed, next try in {_span(load.retry_at - now)}", "red")
+    return Text("failed" if load.state == "failed" else "abandoned", "red")
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time in its two largest units."""
+    left = max(0, round(seconds))
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if left >= size:
+            return f"{left // size} {unit} {left % size // smaller_size} {smaller}"
+    return f"{left // 60} min {left % 60} s" if left >= 60 else f"{left} s"  # noqa: PLR2004

@@ -1,0 +1,100 @@
+"""Which model is a request for? Metadata says it, or else the request's `ModelIdentity`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from grpcerrors_protocol import backend_pb2
+from grpcerrors_protocol.metadata import MODEL_ID
+from grpcerrors_router.errors import RouteError
+
+if TYPE_CHECKING:
+    from grpcerrors_router.entities import ModelSpec
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class NoModelKey(RouteError):
+    """INVALID_ARGUMENT: the request does not say which model it is for, or says two things."""
+
+    reason = "NO_MODEL_KEY"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+def identity_field(kind: type[Message]) -> str:
+    """Return the field of a request type that names its model, "" when it has none.
+
+    `ModelMetadata` sends a ModelOptions, and `ModelIdentity` equals `ModelOptions.Model`.
+    """
+    if kind is backend_pb2.ModelOptions:
+        return "Model"
+    return "ModelIdentity" if "ModelIdentity" in kind.DESCRIPTOR.fields_by_name else ""
+
+
+class ModelKeys:
+    """Finds the routing key of requests, for the models of one catalogue."""
+
+    def __init__(self, models: Mapping[str, ModelSpec]) -> None:
+        self._identities = {
+            name: str(spec.options.get("Model") or name) for name, spec in models.items()
+        }
+        self._names: dict[str, list[str]] = {}
+        for name, identity in self._identities.items():
+            self._names.setdefault(identity, []).append(name)
+
+    def of(self, method: str, kind: type[Message] | None, metadata: Metadata, data: bytes) -> str:
+        """Return the model that a call is for: the metadata names it, or else the request does.
+
+        `kind` is the type of the serialized request `data`, None when it is not to be looked into.
+        Raises NoModelKey when neither names a model, or they name different ones: the node would
+        answer with a mismatch, and a caller's slip must not cost a replica.
+        """
+        named = self.from_metadata(metadata)
+        field = "" if kind is None else identity_field(kind)
+        if kind is None or not field:
+            if not named:
+                raise NoModelKey(f"which model is {method} for? set the metadata key {MODEL_ID}")
+            return named
+        try:
+            identity: str = getattr(kind.FromString(data), field)
+        except DecodeError as error:
+            if named:
+                return named
+            name = kind.DESCRIPTOR.full_name
+            text = f"the request of {method} is not a {name}; send one, or set {MODEL_ID}"
+            raise NoModelKey(text) from error
+        if named and identity not in {"", self._identities.get(named, named)}:
+            raise NoModelKey(
+                f'{MODEL_ID} is "{named}", but {field} is "{identity}"; send one model'
+            )
+        if not named and not identity:
+            text = f"which model is {method} for? set {field} or the metadata key {MODEL_ID}"
+            raise NoModelKey(text)
+        return named or self._named(identity)
+
+    def from_metadata(self, metadata: Metadata) -> str:
+        """Return the value of `x-model-id`, "" when there is none. Raises NoModelKey for two."""
+        found = [value for key, value in metadata if key == MODEL_ID]
+        if not found:
+            return ""
+        if len(found) > 1 and len(set(found)) > 1:
+            raise NoModelKey(f"{MODEL_ID} names {len(found)} models; send it once")
+        return str(found[0])
+
+    def _named(self, identity: str) -> str:
+        names = self._names.get(identity, [])
+        if len(names) == 1:
+            return names[0]
+        if names:
+            known = " and ".join(f'"{name}"' for name in names)
+            raise NoModelKey(f'{known} are both loaded as "{identity}"; set {MODEL_ID} to one')
+        if identity in self._identities:  # its backend would refuse: it knows it as another
+            text = f'"{identity}" is loaded as another Model; send that, or set {MODEL_ID} alone'
+            raise NoModelKey(text)
+        return identity

@@ -1,0 +1,68 @@
+"""The Operator service: load and unload by hand, through a running router."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
+from grpcerrors_router.errors import RouteError
+from grpcerrors_router.gateway.membership import abort
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from grpcerrors_router.router import SmartRouter
+
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two messages of a load that goes on."""
+
+
+class OperatorService(fleet_pb2_grpc.OperatorServicer):
+    """Errors are those of the router, unchanged."""
+
+    def __init__(self, router: SmartRouter) -> None:
+        self._router = router
+
+    async def Load(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.LoadRequest, context: Any
+    ) -> AsyncIterator[fleet_pb2.LoadProgress]:
+        """Load a model; say every second how far it is."""
+        start = time.monotonic()
+        model = request.model
+        work = asyncio.create_task(self._router.load(model, timeout=context.time_remaining()))
+        node = ""
+        try:
+            while not work.done():
+                seconds = time.monotonic() - start
+                yield fleet_pb2.LoadProgress(node=self._loading(model), seconds=seconds)
+                await asyncio.wait({work}, timeout=PROGRESS_INTERVAL)
+            node = await work
+        except RouteError as error:
+            await abort(context, error)
+        finally:
+            work.cancel()
+        seconds = time.monotonic() - start
+        yield fleet_pb2.LoadProgress(node=node, seconds=seconds, loaded=True)
+
+    def _loading(self, model: str) -> str:
+        loading = (
+            entry.name
+            for entry in self._router.table.nodes.values()
+            if (load := entry.loads.get(model)) is not None and load.state == "running"
+        )
+        return next(loading, "")
+
+    async def Unload(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.UnloadRequest, context: Any
+    ) -> fleet_pb2.UnloadReply:
+        """Unload a model from one node, or from all."""
+        nodes: list[str] = []
+        try:
+            nodes = await self._router.unload(
+                request.model, node=request.node or None, force=request.force
+            )
+        except RouteError as error:
+            await abort(context, error)
+        return fleet_pb2.UnloadReply(nodes=nodes)

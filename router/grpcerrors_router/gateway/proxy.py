@@ -1,0 +1,213 @@
+"""One gRPC address for every model: any method of any service, bytes through untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from grpcerrors_protocol import backend_pb2
+from grpcerrors_router.errors import RouteError, UnknownModel
+from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.message import Message
+
+    from grpcerrors_router.router import SmartRouter
+
+_SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
+# Of the connection to the gateway alone; gRPC writes its own on the way out.
+_HOP_BY_HOP = frozenset({"user-agent"})
+
+_FAILURES = (grpc.aio.AioRpcError, asyncio.CancelledError)
+
+Refused = Callable[[str, RouteError], None]
+
+
+class NotRouted(RouteError):
+    """UNIMPLEMENTED: loading and unloading are the router's own business."""
+
+    reason = "NOT_ROUTED"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"the router loads and unloads models by itself, so it does not pass {method} on; "
+            "by hand: grpcerrors-router load|unload MODEL",
+        )
+
+
+class NodeLost(RouteError):
+    """UNAVAILABLE: the connection to the node was closed under the call."""
+
+    reason = "NODE_LOST"
+
+    def __init__(self) -> None:
+        text = "the router closed the connection to the node that was serving this call"
+        super().__init__(grpc.StatusCode.UNAVAILABLE, text)
+
+
+class Gateway(grpc.GenericRpcHandler):
+    """Proxies every call that no other service of the server takes.
+
+    `refused(model, error)` is told of calls that reached no node; `model` is "" when the catalogue
+    has none of that name.
+
+    Four methods of the backend protocol are not proxied: `Health` is the gateway's own, `Status`
+    tells what the routing table knows of the model (and loads nothing), `LoadModel` and `Free` are
+    UNIMPLEMENTED, because a node that changes behind the router's back is what goes wrong.
+    """
+
+    def __init__(self, router: SmartRouter, refused: Refused = lambda _model, _error: None) -> None:
+        self._router = router
+        self._refused = refused
+        self._keys = ModelKeys(router.models)
+        self._known = {
+            f"/{_SERVICE.full_name}/{method.name}": self._known_handler(method)
+            for method in _SERVICE.methods
+        }
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return the handler of a method; there is one for every name."""
+        method: str = handler_call_details.method
+        known = self._known.get(method)
+        if known is not None:
+            return known
+        # On the wire every shape is a stream of messages each way.
+        return self._stream(method)
+
+    def _known_handler(self, method: MethodDescriptor) -> Any:
+        path = f"/{_SERVICE.full_name}/{method.name}"
+        own = {"Health": self._health, "Status": self._status, "LoadModel": self._refuse,
+               "Free": self._refuse}.get(method.name)  # fmt: skip
+        if own is not None:
+            return grpc.unary_unary_rpc_method_handler(functools.partial(own, path))
+        if method.client_streaming:
+            return self._stream(path)
+        kind = GetMessageClass(method.input_type)
+        # A unary call is several times cheaper than a stream that happens to carry one message.
+        return (self._unary_stream if method.server_streaming else self._unary)(path, kind)
+
+    def _unary(self, path: str, kind: type[Message]) -> Any:
+        async def unary(request: bytes, context: Any) -> bytes:
+            metadata = context.invocation_metadata()
+            model = ""
+            try:
+                model = self._keys.of(path, kind, metadata, request)
+                reply, call = await self._router.channel(model).unary(
+                    path, request, context.time_remaining(), _forwarded(metadata)
+                )
+            except _FAILURES as error:
+                await self._fail(context, model, error)
+            if initial := await call.initial_metadata():
+                await context.send_initial_metadata(tuple(initial))
+            if trailing := await call.trailing_metadata():
+                context.set_trailing_metadata(tuple(trailing))
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _unary_stream(self, path: str, kind: type[Message]) -> Any:
+        async def unary_stream(request: bytes, context: Any) -> None:
+            metadata = context.invocation_metadata()
+            model = ""
+            try:
+                model = self._keys.of(path, kind, metadata, request)
+                call = self._router.channel(model).unary_stream(path)(
+                    request, timeout=context.time_remaining(), metadata=_forwarded(metadata)
+                )
+                await _relay(call, context)
+            except _FAILURES as error:
+                await self._fail(context, model, error)
+
+        return grpc.unary_stream_rpc_method_handler(unary_stream)
+
+    def _stream(self, path: str) -> Any:
+        async def stream(_iterator: object, context: Any) -> None:
+            metadata = context.invocation_metadata()
+            model = ""
+            try:
+                model = self._keys.of(path, None, metadata, b"")
+                call = self._router.channel(model).stream_stream(path)(
+                    _messages(context, asyncio.current_task()),
+                    timeout=context.time_remaining(),
+                    metadata=_forwarded(metadata),
+                )
+                await _relay(call, context)
+            except _FAILURES as error:
+                await self._fail(context, model, error)
+
+        return grpc.stream_stream_rpc_method_handler(stream)
+
+    async def _health(self, _path: str, _request: bytes, _context: Any) -> bytes:
+        return backend_pb2.Reply(message=b"OK").SerializeToString()
+
+    async def _status(self, path: str, _request: bytes, context: Any) -> bytes:
+        model = ""
+        try:
+            model = self._keys.of(path, None, context.invocation_metadata(), b"")
+            state = self._state(model)
+        except RouteError as error:
+            await self._fail(context, model, error)
+        return backend_pb2.StatusResponse(state=state).SerializeToString()
+
+    def _state(self, model: str) -> backend_pb2.StatusResponse.State:
+        table = self._router.table
+        if any(replica.live for replica in table.replicas(model)):
+            return backend_pb2.StatusResponse.READY
+        loads = (node.loads.get(model) for node in table.nodes.values())
+        if any(load is not None and load.state == "running" for load in loads):
+            return backend_pb2.StatusResponse.BUSY
+        if model not in self._router.models:
+            raise UnknownModel(model, self._router.models)
+        return backend_pb2.StatusResponse.UNINITIALIZED
+
+    async def _refuse(self, path: str, _request: bytes, context: Any) -> bytes:
+        await self._fail(context, "", NotRouted(path.rpartition("/")[2]))
+
+    async def _fail(self, context: Any, model: str, error: BaseException) -> NoReturn:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the caller has gone
+                raise error
+            error = NodeLost()
+        assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - for the type checker
+        if isinstance(error, RouteError):
+            self._refused(model if model in self._router.models else "", error)
+        if initial := error.initial_metadata():
+            with contextlib.suppress(grpc.aio.UsageError):  # a stream has sent it already
+                await context.send_initial_metadata(tuple(initial))
+        await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
+        raise AssertionError  # abort raises
+
+
+def _forwarded(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple([pair for pair in metadata if pair[0] not in _HOP_BY_HOP])
+
+
+async def _messages(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIterator[bytes]:
+    while (message := await context.read()) is not grpc.aio.EOF:
+        yield message
+    # A caller that cancels looks like one that has said everything, until the loop comes round.
+    await asyncio.sleep(0)
+    if handler is not None and handler.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _relay(call: Any, context: Any) -> None:
+    try:
+        initial = await call.initial_metadata()
+        if initial or not call.done():
+            await context.send_initial_metadata(tuple(initial))
+        async for message in call:
+            await context.write(message)
+        if trailing := await call.trailing_metadata():
+            context.set_trailing_metadata(tuple(trailing))
+    finally:
+        call.cancel()

@@ -1,0 +1,79 @@
+"""The gRPC server around a router: gateway, fleet, operator, health and reflection on one port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc
+from grpcerrors_router.gateway.membership import FleetService
+from grpcerrors_router.gateway.operator import OperatorService
+from grpcerrors_router.gateway.proxy import Gateway, Refused
+
+if TYPE_CHECKING:
+    from grpcerrors_router.router import SmartRouter
+
+MESSAGE_LIMIT = 50 * 1024 * 1024
+"""Bytes of one message, as in LocalAI."""
+
+SERVICES = (
+    backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
+    fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name,
+    fleet_pb2.DESCRIPTOR.services_by_name["Operator"].full_name,
+    health.SERVICE_NAME,
+)
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    # Trailers that the caller would accept from a node must not die on the way.
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 128 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, so let it fail
+)
+
+
+class GatewayServer:
+    """Serves `router` on `listen` ("host:port", port 0 = any); `refused` is told as by Gateway."""
+
+    def __init__(
+        self, router: SmartRouter, listen: str, refused: Refused = lambda _model, _error: None
+    ) -> None:
+        self._server: Any = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._listen = listen
+        # Asked first for what no service below is registered for by name: nearly every call.
+        self._server.add_generic_rpc_handlers((Gateway(router, refused),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        fleet_pb2_grpc.add_FleetServicer_to_server(FleetService(router), self._server)
+        fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
+        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), self._server)
+
+    async def start(self) -> str:
+        """Bind and serve; return the bound "host:port".
+
+        Raises OSError when the address cannot be bound.
+        """
+        try:
+            port: int = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise OSError(
+                f"cannot listen on {self._listen}: the port is taken or the host is not of this "
+                "machine; choose another, or port 0 for any"
+            ) from error
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        return f"{self._listen.rpartition(':')[0]}:{port}"
+
+    async def stop(self, grace: float) -> None:
+        """Say NOT_SERVING, take no new call, and give those in flight `grace` seconds to end."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)

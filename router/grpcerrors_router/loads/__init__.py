@@ -1,0 +1,1 @@
+"""Bring models up: placement, single flight, fenced jobs."""

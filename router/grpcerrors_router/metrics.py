@@ -1,0 +1,200 @@
+"""What the router does, as Prometheus metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from grpcerrors_router.events import Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import grpc
+
+    from grpcerrors_router.errors import RouteError
+    from grpcerrors_router.view.table import RoutingTable
+
+LABELS_LIMIT = 2000
+"""Pairs of model and node that are told apart; the rest is counted under "other"."""
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_LOAD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_PAIR = ("model", "node")
+
+
+class Metrics(Events):
+    """Counts the events of one router into `registry`, which it makes when there is none.
+
+    Labels come from the catalogue and from nodes, never from a request: a caller who invents
+    model names adds no time series. Generations would be endless, so they are no labels either.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        self._pairs: set[tuple[str, str]] = set()
+        self._cells: dict[tuple[object, ...], Any] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"router_{name}", text, labels, registry=registry)
+
+        self._requests = counter("requests", "Attempts at a node that ended.", *_PAIR, "code")
+        self._seconds = Histogram(
+            "router_request_seconds", "How long attempts took.", _PAIR,
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._refused = counter(
+            "refused", "Calls that reached no node; model is empty when not in the catalogue.",
+            "model", "reason",
+        )  # fmt: skip
+        self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)
+        self._heals = counter("heals", "Stale rows dropped.", *_PAIR, "evidence")
+        self._false = counter(
+            "false_positives", "Code-only evidence that the node's Status contradicted.", *_PAIR
+        )
+        self._late = counter(
+            "late_errors", "Evidence about a load that was already gone; ignored.", *_PAIR
+        )
+        self._loads = counter("loads", "Loads that ended.", *_PAIR, "result")
+        self._load_seconds = Histogram(
+            "router_load_seconds", "How long loads took.", _PAIR,
+            buckets=_LOAD_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._loading = Gauge(
+            "router_loads_in_flight", "Loads under way.", _PAIR, registry=registry
+        )
+        self._evictions = counter("evictions", "Idle replicas unloaded.", *_PAIR)
+        self._up = Gauge("router_registry_up", "Is the registry in reach?", registry=registry)
+        self._up.set(1)
+        self._applied = counter("registry_applied", "Changes that had waited for the registry.")
+
+    def follow(self, table: RoutingTable) -> None:
+        """Also tell, at each scrape, calls in flight and replicas of `table`.
+
+        Call it on the event loop that owns the table.
+        """
+        self.registry.register(_TableCollector(table, asyncio.get_running_loop()))
+
+    def refused(self, model: str, error: RouteError) -> None:
+        """A call reached no node. `model` is "" unless it is in the catalogue."""
+        self._refused.labels(model, error.reason).inc()
+
+    def request(self, model: str, node: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Count an attempt, and how long it took."""
+        self._cell(self._requests, model, node, code.name).inc()
+        self._cell(self._seconds, model, node).observe(seconds)
+
+    def retry(self, model: str, node: str) -> None:
+        """Count a second try."""
+        self._cell(self._retries, model, node).inc()
+
+    def heal(self, model: str, node: str, generation: int, evidence: str) -> None:  # noqa: ARG002
+        """Count a drop by its evidence."""
+        self._cell(self._heals, model, node, evidence).inc()
+
+    def false_positive(self, model: str, node: str) -> None:
+        """Count a row that stayed."""
+        self._cell(self._false, model, node).inc()
+
+    def late_error(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
+        """Count evidence that came too late."""
+        self._cell(self._late, model, node).inc()
+
+    def load_started(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
+        """Count a load as under way."""
+        self._cell(self._loading, model, node).inc()
+
+    def load_finished(
+        self,
+        model: str,
+        node: str,
+        generation: int,  # noqa: ARG002
+        seconds: float,
+        error: str,
+    ) -> None:
+        """Count a load, and how long it took."""
+        self._cell(self._loading, model, node).dec()
+        self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
+        self._cell(self._load_seconds, model, node).observe(seconds)
+
+    def evicted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
+        """Count an eviction."""
+        self._cell(self._evictions, model, node).inc()
+
+    def registry_down(self, error: str) -> None:  # noqa: ARG002
+        """Say that the registry is out of reach."""
+        self._up.set(0)
+
+    def registry_up(self, applied: int) -> None:
+        """Say that it is back."""
+        self._up.set(1)
+        self._applied.inc(applied)
+
+    def _cell(self, metric: Any, model: str, node: str, *more: str) -> Any:
+        """`metric.labels`, which locks and compares, for labels that are nearly always the same."""
+        key = (metric, model, node, *more)
+        cell = self._cells.get(key)
+        if cell is None:
+            if (model, node) not in self._pairs:
+                if len(self._pairs) >= LABELS_LIMIT:
+                    return metric.labels("other", "other", *more)
+                self._pairs.add((model, node))
+            cell = self._cells[key] = metric.labels(model, node, *more)
+        return cell
+
+
+class _TableCollector(Collector):
+    """Reads a routing table where it lives: on its event loop."""
+
+    def __init__(self, table: RoutingTable, loop: asyncio.AbstractEventLoop) -> None:
+        self._table = table
+        self._loop = loop
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return _families()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        result: concurrent.futures.Future[list[GaugeMetricFamily]] = concurrent.futures.Future()
+        try:
+            self._loop.call_soon_threadsafe(lambda: result.set_result(self._read()))
+            yield from result.result(timeout=5)
+        except (RuntimeError, concurrent.futures.TimeoutError):
+            return  # the router is stopping, and has nothing left to tell
+
+    def _read(self) -> list[GaugeMetricFamily]:
+        in_flight, generation, reachable = families = _families()
+        for node in self._table.nodes.values():
+            reachable.add_metric([node.name], float(node.reachable))
+            for entry in node.replicas.values():
+                labels = [entry.model, node.name]
+                in_flight.add_metric(labels, entry.in_flight)
+                generation.add_metric(labels, entry.generation)
+        return families
+
+
+def _families() -> list[GaugeMetricFamily]:
+    return [
+        GaugeMetricFamily("router_in_flight", "Calls of this router in flight.", labels=_PAIR),
+        GaugeMetricFamily("router_generation", "Generation of each live replica.", labels=_PAIR),
+        GaugeMetricFamily("router_node_reachable", "1: may be picked.", labels=("node",)),
+    ]
+
+
+def serve(metrics: Metrics, host: str, port: int) -> tuple[str, Callable[[], None]]:
+    """Serve `metrics` over HTTP in a thread; return the bound "host:port" and what stops it.
+
+    Raises OSError when the address cannot be bound.
+    """
+    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return f"{host}:{server.server_port}", stop

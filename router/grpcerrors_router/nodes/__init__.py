@@ -1,0 +1,1 @@
+"""Talk to nodes: channels, control plane, probes, membership."""

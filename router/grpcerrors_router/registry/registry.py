@@ -1,0 +1,270 @@
+"""The shared truth: which node has which model loaded (LocalAI's NodeRegistry)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import sqlalchemy as sa
+
+from grpcerrors_router.entities import (
+    Heal,
+    Heartbeat,
+    Load,
+    Node,
+    NodeView,
+    Replica,
+    RouterRow,
+    Snapshot,
+    Usage,
+)
+from grpcerrors_router.registry import jobs, membership, rows, usage
+from grpcerrors_router.registry.schema import nodes, replicas
+from grpcerrors_router.registry.store import Store
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.engine import Connection
+
+    from grpcerrors_router.clock import Clock
+
+T = TypeVar("T")
+
+Listener = Callable[[NodeView], object]
+
+
+class NodeRegistry:
+    """Nodes, replicas, load jobs, heals and leases in one database, for any number of routers.
+
+    `url` is `sqlite:///file.db` or `postgresql://...`. Every method raises RegistryUnavailable when
+    the database cannot be reached. Changes made through this object are told to its listeners
+    before the method returns; those of other processes come through `changes_since`.
+    """
+
+    def __init__(
+        self, url: str, *, router: str = "", clock: Clock | None = None, timeout: float = 5.0
+    ) -> None:
+        self.store = Store(url, clock=clock, timeout=timeout)
+        self.router = router or f"router-{uuid.uuid4().hex[:8]}"
+        self._listeners: list[Listener] = []
+
+    async def open(self) -> None:
+        """Create or upgrade the schema. Safe when several routers do it at once."""
+        await self.store.migrate()
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        self.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` on the event loop with every node that a method here has changed."""
+        self._listeners.append(listener)
+
+    async def _change(self, node: str, change: Callable[[Connection, int], T], *, by: int = 1) -> T:
+        def transaction(conn: Connection) -> tuple[T, tuple[NodeView, ...]]:
+            revision = self.store.bump(conn, node, by)
+            result = change(conn, revision)
+            return result, rows.view(conn, revision, [node])
+
+        result, views = await self.store.write(transaction)
+        for view in views:
+            for listener in self._listeners:
+                listener(view)
+        return result
+
+    # Reading
+
+    async def snapshot(self) -> Snapshot:
+        """Everything, as of one revision."""
+        return await self.store.read(rows.snapshot)
+
+    async def changes_since(self, revision: int) -> Snapshot | None:
+        """The nodes that changed after `revision`; None when only a new `snapshot` can tell."""
+        return await self.store.read(lambda conn: rows.since(conn, revision))
+
+    async def heals(self, limit: int = 50) -> list[Heal]:
+        """The heal log, newest first."""
+        return await self.store.read(lambda conn: rows.latest_heals(conn, limit))
+
+    async def usage(self) -> list[Usage]:
+        """Calls in flight of every living router."""
+        return await self.store.read(lambda conn: usage.current(conn, self.store.now(conn)))
+
+    async def routers(self) -> list[RouterRow]:
+        """The routers that are alive."""
+        return await self.store.read(lambda conn: usage.alive(conn, self.store.now(conn)))
+
+    # Nodes
+
+    async def add_node(
+        self, address: str, backend: str, *, name: str | None = None, slots: int = 1
+    ) -> Node:
+        """Add, or update, a node that registers with nobody; the router probes it with Health.
+
+        Raises ValueError when the address has no port, or slots is below 1.
+        """
+        _check_node(address, backend, slots)
+        node = Node(name or address, address, backend, slots, foreign=True)
+
+        def change(conn: Connection, _: int) -> Node:
+            values = {"address": address, "backend": backend, "slots": slots, "foreign": True}
+            where = nodes.c.name == node.name
+            if not conn.execute(sa.update(nodes).where(where).values(**values)).rowcount:
+                conn.execute(sa.insert(nodes).values(**asdict(node)))
+            return node
+
+        return await self._change(node.name, change)
+
+    async def remove_node(self, name: str, boot_id: str | None = None) -> bool:
+        """Forget a node and its rows; with `boot_id`, only if that is its present boot."""
+        return await self._change(name, lambda conn, _: membership.remove(conn, name, boot_id))
+
+    async def set_draining(self, name: str, draining: bool) -> bool:  # noqa: FBT001 - reads well
+        """Stop, or go on, sending new requests and loads to a node; False when it is unknown."""
+        update = sa.update(nodes).where(nodes.c.name == name).values(draining=draining)
+        return await self._change(name, lambda conn, _: bool(conn.execute(update).rowcount))
+
+    async def heartbeat(self, beat: Heartbeat) -> list[Heal]:
+        """Bring the rows of a node in line with what it says; the rows that it disproved.
+
+        Raises ValueError for a heartbeat that makes no sense.
+        """
+        _check_node(beat.address, beat.backend, beat.slots)
+        if not beat.node or not beat.boot_id:
+            msg = "a heartbeat needs the node's name and a boot id that is new at every start"
+            raise ValueError(msg)
+        return await self._change(
+            beat.node,
+            lambda conn, revision: membership.apply(
+                conn, beat, revision, self.store.now(conn), self.router
+            ),
+            by=max(1, len(beat.models)),
+        )
+
+    # Replicas
+
+    async def set_node_model(self, node: str, model: str, *, boot_id: str = "") -> int:
+        """Say that a node has a model loaded, without having loaded it; the new generation."""
+
+        def change(conn: Connection, revision: int) -> int:
+            where = (replicas.c.node == node, replicas.c.model == model)
+            conn.execute(sa.delete(replicas).where(*where))
+            row = Replica(
+                node, model, revision, held=0, boot_id=boot_id, loaded_at=self.store.now(conn)
+            )
+            conn.execute(sa.insert(replicas).values(**asdict(row)))
+            return revision
+
+        return await self._change(node, change)
+
+    async def remove_node_model(
+        self, node: str, model: str, generation: int | None = None, *, evidence: str = "operator"
+    ) -> bool:
+        """Drop a row and log the heal; False, and nothing changed, when it is not there.
+
+        With `generation`, a row of any other generation stays: a late error cannot undo a fresh
+        load (invariant 1).
+        """
+
+        def change(conn: Connection, _: int) -> bool:
+            where = [replicas.c.node == node, replicas.c.model == model]
+            if generation is not None:
+                where.append(replicas.c.generation == generation)
+            gone = conn.execute(
+                sa.delete(replicas).where(*where).returning(replicas.c.generation)
+            ).scalar_one_or_none()
+            if gone is None:
+                return False
+            at = self.store.now(conn)
+            membership.log(conn, Heal(at, node, model, gone, evidence, "dropped", self.router))
+            return True
+
+        return await self._change(node, change)
+
+    async def log_heal(self, node: str, model: str, generation: int, evidence: str) -> None:
+        """Log evidence on which the row was kept."""
+
+        def transaction(conn: Connection) -> None:
+            at = self.store.now(conn)
+            membership.log(conn, Heal(at, node, model, generation, evidence, "kept", self.router))
+
+        await self.store.write(transaction)
+
+    # Load jobs
+
+    async def claim_load(self, wish: jobs.Wish) -> Load | jobs.Refusal:
+        """Ask for a load (single flight, invariant 3); its fencing token is its generation."""
+        return await self._change(
+            wish.node,
+            lambda conn, revision: jobs.claim(conn, wish, revision, self.store.now(conn)),
+        )
+
+    async def claim_unload(self, wish: jobs.Wish) -> Load | None:
+        """Ask for the eviction of `wish.victim`; None when that generation is gone."""
+        return await self._change(
+            wish.node,
+            lambda conn, revision: jobs.claim_unload(conn, wish, revision, self.store.now(conn)),
+        )
+
+    async def renew_load(self, load: Load, lease: float) -> bool:
+        """Hold on to a job; False when it was taken over."""
+        return await self.store.write(
+            lambda conn: jobs.renew(conn, load, self.store.now(conn) + lease)
+        )
+
+    async def finish_load(self, load: Load, outcome: jobs.Outcome) -> bool:
+        """End a job; False, and nothing changed, when it was taken over (invariant 4)."""
+        return await self._change(
+            load.node, lambda conn, _: jobs.finish(conn, load, outcome, self.store.now(conn))
+        )
+
+    async def note_inventory(self, node: str, version: int) -> None:
+        """Remember how far a node's inventory had come when it answered."""
+        await self.store.write(lambda conn: jobs.note_inventory(conn, node, version))
+
+    # Routers
+
+    async def publish_usage(
+        self, seen_revision: int, ttl: float, usages: Iterable[Usage], heard: Mapping[str, float]
+    ) -> list[Usage]:
+        """Write this router's counts behind the traffic; the counts of all living routers."""
+
+        def transaction(conn: Connection) -> list[Usage]:
+            now = self.store.now(conn)
+            usage.expire(conn, now)
+            usage.publish(conn, self.router, seen_revision, now + ttl, usages, heard)
+            return usage.current(conn, now)
+
+        return await self.store.write(transaction)
+
+    async def retire(self) -> None:
+        """Take this router's counts back at a graceful stop."""
+        await self.store.write(lambda conn: usage.retire(conn, self.router))
+
+
+def _check_node(address: str, backend: str, slots: int) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        msg = f"address {address!r} must be HOST:PORT, as 127.0.0.1:50051"
+        raise ValueError(msg)
+    if not backend:
+        msg = f"the node at {address} must say its backend type"
+        raise ValueError(msg)
+    if slots < 1:
+        msg = f"the node at {address} must offer at least 1 slot, not {slots}"
+        raise ValueError(msg)

@@ -1,0 +1,76 @@
+"""Reading the registry's tables into entities."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from grpcerrors_router.entities import Heal, Load, Node, NodeView, Replica, Snapshot
+from grpcerrors_router.registry.schema import changes, heals, loads, nodes, replicas, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.engine import Connection
+
+
+def current(conn: Connection) -> int:
+    """The latest revision."""
+    return int(conn.scalar(sa.select(revision.c.number)) or 0)
+
+
+def view(conn: Connection, at: int, names: Iterable[str]) -> tuple[NodeView, ...]:
+    """Some nodes with all that belongs to them, as of revision `at`."""
+    names = list(names)
+    return _views(conn, at, names, lambda column: column.in_(names)) if names else ()
+
+
+def snapshot(conn: Connection) -> Snapshot:
+    """Every node, as of one revision."""
+    at = current(conn)
+    return Snapshot(at, _views(conn, at, None, lambda _: sa.true()))
+
+
+def _views(
+    conn: Connection,
+    at: int,
+    names: Iterable[str] | None,
+    where: Callable[[sa.Column[str]], sa.ColumnElement[bool]],
+) -> tuple[NodeView, ...]:
+    found = {
+        row.name: Node(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented spelling
+        for row in conn.execute(sa.select(nodes).where(where(nodes.c.name)))
+    }
+    held: dict[str, list[Replica]] = defaultdict(list)
+    for row in conn.execute(sa.select(replicas).where(where(replicas.c.node))):
+        held[row.node].append(Replica(**row._mapping))  # noqa: SLF001
+    jobs: dict[str, list[Load]] = defaultdict(list)
+    for row in conn.execute(sa.select(loads).where(where(loads.c.node))):
+        jobs[row.node].append(Load(**row._mapping))  # noqa: SLF001
+    return tuple(
+        NodeView(at, name, found.get(name), tuple(held[name]), tuple(jobs[name]))
+        for name in (names if names is not None else found)
+    )
+
+
+def since(conn: Connection, seen: int) -> Snapshot | None:
+    """The nodes that changed after revision `seen`; None when that is too long ago to tell."""
+    at = current(conn)
+    if at == seen:
+        return Snapshot(at, ())
+    oldest = conn.scalar(sa.select(sa.func.min(changes.c.revision)))
+    if seen == 0 or at < seen or oldest is None or oldest > seen + 1:
+        return None
+    touched = conn.scalars(
+        sa.select(changes.c.node).where(changes.c.revision > seen).distinct()
+    ).all()
+    return Snapshot(at, view(conn, at, touched))
+
+
+def latest_heals(conn: Connection, limit: int) -> list[Heal]:
+    """The newest lines of the heal log first."""
+    columns = [column for column in heals.c if column is not heals.c.id]
+    query = sa.select(*columns).order_by(heals.c.id.desc()).limit(limit)
+    return [Heal(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001

@@ -1,0 +1,169 @@
+"""The database behind the registry: one engine, short transactions, run off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from grpcerrors_router.errors import RegistryUnavailable
+from grpcerrors_router.registry.schema import changes, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from grpcerrors_router.clock import Clock
+
+T = TypeVar("T")
+
+NOTIFY_CHANNEL = "grpcerrors_router"
+_MIGRATION_LOCK = 0x67727063
+_MIGRATION_PATIENCE = 30.0
+_KEPT_CHANGES = 10_000
+
+
+class Store:
+    """Runs transactions on SQLite or PostgreSQL.
+
+    `url` is `sqlite:///path.db` or `postgresql://user@host/db`. With no `clock` the time in
+    transactions is the database server's own on PostgreSQL, so that routers need not agree.
+
+    Raises ValueError for any other kind of database.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None, timeout: float = 5.0) -> None:
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+        if kind not in {"sqlite", "postgresql"}:
+            msg = f"registry {url!r}: use sqlite:///file.db or postgresql://user@host/database"
+            raise ValueError(msg)
+        self.is_postgres = kind == "postgresql"
+        self.url = parsed.set(drivername="postgresql+psycopg") if self.is_postgres else parsed
+        self._clock = clock
+        self._timeout = timeout
+        self.engine = self._make_engine()
+        # SQLite has one writer anyway: one thread spares it the lock.
+        self._threads = ThreadPoolExecutor(4 if self.is_postgres else 1, "registry")
+
+    def _make_engine(self) -> Engine:
+        if self.is_postgres:
+            return sa.create_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=4,
+                connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+            )
+        engine = sa.create_engine(self.url, connect_args={"timeout": self._timeout})
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date; safe when several routers start at once."""
+        await self._in_thread(self._migrate)
+
+    def _migrate(self) -> None:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("path_separator", "os")
+        until = time.monotonic() + _MIGRATION_PATIENCE
+        while True:
+            try:
+                with self.engine.begin() as conn:
+                    if self.is_postgres:
+                        conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                    config.attributes["connection"] = conn
+                    command.upgrade(config, "head")
+            except OperationalError:
+                # On SQLite another router may be migrating the same file: it wins, we look again.
+                if self.is_postgres or time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    async def write(self, transaction: Callable[[Connection], T]) -> T:
+        """Run one changing transaction and commit it.
+
+        Raises RegistryUnavailable when the database cannot be reached or does not answer.
+        """
+        return await self._run(transaction, begin="BEGIN IMMEDIATE")
+
+    async def read(self, transaction: Callable[[Connection], T]) -> T:
+        """Run one reading transaction that sees a single state. Raises as `write` does."""
+        if self.is_postgres:
+            return await self._run(transaction, isolation_level="REPEATABLE READ")
+        return await self._run(transaction, begin="BEGIN")
+
+    async def _run(self, transaction: Callable[[Connection], T], **options: str) -> T:
+        def work() -> T:
+            with self.engine.connect().execution_options(**options) as conn, conn.begin():
+                return transaction(conn)
+
+        try:
+            # Not wait_for: up to Python 3.11 it drops a cancellation that meets the result.
+            async with asyncio.timeout(self._timeout):
+                return await self._in_thread(work)
+        except TimeoutError:
+            msg = f"no answer within {self._timeout:g} s"
+            raise RegistryUnavailable(msg) from None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise RegistryUnavailable(str(getattr(error, "orig", error)).strip()) from error
+
+    def now(self, conn: Connection) -> float:
+        """Unix seconds, by the clock that every router of this registry shares."""
+        if self._clock is not None:
+            return self._clock.time()
+        if self.is_postgres:
+            return float(
+                conn.scalar(sa.text("select extract(epoch from clock_timestamp())")) or 0.0
+            )
+        return time.time()
+
+    def bump(self, conn: Connection, node: str, by: int = 1) -> int:
+        """Take the next revision, or the next few, for a change of `node`; the last one taken.
+
+        Writers queue up behind it until the transaction ends.
+        """
+        number = conn.execute(
+            sa.update(revision).values(number=revision.c.number + by).returning(revision.c.number)
+        ).scalar_one()
+        conn.execute(sa.insert(changes).values(revision=number, node=node))
+        if number % 1000 == 0:
+            conn.execute(sa.delete(changes).where(changes.c.revision < number - _KEPT_CHANGES))
+        if self.is_postgres:
+            conn.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, str(number))))
+        return int(number)
+
+    def close(self) -> None:
+        """Give back connections and threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.engine.dispose()
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    conn.exec_driver_sql(conn.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+
+def _configure_sqlite(connection: object, _record: object) -> None:
+    # The driver's own implicit transactions hide BEGIN; SQLAlchemy's "begin" event sends it.
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()

@@ -1,0 +1,215 @@
+"""The router: routes by model, loads what is missing, heals what turns out stale."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+from grpcerrors_router.calls.budget import RetryBudget
+from grpcerrors_router.calls.channel import Attempt, InFlightTrackingClient, OnStale
+from grpcerrors_router.calls.dispatch import Switchboard
+from grpcerrors_router.calls.reconcile import Reconciler
+from grpcerrors_router.clock import Clock, SystemClock
+from grpcerrors_router.errors import UnknownModel
+from grpcerrors_router.events import Events
+from grpcerrors_router.loads.flight import Loader
+from grpcerrors_router.loads.job import Loading
+from grpcerrors_router.loads.quarantine import Quarantine
+from grpcerrors_router.nodes.control import Channels, ControlPlane
+from grpcerrors_router.nodes.membership import Members
+from grpcerrors_router.nodes.prober import Prober
+from grpcerrors_router.settings import Settings
+from grpcerrors_router.view.outbox import Outbox
+from grpcerrors_router.view.table import RoutingTable
+from grpcerrors_router.view.watcher import Follower
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from grpcerrors_router.entities import Heartbeat, ModelSpec
+    from grpcerrors_router.registry.registry import NodeRegistry
+
+
+class SmartRouter:
+    """Routes calls to live replicas of models.
+
+        async with SmartRouter(NodeRegistry("sqlite:///fleet.db"), models) as router:
+            stub = BackendStub(router.channel("tiny.en"))
+            reply = await stub.Predict(request, timeout=5)
+
+    `models` says what to load under which name. `on_stale` says what happens to a request that
+    meets a stale replica: `retry` sends it to a fresh one, `return` gives the caller the original
+    error and heals for the next, `off` heals nothing.
+    """
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        models: Mapping[str, ModelSpec],
+        *,
+        on_stale: OnStale = "retry",
+        settings: Settings | None = None,
+        events: Events | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.registry = registry
+        self.models = dict(models)
+        self.on_stale: OnStale = on_stale
+        self.settings = settings or Settings()
+        self.events = events or Events()
+        clock = clock or SystemClock()
+        self.table = RoutingTable(clock)
+        self.outbox = Outbox(self.events)
+        self._channels = Channels()
+        control = ControlPlane(self._channels)
+        prober = Prober(self.table, control, self.settings, clock)
+        quarantine = Quarantine(self.settings, clock)
+        self._loading = Loading(
+            self.table,
+            registry,
+            self.outbox,
+            control,
+            prober,
+            self.events,
+            self.settings,
+            clock,
+            rng or random.Random(),  # noqa: S311 - jitter, not secrets
+        )
+        self._board = Switchboard(
+            models=self.models,
+            table=self.table,
+            channels=self._channels,
+            loader=Loader(self.table, registry, self._loading, quarantine, self.settings, clock),
+            prober=prober,
+            reconciler=Reconciler(
+                self.table,
+                registry,
+                self.outbox,
+                control,
+                quarantine,
+                self.events,
+                self.settings,
+            ),
+            budget=RetryBudget(self.settings, clock),
+            quarantine=quarantine,
+            events=self.events,
+            settings=self.settings,
+            clock=clock,
+        )
+        self.follower = Follower(registry, self.table, self.outbox, self.settings, clock)
+        self._members = Members(registry, self.table, prober, self.follower, self.events, clock)
+        self._tasks: list[asyncio.Task[None]] = []
+        registry.subscribe(self.table.apply)
+
+    @property
+    def name(self) -> str:
+        """This router's name among those that share the registry."""
+        return self.registry.router
+
+    async def start(self) -> None:
+        """Open the registry, read it, and go on following it. Raises RegistryUnavailable."""
+        await self.registry.open()
+        await self.follower.relist()
+        await self.follower.share_once()
+        self._tasks = [
+            asyncio.create_task(self.follower.follow()),
+            asyncio.create_task(self.follower.listen()),
+            asyncio.create_task(self.follower.share()),
+            asyncio.create_task(self._board.prober.watch()),
+        ]
+
+    async def close(self) -> None:
+        """Stop, and give back what this router has counted. The registry is closed too."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._board.loader.close()
+        await self._channels.close()
+        with contextlib.suppress(Exception):
+            await self.outbox.flush()
+            await self.registry.retire()
+        await self.registry.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Routing
+
+    def channel(self, model: str, *, on_stale: OnStale | None = None) -> InFlightTrackingClient:
+        """A channel that routes each call by itself; make a stub on it once and keep it."""
+        return InFlightTrackingClient(self._board, model, on_stale or self.on_stale)
+
+    @asynccontextmanager
+    async def route(
+        self, model: str, *, timeout: float | None = None, on_stale: OnStale | None = None
+    ) -> AsyncIterator[InFlightTrackingClient]:
+        """A channel with a replica picked, and loaded if need be, before the body runs.
+
+        `timeout` in seconds bounds the wait for a replica; a call's own timeout bounds the call.
+        Raises RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
+        """
+        clock = self._board.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        reserved = Attempt(self._board, await self._board.acquire(model, deadline))
+        client = InFlightTrackingClient(self._board, model, on_stale or self.on_stale, reserved)
+        try:
+            yield client
+        finally:
+            client.release_reservation()
+
+    async def probe_health(self, node: str) -> bool:
+        """Whether a node's process answers (cached, coalesced); False for an unknown node."""
+        entry = self.table.nodes.get(node)
+        return entry is not None and await self._board.prober.probe_health(entry)
+
+    # Nodes
+
+    async def heartbeat(self, beat: Heartbeat) -> float:
+        """Take in what a node says of itself; seconds until it should say so again.
+
+        Raises ValueError for a heartbeat that makes no sense, RegistryUnavailable when it brings
+        news that cannot be written down.
+        """
+        await self._members.heartbeat(beat)
+        return self.settings.heartbeat_interval
+
+    async def leave(self, node: str, boot_id: str) -> bool:
+        """A node stops: forget it and its rows, unless another boot has taken its place."""
+        return await self.registry.remove_node(node, boot_id)
+
+    # Models
+
+    async def load(self, model: str, *, timeout: float | None = None) -> str:
+        """Have a model loaded somewhere; the node that has it. Raises RouteError."""
+        deadline = None if timeout is None else self._board.clock.monotonic() + timeout
+        return (await self._board.acquire(model, deadline)).node.name
+
+    async def unload(
+        self, model: str, *, node: str | None = None, force: bool = False
+    ) -> list[str]:
+        """Free a model on one node, or wherever it is; the nodes that have freed it.
+
+        Raises UnknownModel, InUse (unless forced), RegistryUnavailable.
+        """
+        replicas = [r for r in self.table.replicas(model) if node in (None, r.node.name)]
+        if not replicas and model not in self.models:
+            raise UnknownModel(model, {*self.models, *self.table.models()})
+        return [
+            replica.node.name
+            for replica in replicas
+            if await self._loading.unload(replica, force=force)
+        ]

@@ -1,0 +1,87 @@
+"""Changes on their way to the registry; they wait, in order, while it cannot be reached."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from grpcerrors_router.errors import RegistryUnavailable
+
+if TYPE_CHECKING:
+    from grpcerrors_router.events import Events
+
+Change = Callable[[], Awaitable[object]]
+
+_log = structlog.get_logger("router.outbox")
+
+
+class Outbox:
+    """Writes at once when it can, and never fails.
+
+    Every change must be idempotent and fenced by a generation, since it may be applied late, and
+    more than once when the answer to it was lost.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._waiting: deque[tuple[str, Change]] = deque()
+        self._flushing = False
+        self.down = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def write(self, what: str, change: Change) -> None:
+        """Apply a change now, or put it behind those that wait. `what` names it in the log."""
+        if self._waiting:
+            self._waiting.append((what, change))
+            return
+        try:
+            await change()
+        except RegistryUnavailable as error:
+            self._waiting.append((what, change))
+            self.note_down(error)
+        except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
+            _log.exception("the registry refused a change; it is left out", change=what)
+
+    async def flush(self) -> int:
+        """Apply what waits, oldest first, as far as the registry can be reached; how many were."""
+        if self._flushing:
+            return 0
+        self._flushing = True
+        applied = 0
+        try:
+            while self._waiting:
+                what, change = self._waiting[0]
+                try:
+                    await change()
+                except RegistryUnavailable as error:
+                    self.note_down(error)
+                    break
+                except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
+                    _log.exception("the registry refused a change; it is left out", change=what)
+                self._waiting.popleft()
+                applied += 1
+        finally:
+            self._flushing = False
+        return applied
+
+    def note_down(self, error: RegistryUnavailable) -> None:
+        """The registry did not answer."""
+        if not self.down:
+            self.down = True
+            _log.warning(
+                "the registry cannot be reached: routing goes on from memory, changes wait",
+                error=error.details(),
+            )
+            self._events.registry_down(str(error.details()))
+
+    def note_up(self, applied: int = 0) -> None:
+        """The registry answered."""
+        if self.down and not self._waiting:
+            self.down = False
+            _log.info("the registry is back", applied=applied)
+            self._events.registry_up(applied)

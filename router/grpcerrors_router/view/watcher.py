@@ -1,0 +1,146 @@
+"""Keeps the table in step with the registry, and tells other routers what this one has in flight.
+
+PostgreSQL's NOTIFY only wakes the follower up early. What it trusts is the revision: it reads what
+changed after the last one it has seen, and lists everything anew when that cannot be told
+(invariant 16), so that a lost notification costs `poll_interval` and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import psycopg
+import structlog
+
+from grpcerrors_router.entities import Usage
+from grpcerrors_router.errors import RegistryUnavailable
+from grpcerrors_router.registry.store import NOTIFY_CHANNEL
+
+if TYPE_CHECKING:
+    from grpcerrors_router.clock import Clock
+    from grpcerrors_router.registry.registry import NodeRegistry
+    from grpcerrors_router.settings import Settings
+    from grpcerrors_router.view.outbox import Outbox
+    from grpcerrors_router.view.table import RoutingTable
+
+_log = structlog.get_logger("router.follower")
+
+
+class Follower:
+    """Three loops: follow the registry, listen to it, share the counts."""
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        table: RoutingTable,
+        outbox: Outbox,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._table = table
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._share_now = asyncio.Event()
+        self._shared_at = 0.0
+        self.seen = 0
+        self.heard: dict[str, float] = {}
+
+    async def follow(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await _wait(self._wake, self._settings.poll_interval)
+            try:
+                applied = await self._outbox.flush()
+                await self.catch_up()
+            except RegistryUnavailable as error:
+                self._outbox.note_down(error)
+            except Exception:  # noqa: BLE001 - a router that stops following would rot silently
+                _log.exception("following the registry failed; trying again")
+            else:
+                self._outbox.note_up(applied)
+
+    async def catch_up(self) -> None:
+        """Read what has changed since the last time. Raises RegistryUnavailable."""
+        batch = await self._registry.changes_since(self.seen)
+        if batch is None:
+            await self.relist()
+            return
+        for view in batch.nodes:
+            self._table.apply(view)
+        self.seen = batch.revision
+        if any(row.evicting for view in batch.nodes for row in view.replicas):
+            # Somebody waits for every router to say that it has nothing in flight there.
+            self._share_now.set()
+
+    async def relist(self) -> None:
+        """Read everything. Raises RegistryUnavailable."""
+        snapshot = await self._registry.snapshot()
+        self._table.replace(snapshot)
+        self.seen = snapshot.revision
+        self._share_now.set()
+
+    def nudge(self) -> None:
+        """Look for changes now."""
+        self._wake.set()
+
+    async def share(self) -> None:
+        """Publish counts until cancelled."""
+        while True:
+            await _wait(self._share_now, self._settings.lease_flush)
+            try:
+                await self.share_once()
+            except RegistryUnavailable as error:
+                self._outbox.note_down(error)
+            except Exception:  # noqa: BLE001 - silence would make the others forget this router
+                _log.exception("publishing what is in flight failed; trying again")
+
+    async def share_once(self) -> None:
+        """Publish this router's counts and take over the others'. Raises RegistryUnavailable."""
+        now = self._clock.monotonic()
+        # After a silence others may have struck this router's leases off: tell them all again.
+        lapsed = now - self._shared_at > self._settings.lease_ttl / 2
+        touched = self._table.take_touched(everything=lapsed)
+        heard, self.heard = self.heard, {}
+        me = self._registry.router
+        mine = [
+            Usage(me, e.node.name, e.model, e.generation, e.in_flight, e.last_used) for e in touched
+        ]
+        try:
+            usages = await self._registry.publish_usage(
+                self.seen, self._settings.lease_ttl, mine, heard
+            )
+        except RegistryUnavailable:
+            self._table.put_back_touched(touched)
+            raise
+        self._shared_at = now
+        self._table.set_others(usage for usage in usages if usage.router != me)
+
+    async def listen(self) -> None:
+        """Be woken by PostgreSQL until cancelled; a no-op on SQLite."""
+        if not self._registry.store.is_postgres:
+            return
+        url = self._registry.store.url.set(drivername="postgresql")
+        conninfo = url.render_as_string(hide_password=False)
+        while True:
+            with contextlib.suppress(psycopg.Error, OSError):
+                connection = await psycopg.AsyncConnection.connect(
+                    conninfo, autocommit=True, connect_timeout=3
+                )
+                async with connection:
+                    await connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
+                    self.nudge()
+                    async for _ in connection.notifies():
+                        self.nudge()
+            await self._clock.sleep(self._settings.poll_interval)
+
+
+async def _wait(event: asyncio.Event, timeout: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    event.clear()
