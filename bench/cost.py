@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import grpcerrors
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from grpcerrors import Evidence
-from tests.grpcerrors.answers import ANSWERS, HELD_OUT, MORE_ANSWERS, score, score_go
+from tests.grpcerrors.support.answers import ANSWERS, HELD_OUT, MORE_ANSWERS, score, score_go
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.grpcerrors.answers import Answer
+    from tests.grpcerrors.support.answers import Answer
 
 
 def _table(title: str, answers: Sequence[Answer]) -> Table:

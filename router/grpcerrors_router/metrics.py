@@ -65,9 +65,7 @@ class Metrics(Events):
             "router_load_seconds", "How long loads took.", _PAIR,
             buckets=_LOAD_SECONDS, registry=registry,
         )  # fmt: skip
-        self._loading = Gauge(
-            "router_loads_in_flight", "Loads under way.", _PAIR, registry=registry
-        )
+        self._runner = Gauge("router_loads_in_flight", "Loads under way.", _PAIR, registry=registry)
         self._evictions = counter("evictions", "Idle replicas unloaded.", *_PAIR)
         self._up = Gauge("router_registry_up", "Is the registry in reach?", registry=registry)
         self._up.set(1)
@@ -107,7 +105,7 @@ class Metrics(Events):
 
     def load_started(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count a load as under way."""
-        self._cell(self._loading, model, node).inc()
+        self._cell(self._runner, model, node).inc()
 
     def load_finished(
         self,
@@ -118,7 +116,7 @@ class Metrics(Events):
         error: str,
     ) -> None:
         """Count a load, and how long it took."""
-        self._cell(self._loading, model, node).dec()
+        self._cell(self._runner, model, node).dec()
         self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
         self._cell(self._load_seconds, model, node).observe(seconds)
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Self
 
 from grpcerrors_router.calls.budget import RetryBudget
 from grpcerrors_router.calls.channel import Attempt, InFlightTrackingClient, OnStale
-from grpcerrors_router.calls.dispatch import Switchboard
+from grpcerrors_router.calls.dispatch import Dispatcher
 from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
 from grpcerrors_router.errors import UnknownModel
 from grpcerrors_router.events import Events
-from grpcerrors_router.loads.flight import Loader
-from grpcerrors_router.loads.job import Loading
+from grpcerrors_router.loads.flight import Flights
+from grpcerrors_router.loads.job import JobRunner
 from grpcerrors_router.loads.quarantine import Quarantine
 from grpcerrors_router.nodes.control import Channels, ControlPlane
-from grpcerrors_router.nodes.membership import Members
+from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
 from grpcerrors_router.settings import Settings
 from grpcerrors_router.view.outbox import Outbox
 from grpcerrors_router.view.table import RoutingTable
-from grpcerrors_router.view.watcher import Follower
+from grpcerrors_router.view.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -69,7 +69,7 @@ class SmartRouter:
         control = ControlPlane(self._channels)
         prober = Prober(self.table, control, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
-        self._loading = Loading(
+        self._runner = JobRunner(
             self.table,
             registry,
             self.outbox,
@@ -80,11 +80,11 @@ class SmartRouter:
             clock,
             rng or random.Random(),  # noqa: S311 - jitter, not secrets
         )
-        self._board = Switchboard(
+        self._dispatcher = Dispatcher(
             models=self.models,
             table=self.table,
             channels=self._channels,
-            loader=Loader(self.table, registry, self._loading, quarantine, self.settings, clock),
+            flights=Flights(self.table, registry, self._runner, quarantine, self.settings, clock),
             prober=prober,
             reconciler=Reconciler(
                 self.table,
@@ -101,8 +101,10 @@ class SmartRouter:
             settings=self.settings,
             clock=clock,
         )
-        self.follower = Follower(registry, self.table, self.outbox, self.settings, clock)
-        self._members = Members(registry, self.table, prober, self.follower, self.events, clock)
+        self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
+        self._membership = Membership(
+            registry, self.table, prober, self.watcher, self.events, clock
+        )
         self._tasks: list[asyncio.Task[None]] = []
         registry.subscribe(self.table.apply)
 
@@ -114,13 +116,13 @@ class SmartRouter:
     async def start(self) -> None:
         """Open the registry, read it, and go on following it. Raises RegistryUnavailable."""
         await self.registry.open()
-        await self.follower.relist()
-        await self.follower.share_once()
+        await self.watcher.relist()
+        await self.watcher.share_once()
         self._tasks = [
-            asyncio.create_task(self.follower.follow()),
-            asyncio.create_task(self.follower.listen()),
-            asyncio.create_task(self.follower.share()),
-            asyncio.create_task(self._board.prober.watch()),
+            asyncio.create_task(self.watcher.follow()),
+            asyncio.create_task(self.watcher.listen()),
+            asyncio.create_task(self.watcher.share()),
+            asyncio.create_task(self._dispatcher.prober.watch()),
         ]
 
     async def close(self) -> None:
@@ -128,7 +130,7 @@ class SmartRouter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._board.loader.close()
+        await self._dispatcher.flights.close()
         await self._channels.close()
         with contextlib.suppress(Exception):
             await self.outbox.flush()
@@ -151,7 +153,7 @@ class SmartRouter:
 
     def channel(self, model: str, *, on_stale: OnStale | None = None) -> InFlightTrackingClient:
         """A channel that routes each call by itself; make a stub on it once and keep it."""
-        return InFlightTrackingClient(self._board, model, on_stale or self.on_stale)
+        return InFlightTrackingClient(self._dispatcher, model, on_stale or self.on_stale)
 
     @asynccontextmanager
     async def route(
@@ -162,10 +164,12 @@ class SmartRouter:
         `timeout` in seconds bounds the wait for a replica; a call's own timeout bounds the call.
         Raises RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
         """
-        clock = self._board.clock
+        clock = self._dispatcher.clock
         deadline = None if timeout is None else clock.monotonic() + timeout
-        reserved = Attempt(self._board, await self._board.acquire(model, deadline))
-        client = InFlightTrackingClient(self._board, model, on_stale or self.on_stale, reserved)
+        reserved = Attempt(self._dispatcher, await self._dispatcher.acquire(model, deadline))
+        client = InFlightTrackingClient(
+            self._dispatcher, model, on_stale or self.on_stale, reserved
+        )
         try:
             yield client
         finally:
@@ -174,7 +178,7 @@ class SmartRouter:
     async def probe_health(self, node: str) -> bool:
         """Whether a node's process answers (cached, coalesced); False for an unknown node."""
         entry = self.table.nodes.get(node)
-        return entry is not None and await self._board.prober.probe_health(entry)
+        return entry is not None and await self._dispatcher.prober.probe_health(entry)
 
     # Nodes
 
@@ -184,7 +188,7 @@ class SmartRouter:
         Raises ValueError for a heartbeat that makes no sense, RegistryUnavailable when it brings
         news that cannot be written down.
         """
-        await self._members.heartbeat(beat)
+        await self._membership.heartbeat(beat)
         return self.settings.heartbeat_interval
 
     async def leave(self, node: str, boot_id: str) -> bool:
@@ -195,8 +199,8 @@ class SmartRouter:
 
     async def load(self, model: str, *, timeout: float | None = None) -> str:
         """Have a model loaded somewhere; the node that has it. Raises RouteError."""
-        deadline = None if timeout is None else self._board.clock.monotonic() + timeout
-        return (await self._board.acquire(model, deadline)).node.name
+        deadline = None if timeout is None else self._dispatcher.clock.monotonic() + timeout
+        return (await self._dispatcher.acquire(model, deadline)).node.name
 
     async def unload(
         self, model: str, *, node: str | None = None, force: bool = False
@@ -211,5 +215,5 @@ class SmartRouter:
         return [
             replica.node.name
             for replica in replicas
-            if await self._loading.unload(replica, force=force)
+            if await self._runner.unload(replica, force=force)
         ]

@@ -10,8 +10,8 @@ import pytest
 from grpcerrors_backends.model import LoadError
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import BUSY, PATIENCE, READY, HostProcess, until
-from .models import ASSETS, INVALID, LARGE, find_or_skip, load_refused, loaded, refused
+from .support.hosting import BUSY, PATIENCE, READY, HostProcess, until
+from .support.models import ASSETS, INVALID, LARGE, find_or_skip, load_refused, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

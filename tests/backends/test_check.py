@@ -12,8 +12,8 @@ from grpcerrors_backends.host.service import implemented
 from grpcerrors_backends.registry import CATALOGUE, MissingExtraError, find
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, UNINITIALIZED, HostProcess, host, until
-from .models import load
+from .support.hosting import PATIENCE, UNINITIALIZED, HostProcess, host, until
+from .support.models import load
 
 FIELDS: dict[str, dict[str, Any]] = {
     "cloud_proxy": {"Proxy": pb.ProxyOptions(upstream_url="http://127.0.0.1:9")},

@@ -17,7 +17,7 @@ from grpcerrors import MODEL_NOT_LOADED, Evidence, classify
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
-from .hosting import PATIENCE, HostProcess, host
+from .support.hosting import PATIENCE, HostProcess, host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -132,7 +132,7 @@ def memory(process: HostProcess) -> int:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize(
-    "name", ["echo", "tests.backends.samples:Sync", "tests.backends.samples:Aio"]
+    "name", ["echo", "tests.backends.support.samples:Sync", "tests.backends.support.samples:Aio"]
 )
 def test_every_answer_is_right_or_typed(name: str, seconds: float) -> None:
     with host(name) as process:

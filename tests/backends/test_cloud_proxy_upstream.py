@@ -15,8 +15,8 @@ from grpcerrors import is_model_not_loaded
 from grpcerrors_backends.model import BadInput
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE
-from .models import load, loaded, refused
+from .support.hosting import PATIENCE
+from .support.models import load, loaded, refused
 
 httpx = pytest.importorskip("httpx", reason="pip install 'grpcerrors-backends[cloud-proxy]'")
 

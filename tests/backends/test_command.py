@@ -11,7 +11,7 @@ import pytest
 from grpcerrors_backends import registry as catalogue
 from grpcerrors_backends.registry import Entry, MissingExtraError, UnknownBackendError, find
 
-from .hosting import ROOT
+from .support.hosting import ROOT
 
 
 def refused(*arguments: str) -> str:

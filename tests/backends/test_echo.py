@@ -10,7 +10,7 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, HostProcess, host
+from .support.hosting import PATIENCE, HostProcess, host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, HostProcess
-from .models import INVALID, LARGE, load, loaded, refused
+from .support.hosting import PATIENCE, HostProcess
+from .support.models import INVALID, LARGE, load, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

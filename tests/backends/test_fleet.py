@@ -14,7 +14,7 @@ from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
 
-from .hosting import host, until
+from .support.hosting import host, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

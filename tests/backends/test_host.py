@@ -15,13 +15,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpcerrors import is_model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .calls import CALLS
-from .hosting import BUSY, PATIENCE, READY, UNINITIALIZED, HostProcess, host, until
+from .support.calls import CALLS
+from .support.hosting import BUSY, PATIENCE, READY, UNINITIALIZED, HostProcess, host, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SURFACES = ["tests.backends.samples:Sync", "tests.backends.samples:Aio"]
+SURFACES = ["tests.backends.support.samples:Sync", "tests.backends.support.samples:Aio"]
 MIB = 1 << 20
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .models import ASSETS
+from .support.models import ASSETS
 
 if TYPE_CHECKING:
     from types import ModuleType

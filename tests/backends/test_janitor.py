@@ -8,7 +8,7 @@ from grpcerrors_backends.host.janitor import Janitor
 from grpcerrors_backends.host.memory import MIB
 from grpcerrors_backends.host.slots import Slots
 
-from .hosting import until
+from .support.hosting import until
 
 
 class Weight:

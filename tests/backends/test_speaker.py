@@ -10,8 +10,8 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, HostProcess
-from .models import INVALID, LARGE, MISSING, find_or_skip, load_refused, loaded, refused
+from .support.hosting import PATIENCE, HostProcess
+from .support.models import INVALID, LARGE, MISSING, find_or_skip, load_refused, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE
-from .models import loaded
+from .support.hosting import PATIENCE
+from .support.models import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ import pytest
 from grpcerrors import is_live_transcription_unsupported, is_model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, HostProcess
-from .models import ASSETS, INVALID, MISSING, load_refused, loaded, refused
+from .support.hosting import PATIENCE, HostProcess
+from .support.models import ASSETS, INVALID, MISSING, load_refused, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

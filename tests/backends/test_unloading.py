@@ -6,13 +6,13 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .calls import every_call_is_typed, every_call_works, fails_typed
-from .hosting import PATIENCE, UNINITIALIZED, host, until
+from .support.calls import every_call_is_typed, every_call_works, fails_typed
+from .support.hosting import PATIENCE, UNINITIALIZED, host, until
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
 backends = pytest.mark.parametrize(
-    "name", ["echo", "tests.backends.samples:Sync", "tests.backends.samples:Aio"]
+    "name", ["echo", "tests.backends.support.samples:Sync", "tests.backends.support.samples:Aio"]
 )
 
 

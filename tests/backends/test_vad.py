@@ -11,8 +11,8 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .hosting import PATIENCE, HostProcess
-from .models import ASSETS, INVALID, LARGE, load, load_refused, loaded, refused
+from .support.hosting import PATIENCE, HostProcess
+from .support.models import ASSETS, INVALID, LARGE, load, load_refused, loaded, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .hosting import PATIENCE, ROOT
+from .support.hosting import PATIENCE, ROOT
 
 PAGE = ROOT / "docs" / "write-a-backend.md"
 BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

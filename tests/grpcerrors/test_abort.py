@@ -12,7 +12,7 @@ import pytest
 
 from grpcerrors import ContractError, model_mismatch, model_not_loaded
 from grpcerrors._abort import abort
-from tests.grpcerrors.guarded import (
+from tests.grpcerrors.support.guarded import (
     BACKENDS,
     SERVICE,
     SHAPES,

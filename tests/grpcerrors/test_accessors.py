@@ -14,7 +14,7 @@ import grpcerrors
 from grpcerrors import _accessors
 from grpcerrors._facts import survey
 from grpcerrors._wire import ErrorInfo
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 TRAILERS = grpcerrors.model_not_loaded("x").trailing_metadata
 [INFO] = _accessors.trailer_infos(TRAILERS)

@@ -10,8 +10,8 @@ import pytest
 from grpc import StatusCode
 
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, is_model_not_loaded
-from tests.grpcerrors.answers import ANSWERS, HELD_OUT, MORE_ANSWERS, Answer, judged, score
-from tests.grpcerrors.errors import sync_error
+from tests.grpcerrors.support.answers import ANSWERS, HELD_OUT, MORE_ANSWERS, Answer, judged, score
+from tests.grpcerrors.support.errors import sync_error
 
 every_set = pytest.mark.parametrize(
     "answers", [ANSWERS, MORE_ANSWERS, HELD_OUT], ids=["answers", "more", "held-out"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import grpcerrors
 from grpcerrors import Evidence, classify
-from tests.grpcerrors import errors
-from tests.grpcerrors.serving import Answer, Client
+from tests.grpcerrors.support import errors
+from tests.grpcerrors.support.serving import Answer, Client
 from tests.grpcerrors.test_wire import ANY_TEXT
 
 if TYPE_CHECKING:

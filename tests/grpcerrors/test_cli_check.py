@@ -21,8 +21,8 @@ from grpcerrors import (
 from grpcerrors._guard.methods import CONTROL_PLANE
 from grpcerrors.cli._rpcs import INFERENCE
 from grpcerrors_protocol import backend_pb2, backend_pb2_grpc
-from tests.grpcerrors import backend_server as backend
-from tests.grpcerrors.command import run
+from tests.grpcerrors.support import backend_server as backend
+from tests.grpcerrors.support.command import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

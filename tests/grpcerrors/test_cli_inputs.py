@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from grpcerrors import cli, explain, model_not_loaded
 from grpcerrors.cli import _inputs, _report
 from grpcerrors.testing import FakeRpcError
-from tests.grpcerrors.command import run
+from tests.grpcerrors.support.command import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from grpcerrors import model_not_loaded
-from tests.grpcerrors import backend_server as backend
-from tests.grpcerrors.command import run
+from tests.grpcerrors.support import backend_server as backend
+from tests.grpcerrors.support.command import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 import grpcerrors
 from grpcerrors import CATALOGUE, Catalogue, Condition, ContractError, Dialect, matches
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 TOKENIZER_GONE = Condition(
     reason="TOKENIZER_GONE",

@@ -6,7 +6,7 @@ import pytest
 
 from grpcerrors import CATALOGUE
 from grpcerrors._wire import TRAILERS_LIMIT
-from tests.grpcerrors.make_words import CONTRACT, words
+from tests.grpcerrors.support.make_words import CONTRACT, words
 
 pytestmark = pytest.mark.skipif(
     not CONTRACT.exists(), reason="CONTRACT.md does not travel with the wheel"
@@ -43,7 +43,7 @@ def test_the_conditions_are_those_of_the_catalogue() -> None:
 def test_the_words_are_those_of_the_dialects() -> None:
     text = CONTRACT.read_text()
     assert sum(len(each.dialects) for each in CATALOGUE) == len(table("The words"))
-    assert text == words(text), "python -m tests.grpcerrors.make_words"
+    assert text == words(text), "python -m tests.grpcerrors.support.make_words"
 
 
 def test_the_numbers_are_those_of_the_code() -> None:

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 import grpcerrors
 from grpcerrors import Evidence, classify
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpcerrors import CATALOGUE, MODEL_NOT_LOADED, Dialect
-from tests.grpcerrors.answers import ANSWERS, MORE_ANSWERS, Answer
+from tests.grpcerrors.support.answers import ANSWERS, MORE_ANSWERS, Answer
 
 ROWS = [dialect for condition in CATALOGUE for dialect in condition.dialects]
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.system)

@@ -7,7 +7,7 @@ from grpc import StatusCode
 
 import grpcerrors
 from grpcerrors import explain
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 
 def _with(code: StatusCode, text: str, *infos: tuple[str, str]) -> object:

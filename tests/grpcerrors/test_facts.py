@@ -17,7 +17,7 @@ from grpc._interceptor import _UnaryOutcome
 import grpcerrors
 from grpcerrors import _facts, _patience
 from grpcerrors._facts import survey
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.grpcerrors.guarded import SHAPES, SURFACES, Client, answer, guarded
+from tests.grpcerrors.support.guarded import SHAPES, SURFACES, Client, answer, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.grpcerrors.guarded import (
+from tests.grpcerrors.support.guarded import (
     BACKENDS,
     DONE,
     SHAPES,

@@ -13,7 +13,7 @@ import pytest
 from grpcerrors import aio as public_aio
 from grpcerrors._guard import aio, guard, methods, sync
 from grpcerrors._guard.methods import Role, is_unimplemented, role_of
-from tests.grpcerrors.guarded import (
+from tests.grpcerrors.support.guarded import (
     BACKENDS,
     DONE,
     SERVICE,

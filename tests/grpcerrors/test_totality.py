@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import grpcerrors
 from grpcerrors import _patience
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

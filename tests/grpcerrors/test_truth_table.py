@@ -9,8 +9,8 @@ import pytest
 from grpc import StatusCode
 
 from grpcerrors import Evidence, classify, explain, is_model_not_loaded
-from tests.grpcerrors import errors
-from tests.grpcerrors.serving import Answer, Client
+from tests.grpcerrors.support import errors
+from tests.grpcerrors.support.serving import Answer, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpcerrors import CATALOGUE, ContractError, Evidence, classify, is_model_not_loaded
 from grpcerrors._wire import trailers_size
 from grpcerrors.testing import BuildVector, DetectVector, vectors
-from tests.grpcerrors import make_vectors
+from tests.grpcerrors.support import make_vectors
 
 BUILD, DETECT = vectors()
 
@@ -33,7 +33,7 @@ def entry(key: str, value: str) -> bytes:
 
 def test_the_file_is_what_its_rows_make() -> None:
     committed = json.loads(make_vectors.PATH.read_text("ascii"))
-    assert committed == make_vectors.rows(), "python -m tests.grpcerrors.make_vectors"
+    assert committed == make_vectors.rows(), "python -m tests.grpcerrors.support.make_vectors"
 
 
 def test_the_names_of_rows_are_unique() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import grpcerrors
 from grpcerrors import _wire
-from tests.grpcerrors import errors
+from tests.grpcerrors.support import errors
 
 # Any string of Python, with the ones that make trouble well represented.
 ANY_TEXT = st.one_of(

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from grpcerrors import Evidence, classify, is_model_not_loaded
-from tests.interop import errors, peers, vectors
+from tests.interop.support import errors, peers, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

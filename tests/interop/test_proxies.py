@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from grpcerrors import Evidence, classify, is_model_not_loaded
-from tests.interop import errors, vectors
-from tests.interop.proxies import PROXIES, Proxy, haproxy, proxying
+from tests.interop.support import errors, vectors
+from tests.interop.support.proxies import PROXIES, Proxy, haproxy, proxying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from grpcerrors_router import Events, ModelSpec, NodeRegistry, Settings, SmartRo
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.router.nodes import Node
+    from tests.router.support.nodes import Node
 
 QUICK = Settings(
     poll_interval=0.05,
@@ -72,7 +72,7 @@ async def fleet(
         for node in nodes:
             await made[0].heartbeat(node.heartbeat())
         for router in made:
-            await router.follower.catch_up()
+            await router.watcher.catch_up()
         yield made
 
 

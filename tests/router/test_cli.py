@@ -29,7 +29,7 @@ from grpcerrors_router.entities import (
     Snapshot,
     Usage,
 )
-from tests.router.rawnode import Stack, stack
+from tests.router.support.rawnode import Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,7 +107,7 @@ async def test_status_as_json_counts_what_is_in_flight(served: Stack, run: Any) 
     calls = [stub.Predict(pb.PredictOptions(ModelIdentity="m")) for _ in range(3)]
     while len(served.node.seen) < 3:
         await asyncio.sleep(0.01)
-    await served.router.follower.share_once()
+    await served.router.watcher.share_once()
     code, out, _ = await run("status", "--json")
     assert code == 0
     data = json.loads(out)

@@ -14,7 +14,7 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from tests.router.processes import Fleet, fleet
+from tests.router.support.processes import Fleet, fleet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

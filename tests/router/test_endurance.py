@@ -21,7 +21,7 @@ from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import ModelSpec, Settings, SmartRouter
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
-from tests.router.nodes import REQUEST_ID, Node
+from tests.router.support.nodes import REQUEST_ID, Node
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ async def test_random_evictions_under_load(url: str, seconds: float) -> None:
         assert len(executed) == traffic.sent - traffic.failed.total()
         assert events.count("heal") > seconds, "the evictions were felt"
         assert router.table.in_flight() == 0
-        await router.follower.share_once()
+        await router.watcher.share_once()
         assert all(usage.in_flight == 0 for usage in await router.registry.usage())
 
 
@@ -121,7 +121,7 @@ async def test_a_killed_router_is_forgotten_with_its_counts(url: str) -> None:
         entry = router.table.pick("m")
         assert entry is not None
         other = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.router.router_process", url, "20", cwd=ROOT
+            sys.executable, "-m", "tests.router.support.router_process", url, "20", cwd=ROOT
         )
         try:
             await eventually(lambda: entry.others == 20)

@@ -13,7 +13,7 @@ from grpcerrors import is_model_not_loaded
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import InFlightTrackingClient, NodeRegistry, SmartRouter
 from tests.router.conftest import QUICK, fleet
-from tests.router.nodes import INFERENCE, Node, message_class
+from tests.router.support.nodes import INFERENCE, Node, message_class
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import pytest
 
 from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol.fleet_pb2_grpc import FleetStub, OperatorStub
-from tests.router.rawnode import RawNode, Script, Stack, stack
+from tests.router.support.rawnode import RawNode, Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

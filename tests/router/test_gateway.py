@@ -16,7 +16,7 @@ from grpcerrors import classify
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router.gateway.server import GatewayServer
-from tests.router.rawnode import Script, Stack, stack
+from tests.router.support.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

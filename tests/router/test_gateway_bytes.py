@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grpcerrors_router.gateway.server import MESSAGE_LIMIT
-from tests.router.rawnode import Pairs, RawNode, Script, stack
+from tests.router.support.rawnode import Pairs, RawNode, Script, stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from grpcerrors import is_model_not_loaded, model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from tests.router.rawnode import SERVICE, Pairs, Script, Stack, stack
+from tests.router.support.rawnode import SERVICE, Pairs, Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

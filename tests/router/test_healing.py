@@ -13,7 +13,7 @@ from grpcerrors import classify, is_model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.conftest import QUICK, Recorder, fleet
-from tests.router.nodes import REQUEST_ID, Node
+from tests.router.support.nodes import REQUEST_ID, Node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,7 +189,7 @@ async def test_a_late_error_never_removes_a_later_generation(url: str) -> None:
         new = router.table.pick("m")
         assert new is not None
         assert new.generation > old.generation
-        await router._board.reconciler.reconcile(error, old)
+        await router._dispatcher.reconciler.reconcile(error, old)
         assert not await router.registry.remove_node_model("a", "m", old.generation)
         assert router.table.pick("m") is new
         assert (await router.registry.snapshot()).nodes[0].replicas[0].generation == new.generation

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.router.simulation import MODELS, World
+from tests.router.support.simulation import MODELS, World
 
 ROUTER = st.integers(0, 1)
 NODE = st.sampled_from("ab")
@@ -136,7 +136,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(router=ROUTER)
     def relist(self, router: int) -> None:
-        self.step(self.world.routers[router].follower.relist())
+        self.step(self.world.routers[router].watcher.relist())
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 11.0, 21.0]))
     def wait(self, seconds: float) -> None:

@@ -24,7 +24,7 @@ from grpcerrors_router import (
     UnknownModel,
 )
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
-from tests.router.nodes import Node
+from tests.router.support.nodes import Node
 
 MODELS = {name: ModelSpec(name, "fake") for name in "mnopq"}
 

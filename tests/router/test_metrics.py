@@ -14,7 +14,7 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import metrics as module
 from grpcerrors_router.errors import UnknownModel
 from grpcerrors_router.metrics import LABELS_LIMIT, Metrics, serve
-from tests.router.rawnode import Script, Stack, stack
+from tests.router.support.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.router.mutants import MUTANTS, Mutant
+from tests.router.support.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 

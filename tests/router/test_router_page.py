@@ -15,7 +15,7 @@ from grpcerrors_router import NodeRegistry, SmartRouter
 from grpcerrors_router.cli import app
 from grpcerrors_router.config.models_toml import parse_models, read_models
 from grpcerrors_router.metrics import Metrics
-from tests.router.rawnode import RawNode, Script
+from tests.router.support.rawnode import RawNode, Script
 
 if TYPE_CHECKING:
     import pytest

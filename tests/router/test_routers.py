@@ -13,7 +13,7 @@ from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import ModelSpec, NodeRegistry, RegistryUnavailable, SmartRouter
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
-from tests.router.nodes import Node
+from tests.router.support.nodes import Node
 
 
 def stub(router: SmartRouter, model: str = "m") -> Any:

@@ -12,7 +12,7 @@ import pytest
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.conftest import Recorder, eventually, fleet
-from tests.router.nodes import Node
+from tests.router.support.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

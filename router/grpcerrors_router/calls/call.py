@@ -1,4 +1,4 @@
-"""The call objects that a stub's methods return: `grpc.aio`'s own interface over an Exchange."""
+"""The call objects that a stub's methods return: `grpc.aio`'s own interface over a RetryingCall."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
     from grpcerrors_router.calls.replay import WriteQueue
-    from grpcerrors_router.calls.retry import Exchange
+    from grpcerrors_router.calls.retry import RetryingCall
 
 
 class _Call(grpc.aio.Call):
     """What all four shapes share. The status is that of the attempt the caller gets to see."""
 
-    def __init__(self, exchange: Exchange, remaining: Callable[[], float | None]) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: RetryingCall, remaining: Callable[[], float | None]) -> None:
+        self._retrying = exchange
         self._remaining = remaining
 
     def cancelled(self) -> bool:
-        return self._exchange.cancelled()
+        return self._retrying.cancelled()
 
     def done(self) -> bool:
-        return self._exchange.done()
+        return self._retrying.done()
 
     def time_remaining(self) -> float | None:
         return self._remaining()
 
     def cancel(self) -> bool:
-        return self._exchange.cancel()
+        return self._retrying.cancel()
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._exchange.on_done(lambda: callback(self))
+        self._retrying.on_done(lambda: callback(self))
 
     async def _opened(self) -> BaseException | None:
-        if not self._exchange.opening.done():
-            await asyncio.wait({self._exchange.opening})
-        return self._exchange.failure()
+        if not self._retrying.opening.done():
+            await asyncio.wait({self._retrying.opening})
+        return self._retrying.failure()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         # As soon as the server has sent it, unless the attempt ended at once: then the next one's.
-        await self._exchange.started.wait()
-        call = self._exchange.call
+        await self._retrying.started.wait()
+        call = self._retrying.call
         metadata = await call.initial_metadata() if call is not None else grpc.aio.Metadata()
         if call is not None and not call.done():
             return metadata
         failure = await self._opened()
         if isinstance(failure, grpc.aio.AioRpcError):
             return failure.initial_metadata()
-        return await self._exchange.call.initial_metadata() if call is not None else metadata
+        return await self._retrying.call.initial_metadata() if call is not None else metadata
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        error = await self._exchange.status()
+        error = await self._retrying.status()
         if error is not None:
             return error.trailing_metadata() or grpc.aio.Metadata()
-        call = self._exchange.call
+        call = self._retrying.call
         return await call.trailing_metadata() if call is not None else grpc.aio.Metadata()
 
     async def code(self) -> grpc.StatusCode:
-        error = await self._exchange.status()
+        error = await self._retrying.status()
         if error is not None:
             return error.code()
-        return grpc.StatusCode.CANCELLED if self._exchange.call is None else grpc.StatusCode.OK
+        return grpc.StatusCode.CANCELLED if self._retrying.call is None else grpc.StatusCode.OK
 
     async def details(self) -> str:
-        error = await self._exchange.status()
+        error = await self._retrying.status()
         if error is not None:
             return error.details() or ""
-        return "Locally cancelled by application!" if self._exchange.call is None else ""
+        return "Locally cancelled by application!" if self._retrying.call is None else ""
 
     async def wait_for_connection(self) -> None:
-        await self._exchange.started.wait()
-        if self._exchange.call is None:
-            await self._exchange.opening
+        await self._retrying.started.wait()
+        if self._retrying.call is None:
+            await self._retrying.opening
         else:
-            await self._exchange.call.wait_for_connection()
+            await self._retrying.call.wait_for_connection()
 
 
 class _UnaryAnswer(_Call):
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._exchange.opening.__await__()
+        return self._retrying.opening.__await__()
 
 
 class _StreamAnswer(_Call):
@@ -99,11 +99,11 @@ class _StreamAnswer(_Call):
     async def read(self) -> Any:
         if not self._opening_read:
             self._opening_read = True
-            return await self._exchange.opening
-        return await self._exchange.read()
+            return await self._retrying.opening
+        return await self._retrying.read()
 
     def __del__(self) -> None:
-        exchange = getattr(self, "_exchange", None)
+        exchange = getattr(self, "_retrying", None)
         if exchange is not None and not exchange.done():
             exchange.cancel()
 
@@ -113,7 +113,7 @@ class _StreamRequest(_Call):
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: RetryingCall,
         remaining: Callable[[], float | None],
         queue: WriteQueue | None,
     ) -> None:

@@ -16,11 +16,11 @@ from grpcerrors_router.calls.call import (
 )
 from grpcerrors_router.calls.reconcile import Reaction
 from grpcerrors_router.calls.replay import ReplayBuffer, WriteQueue
-from grpcerrors_router.calls.retry import Exchange
+from grpcerrors_router.calls.retry import RetryingCall
 from grpcerrors_router.calls.status import known_code
 
 if TYPE_CHECKING:
-    from grpcerrors_router.calls.dispatch import Switchboard
+    from grpcerrors_router.calls.dispatch import Dispatcher
     from grpcerrors_router.view.table import ReplicaEntry
 
 OnStale = Literal["retry", "return", "off"]
@@ -30,14 +30,14 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 class Attempt:
     """One call's stay on a replica: counted in when made, counted out exactly once."""
 
-    __slots__ = ("_board", "_released", "_since", "entry")
+    __slots__ = ("_dispatcher", "_released", "_since", "entry")
 
-    def __init__(self, board: Switchboard, entry: ReplicaEntry) -> None:
-        self._board = board
+    def __init__(self, dispatcher: Dispatcher, entry: ReplicaEntry) -> None:
+        self._dispatcher = dispatcher
         self.entry = entry
         self._released = False
-        self._since = board.clock.monotonic()
-        board.table.enter(entry)
+        self._since = dispatcher.clock.monotonic()
+        dispatcher.table.enter(entry)
 
     @property
     def address(self) -> str:
@@ -57,9 +57,11 @@ class Attempt:
         if self._released:
             return
         self._released = True
-        self._board.table.leave(self.entry)
+        self._dispatcher.table.leave(self.entry)
         if code is not None:
-            self._board.ended(self.entry, code, self._board.clock.monotonic() - self._since)
+            self._dispatcher.ended(
+                self.entry, code, self._dispatcher.clock.monotonic() - self._since
+            )
 
 
 class InFlightTrackingClient(grpc.aio.Channel):
@@ -75,13 +77,13 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
     def __init__(
         self,
-        board: Switchboard,
+        dispatcher: Dispatcher,
         model: str,
         on_stale: OnStale,
         reserved: Attempt | None = None,
     ) -> None:
         self.model = model
-        self._board = board
+        self._dispatcher = dispatcher
         self._on_stale = on_stale
         self._reserved = reserved
         self._metadata = ((MODEL_ID, model),)
@@ -89,33 +91,33 @@ class InFlightTrackingClient(grpc.aio.Channel):
     async def track(self, deadline: float | None = None, *, last_try: bool = False) -> Attempt:
         """Pick a replica, loading the model if need be, and count a call in.
 
-        `deadline` is on the monotonic clock. With `last_try` the surest replica comes first, not
-        the least busy. Raises RouteError.
+        `deadline` is on the monotonic clock. With `last_try` the replica confirmed last comes
+        first, not the least busy. Raises RouteError.
         """
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
             if reserved.entry.live:
                 return reserved
             reserved.release(None)
-        entry = await self._board.acquire(self.model, deadline, last_try=last_try)
-        return Attempt(self._board, entry)
+        entry = await self._dispatcher.acquire(self.model, deadline, last_try=last_try)
+        return Attempt(self._dispatcher, entry)
 
     async def reconcile(self, error: BaseException, attempt: Attempt) -> Reaction:
         """Correct the registry if the error is evidence against the attempt's replica."""
         if self._on_stale == "off":
             return Reaction.KEEP
-        return await self._board.reconciler.reconcile(error, attempt.entry)
+        return await self._dispatcher.reconciler.reconcile(error, attempt.entry)
 
     def may_retry(self, attempt: Attempt) -> bool:
         """Whether policy and budget allow to send again."""
-        if self._on_stale != "retry" or not self._board.budget.take():
+        if self._on_stale != "retry" or not self._dispatcher.budget.take():
             return False
-        self._board.events.retry(self.model, attempt.entry.node.name)
+        self._dispatcher.events.retry(self.model, attempt.entry.node.name)
         return True
 
     def remaining(self, deadline: float | None) -> float | None:
         """Seconds left until a deadline on the monotonic clock."""
-        return None if deadline is None else deadline - self._board.clock.monotonic()
+        return None if deadline is None else deadline - self._dispatcher.clock.monotonic()
 
     def release_reservation(self) -> None:
         """Count out what was reserved and never used."""
@@ -133,19 +135,19 @@ class InFlightTrackingClient(grpc.aio.Channel):
         options: dict[str, Any],
         *,
         background: bool = True,
-    ) -> tuple[Exchange, Callable[[], float | None]]:
+    ) -> tuple[RetryingCall, Callable[[], float | None]]:
         """Start an exchange for one call of a stub's method."""
-        board = self._board
-        board.budget.request()
-        deadline = None if timeout is None else board.clock.monotonic() + timeout
+        dispatcher = self._dispatcher
+        dispatcher.budget.request()
+        deadline = None if timeout is None else dispatcher.clock.monotonic() + timeout
         told = self._metadata if metadata is None else _with_model(metadata, self._metadata)
 
         def send(address: str, request: Any, left: float | None) -> Any:
-            multicallable = board.channels.multicallable(address, kind, method)
+            multicallable = dispatcher.channels.multicallable(address, kind, method)
             return multicallable(request, timeout=left, metadata=told, **options)
 
         streams_in = kind.startswith("stream")
-        exchange = Exchange(
+        exchange = RetryingCall(
             self,
             send,
             request=None if streams_in else body,
@@ -158,7 +160,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
     def buffer(self, source: Any) -> ReplayBuffer:
         """A request stream that can be sent again within the bounds of the settings."""
-        settings = self._board.settings
+        settings = self._dispatcher.settings
         buffer = ReplayBuffer(
             source, max_bytes=settings.replay_bytes, max_messages=settings.replay_messages
         )
@@ -246,13 +248,13 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002, FBT001, FBT002
         """READY when a replica can be picked, IDLE otherwise."""
-        warm = self._board.table.pick(self.model) is not None
+        warm = self._dispatcher.table.pick(self.model) is not None
         return grpc.ChannelConnectivity.READY if warm else grpc.ChannelConnectivity.IDLE
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Return when `get_state` differs."""
         while self.get_state() is last_observed_state:
-            await self._board.table.changed(self.model, timeout=1.0)
+            await self._dispatcher.table.changed(self.model, timeout=1.0)
 
     async def channel_ready(self) -> None:
         """Return when a replica can be picked, loading the model if need be. Raises RouteError."""

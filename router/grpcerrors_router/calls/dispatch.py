@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.calls.reconcile import Reconciler
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
-    from grpcerrors_router.loads.flight import Loader
+    from grpcerrors_router.loads.flight import Flights
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.nodes.control import Channels
     from grpcerrors_router.settings import Settings
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Switchboard:
+class Dispatcher:
     """The parts of a router that lie on the path of a request."""
 
     models: Mapping[str, ModelSpec]
     table: RoutingTable
     channels: Channels
-    loader: Loader
+    flights: Flights
     prober: Prober
     reconciler: Reconciler
     budget: RetryBudget
@@ -46,18 +46,20 @@ class Switchboard:
     ) -> ReplicaEntry:
         """A live replica, loaded first where none is; no waiting where one is at hand.
 
-        `deadline` is on the monotonic clock. With `last_try` the surest replica comes first, not
-        the least busy. Raises RouteError.
+        `deadline` is on the monotonic clock. With `last_try` the replica confirmed last comes
+        first, not the least busy. Raises RouteError.
         """
         spec = self.models.get(model)
         while True:
             if spec is not None:
-                self.loader.keep_up(spec)
-            entry = self.table.surest(model) if last_try else self.table.pick(model)
+                self.flights.keep_up(spec)
+            entry = (
+                self.table.most_recently_confirmed(model) if last_try else self.table.pick(model)
+            )
             if entry is None:
                 if spec is None:
                     self._refuse_unknown(model)
-                await self.loader.wait(spec or ModelSpec(model, ""), deadline)
+                await self.flights.wait(spec or ModelSpec(model, ""), deadline)
             elif self.prober.is_fresh(entry.node) or await self.prober.probe_health(entry.node):
                 if entry.live and entry.node.open and not entry.row.evicting:
                     return entry
@@ -75,8 +77,8 @@ class Switchboard:
         elif code not in SILENT:
             self.prober.heard(entry.node)
         if code is grpc.StatusCode.OK:
-            if not entry.proven:
-                entry.proven = True
+            if not entry.has_served:
+                entry.has_served = True
                 self.quarantine.worked(entry.node.name, entry.model)
-            entry.sure_at = self.clock.monotonic()
+            entry.confirmed_at = self.clock.monotonic()
         self.events.request(entry.model, entry.node.name, code, seconds)

@@ -112,7 +112,7 @@ class Reconciler:
 
     async def _write(self, entry: ReplicaEntry, evidence: str) -> None:
         name, model, generation = entry.node.name, entry.model, entry.generation
-        self._quarantine.dropped(name, model, proven=entry.proven)
+        self._quarantine.dropped(name, model, has_served=entry.has_served)
         self._events.heal(model, name, generation, evidence)
         _log.info(
             "dropped a stale row", node=name, model=model, generation=generation, evidence=evidence

@@ -52,7 +52,7 @@ class Path(Protocol):
         """Seconds left."""
 
 
-class Exchange:
+class RetryingCall:
     """Sends the request and sees the first answer in, healing on the way.
 
     `send(address, request, timeout)` starts one real call. `opening` ends with the response of a

@@ -36,7 +36,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         try:
             while not work.done():
                 seconds = time.monotonic() - start
-                yield fleet_pb2.LoadProgress(node=self._loading(model), seconds=seconds)
+                yield fleet_pb2.LoadProgress(node=self._runner(model), seconds=seconds)
                 await asyncio.wait({work}, timeout=PROGRESS_INTERVAL)
             node = await work
         except RouteError as error:
@@ -46,7 +46,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         seconds = time.monotonic() - start
         yield fleet_pb2.LoadProgress(node=node, seconds=seconds, loaded=True)
 
-    def _loading(self, model: str) -> str:
+    def _runner(self, model: str) -> str:
         loading = (
             entry.name
             for entry in self._router.table.nodes.values()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import ModelSpec
-    from grpcerrors_router.loads.job import Loading, Result
+    from grpcerrors_router.loads.job import JobRunner, Result
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("router.load")
 
 
-class Loader:
+class Flights:
     """Single flight: callers wait for the flight, each for its own deadline.
 
     A flight belongs to nobody: it goes on when the caller who started it has gone.
@@ -36,14 +36,14 @@ class Loader:
         self,
         table: RoutingTable,
         registry: NodeRegistry,
-        loading: Loading,
+        loading: JobRunner,
         quarantine: Quarantine,
         settings: Settings,
         clock: Clock,
     ) -> None:
         self._table = table
         self._registry = registry
-        self._loading = loading
+        self._runner = loading
         self._quarantine = quarantine
         self._settings = settings
         self._clock = clock
@@ -145,7 +145,7 @@ class Loader:
             # The registry knows better, and the table has just learned it.
             await self._table.changed(spec.name, self._settings.place_retry)
             return
-        result = await self._loading.run(spec, claim, choice.node, victim)
+        result = await self._runner.run(spec, claim, choice.node, victim)
         if not result.ok and not result.try_again:
             tried[choice.node.name] = result
 

@@ -44,7 +44,7 @@ class Result:
     try_again: bool = False
 
 
-class Loading:
+class JobRunner:
     """Sends Free and LoadModel under the lease of a job."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - collaborators

@@ -18,10 +18,10 @@ class Quarantine:
         self._drops: dict[tuple[str, str], int] = {}
         self._until: dict[tuple[str, str], float] = {}
 
-    def dropped(self, node: str, model: str, *, proven: bool) -> None:
-        """Count a drop; `proven` when the load had served a request before."""
+    def dropped(self, node: str, model: str, *, has_served: bool) -> None:
+        """Count a drop; `has_served` when the load had served a request before."""
         key = (node, model)
-        drops = 1 if proven else self._drops.get(key, 0) + 1
+        drops = 1 if has_served else self._drops.get(key, 0) + 1
         self._drops[key] = drops
         over = drops - self._settings.storm_drops
         if over >= 0:

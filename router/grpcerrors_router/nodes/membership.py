@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.view.table import NodeEntry, RoutingTable
-    from grpcerrors_router.view.watcher import Follower
+    from grpcerrors_router.view.watcher import Watcher
 
 
-class Members:
+class Membership:
     """Takes heartbeats in. The rules on rows are in `router.inventory`."""
 
     def __init__(
@@ -22,14 +22,14 @@ class Members:
         registry: NodeRegistry,
         table: RoutingTable,
         prober: Prober,
-        follower: Follower,
+        watcher: Watcher,
         events: Events,
         clock: Clock,
     ) -> None:
         self._registry = registry
         self._table = table
         self._prober = prober
-        self._follower = follower
+        self._watcher = watcher
         self._events = events
         self._clock = clock
 
@@ -47,7 +47,7 @@ class Members:
             node = self._table.nodes.get(beat.node)
             if node is not None and node.info.boot_id == beat.boot_id:
                 self._prober.heard(node)
-        self._follower.heard[beat.node] = self._clock.time()
+        self._watcher.heard[beat.node] = self._clock.time()
 
 
 def _no_news(node: NodeEntry, beat: Heartbeat) -> bool:

@@ -2,7 +2,7 @@
 
 Every change of routing state happens in a transaction that first increments `revision`, which
 serialises the writers: revisions are totally ordered, a load's generation is the revision that
-claimed it, and a follower that has seen revision n needs `changes` above n and nothing else.
+claimed it, and a watcher that has seen revision n needs `changes` above n and nothing else.
 """
 
 from __future__ import annotations

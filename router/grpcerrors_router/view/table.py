@@ -25,20 +25,30 @@ class ReplicaEntry:
     """One load of a model on a node, with the calls that this process and others have on it.
 
     A later load is another entry: releasing a call on this one never touches the later one.
-    `proven`: it has served a request. `sure_at`: when it was last known to be there, monotonic.
+    `has_served`: it has served a request. `confirmed_at`: when it last proved to be there,
+    monotonic.
     """
 
-    __slots__ = ("in_flight", "last_used", "live", "node", "others", "proven", "row", "sure_at")
+    __slots__ = (
+        "confirmed_at",
+        "has_served",
+        "in_flight",
+        "last_used",
+        "live",
+        "node",
+        "others",
+        "row",
+    )
 
-    def __init__(self, node: NodeEntry, row: Replica, sure_at: float) -> None:
+    def __init__(self, node: NodeEntry, row: Replica, confirmed_at: float) -> None:
         self.node = node
         self.row = row
         self.in_flight = 0
         self.others = 0
         self.last_used = row.loaded_at
         self.live = True
-        self.proven = False
-        self.sure_at = sure_at
+        self.has_served = False
+        self.confirmed_at = confirmed_at
 
     @property
     def model(self) -> str:
@@ -258,10 +268,10 @@ class RoutingTable:
         """The first of `best`."""
         return next(iter(self.best(model)), None)
 
-    def surest(self, model: str) -> ReplicaEntry | None:
+    def most_recently_confirmed(self, model: str) -> ReplicaEntry | None:
         """Of the best few, the one last known to be there: for a request with one try left."""
         few = itertools.islice(self.best(model), _FEW)
-        return max(few, key=lambda entry: entry.sure_at, default=None)
+        return max(few, key=lambda entry: entry.confirmed_at, default=None)
 
     def enter(self, entry: ReplicaEntry) -> None:
         """Count a call in."""

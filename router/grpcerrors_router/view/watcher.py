@@ -1,6 +1,6 @@
 """Keeps the table in step with the registry, and tells other routers what this one has in flight.
 
-PostgreSQL's NOTIFY only wakes the follower up early. What it trusts is the revision: it reads what
+PostgreSQL's NOTIFY only wakes the watcher up early. What it trusts is the revision: it reads what
 changed after the last one it has seen, and lists everything anew when that cannot be told
 (invariant 16), so that a lost notification costs `poll_interval` and nothing else.
 """
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.outbox import Outbox
     from grpcerrors_router.view.table import RoutingTable
 
-_log = structlog.get_logger("router.follower")
+_log = structlog.get_logger("router.watcher")
 
 
-class Follower:
+class Watcher:
     """Three loops: follow the registry, listen to it, share the counts."""
 
     def __init__(

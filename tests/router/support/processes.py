@@ -17,7 +17,7 @@ from grpcerrors_router.registry.registry import NodeRegistry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START = 60.0
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from tests.interop.peers import needs
+from tests.interop.support.peers import needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

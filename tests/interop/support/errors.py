@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 import grpcerrors
-from tests.interop import vectors
+from tests.interop.support import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

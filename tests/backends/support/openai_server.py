@@ -1,4 +1,4 @@
-"""llama.cpp's own server with a real model: python -m tests.backends.openai_server KEY.
+"""llama.cpp's own server with a real model: python -m tests.backends.support.openai_server KEY.
 
 Prints its address, serves until its standard input ends.
 """

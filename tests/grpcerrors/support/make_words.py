@@ -1,4 +1,4 @@
-"""The table of words in CONTRACT.md. After a change: `python -m tests.grpcerrors.make_words`."""
+"""The table of words in CONTRACT.md: `python -m tests.grpcerrors.support.make_words`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grpcerrors import CATALOGUE
 if TYPE_CHECKING:
     from grpcerrors import Condition, Dialect
 
-CONTRACT = Path(__file__).parents[2] / "CONTRACT.md"
+CONTRACT = Path(__file__).parents[3] / "CONTRACT.md"
 _TABLE = re.compile(r"(### The words\n.*?\|---\|---\|---\|---\|\n)((?:\|[^\n]*\n)*)", re.DOTALL)
 
 

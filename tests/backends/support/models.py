@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_backends.model import Model
 
-ASSETS = Path(__file__).parents[1] / "assets"
+ASSETS = Path(__file__).parents[2] / "assets"
 INVALID, MISSING, LARGE = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,

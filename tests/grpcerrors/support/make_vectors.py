@@ -1,4 +1,6 @@
-"""The rows of grpcerrors/vectors.json. After a change: `python -m tests.grpcerrors.make_vectors`.
+"""The rows of grpcerrors/vectors.json.
+
+After a change: `python -m tests.grpcerrors.support.make_vectors`.
 
 A build row is an error as the contract builds it, so its bytes come from the library. A detect row
 is an error as a client meets it, with the answer that the contract asks for: that is stated here by

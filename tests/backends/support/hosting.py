@@ -19,7 +19,7 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60  # seconds: a safety net, not a measure
 LIMIT = 100 << 20
 READY, BUSY, UNINITIALIZED = (

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import google.rpc.status_pb2
 import pytest
 
-from tests.interop import vectors
+from tests.interop.support import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 GOPATH = "/usr/share/gocode"  # where Debian puts the sources of Go libraries
 SECONDS = 120.0  # a safety net
 

@@ -1,7 +1,7 @@
 """A world for the production router without sockets, threads or real time.
 
 Only what lies beyond the router's edge is simulated: nodes, the wire and the clock. Registry,
-table, loader, tracked client and healing are the real code, run on one event loop, step by step.
+table, flights, tracked client and healing are the real code, run on one event loop, step by step.
 """
 
 from __future__ import annotations
@@ -290,12 +290,12 @@ class World:
             registry = WatchedRegistry(url, f"r{number}", self.clock)
             router = SmartRouter(registry, MODELS, settings=SETTINGS, clock=self.clock)
             control: Any = SimControl(self, number)
-            board = router._board
-            for part in (router._loading, board.prober, board.reconciler):
+            dispatcher = router._dispatcher
+            for part in (router._runner, dispatcher.prober, dispatcher.reconciler):
                 part._control = control
             router._channels.multicallable = self._wire(number)  # type: ignore[method-assign]
             await registry.open()
-            await router.follower.relist()
+            await router.watcher.relist()
             self.routers.append(router)
         for node in self.nodes.values():
             await self.routers[0].heartbeat(node.beat())
@@ -318,8 +318,8 @@ class World:
             await asyncio.sleep(0)
 
     async def follow(self, number: int) -> None:
-        await self.routers[number].follower.catch_up()
-        await self.routers[number].follower.share_once()
+        await self.routers[number].watcher.catch_up()
+        await self.routers[number].watcher.share_once()
         self.shared_at[number] = self.clock.now
 
     def request(self, router: int, model: str, stream: bool, on_stale: str) -> None:

@@ -1,0 +1,1 @@
+"""Fakes, servers and generators for the tests of grpcerrors."""
