@@ -1,7 +1,8 @@
-"""The router's own answers, as gRPC errors that a caller of a stub can catch as usual.
+"""The errors of the router itself, as gRPC errors that a caller of a stub can catch as usual.
 
 Each carries `google.rpc.Status` with an ErrorInfo of the contract's domain, so that no detector
-takes a router's FAILED_PRECONDITION for a backend's "model not loaded".
+takes a router's FAILED_PRECONDITION for a backend's "model not loaded". Every reason that a router
+sends is here, and `REASONS` lists them.
 """
 
 from __future__ import annotations
@@ -53,8 +54,71 @@ def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) 
     return wrapped
 
 
+class NoModelKey(RouteError):
+    """INVALID_ARGUMENT: the request names no model, or two. Set `x-model-id`, once."""
+
+    reason = "NO_MODEL_KEY"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+class NotRouted(RouteError):
+    """UNIMPLEMENTED: LoadModel or Free through the gateway; the router loads and unloads itself."""
+
+    reason = "NOT_ROUTED"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"the router loads and unloads models by itself, so it does not forward {method}; "
+            "by hand: grpcerrors-router load|unload MODEL",
+        )
+
+
+class ProxyLoop(RouteError):
+    """FAILED_PRECONDITION: this router has already forwarded the request.
+
+    A node's address leads back to a router. Retrying does not help: remove that node.
+    """
+
+    reason = "PROXY_LOOP"
+
+    def __init__(self, router: str, model: str) -> None:
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'router "{router}" has already forwarded this request: a node that should hold model '
+            f'"{model}" is itself a router; find it with grpcerrors-router status, and remove it '
+            "with grpcerrors-router remove-node",
+            metadata={"model": model, "router": router},
+        )
+
+
+class Overloaded(RouteError):
+    """RESOURCE_EXHAUSTED with RetryInfo: a limit of this router is reached. Retry later."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, limit: str, *, model: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the router is at its limit: {limit}; retry later",
+            retry_after=retry_after,
+            metadata={"model": model} if model else None,
+        )
+
+
+class InvalidNode(RouteError):
+    """INVALID_ARGUMENT: a heartbeat or a node that cannot be registered; the text says why."""
+
+    reason = "INVALID_NODE"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
 class UnknownModel(RouteError):
-    """NOT_FOUND: neither the catalogue nor any node has such a model."""
+    """NOT_FOUND: neither models.toml nor any node has such a model. Fix the name."""
 
     reason = "UNKNOWN_MODEL"
 
@@ -71,7 +135,7 @@ class UnknownModel(RouteError):
 
 
 class NoCapacity(RouteError):
-    """UNAVAILABLE with RetryInfo: no node can take the model now."""
+    """UNAVAILABLE with RetryInfo: no node can take the model now. Add a node, or retry later."""
 
     reason = "NO_CAPACITY"
 
@@ -85,9 +149,10 @@ class NoCapacity(RouteError):
 
 
 class LoadFailed(RouteError):
-    """The model could not be loaded; the text is the node's own.
+    """The model could not be loaded; the text is the node's own. Fix what it says.
 
     FAILED_PRECONDITION when a node answered that it cannot, UNAVAILABLE when it did not answer.
+    RetryInfo says when the router tries that node again.
     """
 
     reason = "LOAD_FAILED"
@@ -105,7 +170,7 @@ class LoadFailed(RouteError):
 
 
 class LoadTimeout(RouteError):
-    """DEADLINE_EXCEEDED: the caller's time ran out before a replica was ready."""
+    """DEADLINE_EXCEEDED: the caller's deadline came before a replica was ready. Retry later."""
 
     reason = "LOAD_TIMEOUT"
 
@@ -117,8 +182,24 @@ class LoadTimeout(RouteError):
         )
 
 
+class NodeLost(RouteError):
+    """UNAVAILABLE: the connection to the node was closed under the call.
+
+    Whether the request was executed is unknown, so the caller decides whether to retry.
+    """
+
+    reason = "NODE_LOST"
+
+    def __init__(self) -> None:
+        text = "the router closed the connection to the node that was serving this call"
+        super().__init__(grpc.StatusCode.UNAVAILABLE, text)
+
+
 class InUse(RouteError):
-    """FAILED_PRECONDITION: a replica stays where it is, mostly because calls are in flight."""
+    """FAILED_PRECONDITION: a replica is not unloaded, mostly because calls are in flight.
+
+    Retry later, or force it.
+    """
 
     reason = "IN_USE"
 
@@ -132,7 +213,7 @@ class InUse(RouteError):
 
 
 class RegistryUnavailable(RouteError):
-    """UNAVAILABLE: the registry's database cannot be reached."""
+    """UNAVAILABLE with RetryInfo: the registry's database cannot be reached."""
 
     reason = "REGISTRY_UNAVAILABLE"
 
@@ -140,3 +221,7 @@ class RegistryUnavailable(RouteError):
         super().__init__(
             grpc.StatusCode.UNAVAILABLE, f"the registry cannot be reached: {why}", retry_after=1.0
         )
+
+
+REASONS = frozenset(kind.reason for kind in (RouteError, *RouteError.__subclasses__()))
+"""Every reason that a router sends in the domain of the contract."""

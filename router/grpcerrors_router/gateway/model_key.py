@@ -5,26 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
 from grpcerrors_protocol import backend_pb2
 from grpcerrors_protocol.metadata import MODEL_ID
-from grpcerrors_router.errors import RouteError
+from grpcerrors_router.errors import NoModelKey
 
 if TYPE_CHECKING:
     from grpcerrors_router.entities import ModelSpec
 
 Metadata = Sequence[tuple[str, str | bytes]]
-
-
-class NoModelKey(RouteError):
-    """INVALID_ARGUMENT: the request does not say which model it is for, or says two things."""
-
-    reason = "NO_MODEL_KEY"
-
-    def __init__(self, text: str) -> None:
-        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
 def identity_field(kind: type[Message]) -> str:

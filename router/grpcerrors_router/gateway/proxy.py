@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from grpcerrors_protocol import backend_pb2
-from grpcerrors_router.errors import RouteError, UnknownModel
+from grpcerrors_router.errors import NodeLost, NotRouted, RouteError, UnknownModel
 from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
@@ -28,29 +28,6 @@ _HOP_BY_HOP = frozenset({"user-agent"})
 _FAILURES = (grpc.aio.AioRpcError, asyncio.CancelledError)
 
 Refused = Callable[[str, RouteError], None]
-
-
-class NotRouted(RouteError):
-    """UNIMPLEMENTED: loading and unloading are the router's own business."""
-
-    reason = "NOT_ROUTED"
-
-    def __init__(self, method: str) -> None:
-        super().__init__(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"the router loads and unloads models by itself, so it does not pass {method} on; "
-            "by hand: grpcerrors-router load|unload MODEL",
-        )
-
-
-class NodeLost(RouteError):
-    """UNAVAILABLE: the connection to the node was closed under the call."""
-
-    reason = "NODE_LOST"
-
-    def __init__(self) -> None:
-        text = "the router closed the connection to the node that was serving this call"
-        super().__init__(grpc.StatusCode.UNAVAILABLE, text)
 
 
 class Gateway(grpc.GenericRpcHandler):
