@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lint check test bench soak interop matrix mutants proto fmt clean
+.PHONY: help demo lint check test bench faults soak interop matrix mutants proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -43,6 +43,9 @@ test: lint ## All tests but the long ones, full coverage, the built wheels (unde
 
 bench: $(DEV) ## Measure against peers, as ratios in one run
 	python -m bench
+
+faults: $(DEV) ## Kill, stop and empty real processes under load, and measure (10 min)
+	python -m bench.faults
 
 soak: $(DEV) ## The long tests
 	$(PYTEST) -m soak

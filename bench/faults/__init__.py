@@ -1,0 +1,1 @@
+"""What a fleet does when processes die, stop, hang and forget: real processes, measured."""
