@@ -16,12 +16,14 @@ class ModelSpec:
     `name` is the routing key: the `x-model-id` metadata and the request's `ModelIdentity`.
     `backend` is the backend type that can hold it. `options` are fields of the protocol's
     `ModelOptions`; `Model` is `name` unless given. `replicas` is wanted over the whole fleet.
+    `load_timeout` is how long one LoadModel may take, in seconds; None means the router's setting.
     """
 
     name: str
     backend: str
     options: Mapping[str, Any] = field(default_factory=dict)
     replicas: int = 1
+    load_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

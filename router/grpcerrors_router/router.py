@@ -18,7 +18,7 @@ from grpcerrors_router.events import Events
 from grpcerrors_router.loads.flight import Flights
 from grpcerrors_router.loads.job import JobRunner
 from grpcerrors_router.loads.quarantine import Quarantine
-from grpcerrors_router.nodes.control import Channels, ControlPlane
+from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
 from grpcerrors_router.settings import Settings
@@ -43,7 +43,7 @@ class SmartRouter:
 
     `models` says what to load under which name. `on_stale` says what happens to a request that
     meets a stale replica: `retry` sends it to a fresh one, `return` gives the caller the original
-    error and heals for the next, `off` heals nothing.
+    error and heals for the next, `off` heals nothing. `nodes` replaces the way to nodes, for tests.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class SmartRouter:
         events: Events | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        nodes: NodeClient | None = None,
     ) -> None:
         self.registry = registry
         self.models = dict(models)
@@ -65,8 +66,8 @@ class SmartRouter:
         clock = clock or SystemClock()
         self.table = RoutingTable(clock)
         self.outbox = Outbox(self.events)
-        self._channels = Channels()
-        control = ControlPlane(self._channels)
+        nodes = nodes or NodeClient.over_grpc()
+        self._channels, control = nodes.channels, nodes.control
         prober = Prober(self.table, control, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
         self._runner = JobRunner(

@@ -27,7 +27,7 @@ class Settings:
     lease_ttl: float = 8.0
     registry_timeout: float = 5.0
 
-    load_timeout: float = 1800.0
+    load_timeout: float = 600.0
     load_lease: float = 15.0
     load_backoff: float = 1.0
     load_backoff_max: float = 120.0

@@ -111,7 +111,7 @@ class JobRunner:
             self._events.evicted(victim.model, node.name, victim.generation)
         try:
             answer = await self._control.load(
-                node.info.address, spec, job.generation, self._settings.load_timeout
+                node.info.address, spec, job.generation, self._load_timeout(spec)
             )
         except grpc.aio.AioRpcError as error:
             result = self._error(node, error)
@@ -187,6 +187,10 @@ class JobRunner:
         if answer.ok:
             return None
         return Result(ok=False, message=answer.message or "Free failed without a reason")
+
+    def _load_timeout(self, spec: ModelSpec) -> float:
+        own = spec.load_timeout
+        return self._settings.load_timeout if own is None else own
 
     def _error(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> Result:
         answered = error.code() not in SILENT
