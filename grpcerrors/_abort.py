@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
-from grpcerrors._accessors import DETAILS_KEY
+from grpcerrors import _wire
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -42,7 +42,8 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
 
     In a sync handler, on a sync or an aio server: `abort(context, model_not_loaded("x"))`.
     In an aio handler: `await abort(context, model_not_loaded("x"))`.
-    Trailers set earlier are kept, which `context.abort_with_status` does not do.
+    Trailers set earlier are kept, which `context.abort_with_status` does not do; `grpcerrors-held`
+    counts within the error's limit of 4,096 bytes.
 
     Args:
         context: the handler's context.
@@ -52,9 +53,11 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else
             `error`.
     """
-    earlier = [item for item in _trailers(context) if item[0].lower() != DETAILS_KEY]
-    context.set_trailing_metadata((*earlier, *error.trailing_metadata))
-    sent = context.abort(error.code, error.details)
+    earlier = [item for item in _trailers(context) if item[0].lower() != _wire.DETAILS_KEY]
+    held = sum(_wire.trailer_size(item) for item in earlier if item[0] == _wire.HELD_KEY)
+    status = error.within(_wire.TRAILERS_LIMIT - held)
+    context.set_trailing_metadata((*earlier, *status.trailing_metadata))
+    sent = context.abort(status.code, status.details)
     if inspect.isawaitable(sent):
         return _finish(sent, error)
     # Older grpcio returns here from a sync handler's abort on an aio server.

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from grpc import StatusCode
 
-from grpcerrors._lazy import wire
+from grpcerrors import _wire
+from grpcerrors._wire import DETAILS_KEY, HELD_KEY
 
 if TYPE_CHECKING:
     from grpcerrors._wire import ErrorInfo
-
-DETAILS_KEY = "grpc-status-details-bin"
 
 # More than a transport carries: gRPC's hard limit on metadata is 16 KiB.
 _TEXT_LIMIT = 16_384
@@ -62,29 +61,27 @@ def members(exceptions: object) -> tuple[object, ...]:
     return exceptions if isinstance(exceptions, tuple) else ()
 
 
-def trailer_infos(metadata: Any) -> tuple[ErrorInfo, ...]:
-    """Read the ErrorInfos of a metadata's details trailer.
+def trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
+    """Read a metadata's ErrorInfos, and the model that a guard says it held, None for none.
 
-    Several different values contradict each other, so they count as none (as in grpc-go's
-    internal/status); equal ones are a proxy's doubling.
+    Several different values of the details trailer contradict each other, so they count as none
+    (as in grpc-go's internal/status); equal ones are a proxy's doubling.
     """
+    details = held = None
+    contradicted = False
     try:
-        trailer = _only_trailer(metadata)
+        pairs = metadata.items() if isinstance(metadata, dict) else metadata
+        for key, value in islice(pairs, _ITEMS_LIMIT):
+            if key == DETAILS_KEY:
+                contradicted |= details is not None and value != details
+                details = value
+            elif key == HELD_KEY:
+                held = held or _wire.decode_held(text(value)) or None
     except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
-        return ()
-    infos: tuple[ErrorInfo, ...] = wire().decode(trailer) if isinstance(trailer, bytes) else ()
-    return infos
-
-
-def _only_trailer(metadata: Any) -> object:
-    pairs = metadata.items() if isinstance(metadata, dict) else metadata
-    trailer = None
-    for key, value in islice(pairs, _ITEMS_LIMIT):
-        if key == DETAILS_KEY:
-            if trailer is not None and value != trailer:
-                return None
-            trailer = value
-    return trailer
+        return (), None
+    if contradicted or not isinstance(details, bytes):
+        return (), held
+    return _wire.decode(details), held
 
 
 def detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
@@ -92,7 +89,6 @@ def detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
     if isinstance(details, (str, bytes)):
         return ()
     try:
-        infos: tuple[ErrorInfo, ...] = wire().decode_details(islice(details, _ITEMS_LIMIT))
+        return _wire.decode_details(islice(details, _ITEMS_LIMIT))
     except Exception:  # noqa: BLE001 - as above
         return ()
-    return infos

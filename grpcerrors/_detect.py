@@ -101,6 +101,18 @@ def matches(err: object, condition: Condition) -> bool:
     return _says(err, condition, _catalogue_with(condition))
 
 
+def held_model(err: object) -> str | None:
+    """Return the model that a guard says it still held when the handler failed.
+
+    Such a failure is not staleness, whatever its words and its code say. As total as `classify`.
+
+    Returns:
+        The model's identity as the guard knows it, "1" where it has none; None when no guard says
+        so, in this error or one that it wraps.
+    """
+    return next((held for *_, held in survey(err) if held), None)
+
+
 def is_model_not_loaded(err: object) -> bool:
     """Whether an error, or one that it wraps, says that the model is not loaded; False for None."""
     return _says(err, _catalogue.MODEL_NOT_LOADED, _catalogue.CATALOGUE)
@@ -133,26 +145,29 @@ def _catalogue_with(condition: Condition) -> Catalogue:
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     """Return what the highest rung on which anything is decided says, outermost error first."""
     if len(found) == 1:
-        code, text, infos, _ = found[0]
-        if not infos:
+        code, text, infos, _, held = found[0]
+        if not infos and held is None:
             return _bare(code, text, catalogue)
     if verdicts := [
-        verdict for _, _, infos, _ in found if (verdict := _detailed(infos, catalogue))
+        verdict for _, _, infos, _, _ in found if (verdict := _detailed(infos, catalogue))
     ]:
         return verdicts
+    # A guard vouches that the model was there: words and code say something else.
+    if any(held for *_, held in found):
+        return []
     # Where any error has a code, those without are left out: such a wrapper may quote the error
     # that it wraps, and only that one's code tells whether the words are a backend's or a user's.
-    coded = any(code for code, _, _, _ in found)
+    coded = any(code for code, *_ in found)
     bare = [
         verdict
-        for code, text, _, _ in found
+        for code, text, *_ in found
         if code or not coded
         for verdict in _bare(code, text, catalogue)
     ]
     if said := [verdict for verdict in bare if verdict.evidence is Evidence.TEXT]:
         return said
     # An ErrorInfo of whatever domain says what the sender meant by its code.
-    return [] if any(infos for _, _, infos, _ in found) else bare
+    return [] if any(infos for _, _, infos, *_ in found) else bare
 
 
 def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:

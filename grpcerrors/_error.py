@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from grpcerrors import _catalogue
-from grpcerrors._lazy import wire
+from grpcerrors import _catalogue, _wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +55,7 @@ class ContractError(Exception):
             msg = f"{condition.reason} needs a value for {', '.join(missing)}"
             raise TypeError(msg)
         values = {name: _string(name, value) for name, value in fields.items() if value is not None}
-        status, metadata = wire().encode(condition, values, started=started)
+        status, metadata = _wire.encode(condition, values, started=started)
         super().__init__(status.details)
         self.code = status.code
         self.details = status.details
@@ -64,6 +63,13 @@ class ContractError(Exception):
         self.condition = condition
         self.fields = metadata
         self.started = started
+
+    def within(self, limit: int) -> grpc.Status:
+        """Return the error as it travels in a trailer block of at most `limit` bytes."""
+        if _wire.trailers_size(self) <= limit:
+            return self
+        values = dict.fromkeys(self.condition.fields, "") | dict(self.fields)
+        return _wire.encode(self.condition, values, started=self.started, limit=limit).status
 
     def __repr__(self) -> str:
         given = [self.condition.reason]

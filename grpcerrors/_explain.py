@@ -60,15 +60,23 @@ def _reason(verdict: Verdict, found: list[Facts]) -> str:
             f"of its bare code, {verdict.condition.code.name}: no details, and no words that the "
             "contract knows. Ask the backend's Status before acting on it"
         )
-    if any(infos for _, _, infos, _ in found):
+    return _why_nothing(found)
+
+
+def _why_nothing(found: list[Facts]) -> str:
+    if any(held for *_, held in found):
+        return "a guard says that the model was there: words and code mean something else"
+    if any(infos for _, _, infos, *_ in found):
         return "the details are of another domain, which rules out the code, and no words decide"
     return "neither details, nor words, nor code say anything that it knows"
 
 
 def _shown(facts: Facts) -> str:
-    code, text, infos, _ = facts
+    code, text, infos, _, held = facts
     parts = [code.name if code else "no code", _quoted(text)]
     parts += [f"{info.domain}/{info.reason} {_fields(info.metadata)}".rstrip() for info in infos]
+    if held is not None:
+        parts.append(f"model {_quoted(held)} held")
     return ", ".join(parts)
 
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from grpcerrors._wire import ErrorInfo
 
-    # What one error says of itself (code, text, ErrorInfos), and the errors that it wraps. A bare
-    # tuple, at a tenth of the cost of a named one: every failed call of a router makes some.
-    Facts: TypeAlias = tuple[StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...]]
+    # What one error says of itself (code, text, ErrorInfos), the errors that it wraps, and the
+    # model that a guard says it held. A bare tuple, at a tenth of the cost of a named one: every
+    # failed call of a router makes some.
+    Facts: TypeAlias = tuple[
+        StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...], str | None
+    ]
     # None: it may block, so read it apart.
     Reader: TypeAlias = Callable[[Any], Facts | None]
 
@@ -50,7 +53,7 @@ _CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
 _cause_of = BaseException.__dict__["__cause__"].__get__
 _args_of = BaseException.__dict__["args"].__get__
 
-_NOTHING: Facts = (None, "", (), ())
+_NOTHING: Facts = (None, "", (), (), None)
 
 
 def survey(err: object) -> list[Facts]:
@@ -125,10 +128,11 @@ def _read_call(call: Any) -> Facts:
     if not isinstance(code, StatusCode):
         return _read_shape(call)
     infos: tuple[ErrorInfo, ...] = ()
+    held = None
     if metadata := call.trailing_metadata():
-        infos = _accessors.trailer_infos(metadata)
+        infos, held = _accessors.trailers(metadata)
     cause = getattr(call, "__cause__", None)
-    return code, call.details() or "", infos, () if cause is None else (cause,)
+    return code, call.details() or "", infos, () if cause is None else (cause,), held
 
 
 def _read_stream(call: Any) -> Facts | None:
@@ -138,13 +142,14 @@ def _read_stream(call: Any) -> Facts | None:
         code, details, metadata = state.code, state.details, state.trailing_metadata
     except AttributeError:
         return None
-    return code, _accessors.text(details), _accessors.trailer_infos(metadata), _wrapped(call)
+    infos, held = _accessors.trailers(metadata)
+    return code, _accessors.text(details), infos, _wrapped(call), held
 
 
 def _read_proto(status: Any) -> Facts:
     """Read a `google.rpc.Status` message."""
     code = _CODES_BY_NUMBER.get(status.code)
-    return code, status.message, _accessors.detail_infos(status.details), ()
+    return code, status.message, _accessors.detail_infos(status.details), (), None
 
 
 def _read_attributes(node: Any) -> Facts | None:
@@ -159,22 +164,22 @@ def _read_exception(err: BaseException) -> Facts | None:
     if not _ACCESSORS.isdisjoint(err.__dict__):
         return None
     cause = err.__cause__
-    return None, _args_text(err.args), (), () if cause is None else (cause,)
+    return None, _args_text(err.args), (), () if cause is None else (cause,), None
 
 
 def _read_group(group: Any) -> Facts | None:
     facts = _read_exception(group)
     if facts is None:
         return None
-    code, text, infos, wrapped = facts
-    return code, text, infos, (*wrapped, *group.exceptions)
+    code, text, infos, wrapped, held = facts
+    return code, text, infos, (*wrapped, *group.exceptions), held
 
 
 def _read_apart(node: object, patience: Patience) -> Facts:
     """Read a node that may block, raise or lie."""
     facts = patience.run(lambda: _read_shape(node))
     if facts is None and issubclass(type(node), BaseException):
-        return None, _args_text(_args_of(node)), (), _wrapped(node)
+        return None, _args_text(_args_of(node)), (), _wrapped(node), None
     return facts or _NOTHING
 
 
@@ -185,7 +190,7 @@ def _read_shape(node: object) -> Facts:
     code = code or _accessors.status_code(get(node, "code"))
     details = get(node, "details")
     text = _accessors.text(details) or _accessors.text(get(node, "message"))
-    infos = _accessors.trailer_infos(get(node, "trailing_metadata"))
+    infos, held = _accessors.trailers(get(node, "trailing_metadata"))
     infos = infos or _accessors.detail_infos(details)
     wrapped = _wrapped(node)
     if issubclass(type(node), BaseException):
@@ -195,7 +200,7 @@ def _read_shape(node: object) -> Facts:
         if issubclass(type(response), BaseException):
             wrapped += (response,)
         wrapped += _accessors.members(get(node, "exceptions"))
-    return code, text, infos, wrapped
+    return code, text, infos, wrapped, held
 
 
 def _args_text(args: tuple[object, ...]) -> str:

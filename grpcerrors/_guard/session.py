@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpc import StatusCode
 
-from grpcerrors._accessors import DETAILS_KEY
+from grpcerrors import _wire
 from grpcerrors._error import ContractError, model_not_loaded
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ class Outcome(NamedTuple):
         """Whether it said what is wrong in a form that a program can read."""
         if self.unimplemented:
             return True
-        # Importing protobuf takes half as long as importing grpc: the first failure pays it.
-        from grpcerrors import _wire  # noqa: PLC0415
-
-        details = (value for key, value in self.trailers or () if key == DETAILS_KEY)
+        details = (value for key, value in self.trailers or () if key == _wire.DETAILS_KEY)
         return any(map(_wire.decode, details))
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from grpcerrors._catalogue import CATALOGUE
 from grpcerrors._detect import Evidence
+from grpcerrors._wire import DETAILS_KEY
 from grpcerrors.testing._errors import FakeRpcError
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class DetectVector(NamedTuple):
         details: the values of grpc-status-details-bin.
         condition: the condition that it means; None for none.
         evidence: the rung that decides; None when none does.
+        trailers: trailers other than grpc-status-details-bin.
+        held: what `held_model` returns.
     """
 
     name: str
@@ -59,11 +62,13 @@ class DetectVector(NamedTuple):
     details: tuple[bytes, ...]
     condition: Condition | None
     evidence: Evidence | None
+    trailers: tuple[tuple[str, str], ...] = ()
+    held: str | None = None
 
     def error(self) -> FakeRpcError:
         """Return it as an error."""
-        trailers = [("grpc-status-details-bin", value) for value in self.details]
-        return FakeRpcError(self.code, self.message, trailers)
+        details = ((DETAILS_KEY, value) for value in self.details)
+        return FakeRpcError(self.code, self.message, (*details, *self.trailers))
 
 
 class Vectors(NamedTuple):
@@ -96,6 +101,8 @@ def vectors() -> Vectors:
             tuple(map(bytes.fromhex, row["details_hex"] or ())),
             row["condition"] and _CONDITIONS[row["condition"]],
             row["evidence"] and Evidence(row["evidence"]),
+            tuple((name, value) for name, value in row.get("trailers", ())),
+            row.get("held"),
         )
         for row in document["detect"]
     )

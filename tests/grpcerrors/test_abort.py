@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from grpcerrors import ContractError, model_mismatch, model_not_loaded
+import grpcerrors.testing
+from grpcerrors import ContractError, _wire, model_mismatch, model_not_loaded
 from grpcerrors._abort import abort
 from tests.grpcerrors.support.guarded import (
     BACKENDS,
@@ -120,3 +121,20 @@ async def test_no_coroutine_is_left_behind() -> None:
                 await abort(AioContext(), ERROR)
         gc.collect()
         await asyncio.sleep(0)
+
+
+def test_a_trailer_of_ours_counts_within_the_limit() -> None:
+    """The error is cut to leave room for it; other people's trailers are their own."""
+    held = _wire.held_trailer("tiny.en")
+    context = Context(earlier=(("kept", "x" * 9000), held))
+    error = model_not_loaded("x" * 9000, model="m" * 9000)
+    with pytest.raises(ContractError):
+        abort(context, error)
+    kept, vouched, details = context.trailers
+    assert (kept[0], vouched, details[0]) == ("kept", held, _wire.DETAILS_KEY)
+    assert context.sent is not None
+    code, text = context.sent
+    sent = grpcerrors.testing.FakeRpcError(code, text, (vouched, details))
+    status = mock.Mock(details=text, trailing_metadata=(vouched, details))
+    assert 4060 < _wire.trailers_size(status) <= 4096
+    assert grpcerrors.classify(sent).evidence is grpcerrors.Evidence.DETAILS

@@ -17,7 +17,7 @@ from grpcerrors._wire import ErrorInfo
 from tests.grpcerrors.support import errors
 
 TRAILERS = grpcerrors.model_not_loaded("x").trailing_metadata
-[INFO] = _accessors.trailer_infos(TRAILERS)
+([INFO], _) = _accessors.trailers(TRAILERS)
 LIMIT = 16_384
 
 
@@ -70,18 +70,18 @@ def test_a_text_is_cut(given: object, text: str) -> None:
 def test_a_trailer_that_is_no_bytes_spoils_nothing(value: Any) -> None:
     """The code and the text beside it are read."""
     metadata = ((errors.DETAILS_KEY, value),)
-    assert _accessors.trailer_infos(metadata) == ()
+    assert _accessors.trailers(metadata) == ((), None)
     [facts] = survey(
         SimpleNamespace(code=StatusCode.OK, details="boom", trailing_metadata=metadata)
     )
-    assert facts == (StatusCode.OK, "boom", (), ())
+    assert facts == (StatusCode.OK, "boom", (), (), None)
 
 
 def test_a_thousand_pairs_of_metadata_are_enough() -> None:
     """More than that never came over a wire."""
     filler = (("key", b"value"),)
-    assert _accessors.trailer_infos(filler * 999 + TRAILERS) == (INFO,)
-    assert _accessors.trailer_infos(filler * 1000 + TRAILERS) == ()
+    assert _accessors.trailers(filler * 999 + TRAILERS) == ((INFO,), None)
+    assert _accessors.trailers(filler * 1000 + TRAILERS) == ((), None)
 
 
 def test_a_thousand_details_are_enough() -> None:

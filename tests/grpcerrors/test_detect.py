@@ -16,7 +16,7 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 import grpcerrors
-from grpcerrors import Evidence, classify
+from grpcerrors import Evidence, Verdict, classify, explain, held_model, model_not_loaded
 from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
@@ -305,3 +305,36 @@ def test_cycles() -> None:
     own = grpcerrors.model_not_loaded("x")
     own.__cause__ = own
     assert grpcerrors.is_model_not_loaded(own)
+
+
+def _held(code: StatusCode, text: str, metadata: Any = ()) -> grpc.RpcError:
+    trailers = (*metadata, ("grpcerrors-held", "tiny.en"))
+    return errors.sync_error(code, text, trailers)
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        _held(StatusCode.FAILED_PRECONDITION, "no"),
+        _held(StatusCode.UNKNOWN, "x: model not loaded"),
+        errors.wrapped(_held(StatusCode.UNKNOWN, "x: model not loaded"), "x: model not loaded"),
+    ],
+    ids=["code", "words", "wrapped"],
+)
+def test_a_guard_that_held_the_model_vetoes_words_and_code(err: BaseException) -> None:
+    """The failure is not staleness, whatever it says."""
+    assert classify(err) == Verdict()
+    assert held_model(err) == "tiny.en"
+    assert "held" in explain(err)
+
+
+def test_typed_evidence_counts_although_a_guard_held_the_model() -> None:
+    """A handler may say of another model that it is not loaded."""
+    err = _held(StatusCode.UNKNOWN, "", model_not_loaded("x").trailing_metadata)
+    assert classify(err).evidence is Evidence.DETAILS
+    assert held_model(err) == "tiny.en"
+
+
+@pytest.mark.parametrize("err", [None, 7, ValueError(), errors.sync_error(StatusCode.UNKNOWN, "")])
+def test_nobody_says_that_a_model_was_held(err: object) -> None:
+    assert held_model(err) is None

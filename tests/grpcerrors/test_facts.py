@@ -28,7 +28,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 INTERNAL = StatusCode.INTERNAL
-NOTHING: Facts = (None, "", (), ())
+NOTHING: Facts = (None, "", (), (), None)
 NUMBERED = tuple(ValueError(str(number)) for number in range(10_050))
 
 
@@ -80,13 +80,13 @@ def test_errors_of_grpc_are_read_the_short_way(
     monkeypatch.setattr(_facts, "_read_shape", None)
     monkeypatch.setattr(_facts, "_read_apart", None)
     cause = ValueError("reset")
-    assert survey(make(INTERNAL, "boom")) == [(INTERNAL, "boom", (), ())]
+    assert survey(make(INTERNAL, "boom")) == [(INTERNAL, "boom", (), (), None)]
     assert survey(_with_cause(make(INTERNAL, "boom"), cause)) == [
-        (INTERNAL, "boom", (), (cause,)),
-        (None, "reset", (), ()),
+        (INTERNAL, "boom", (), (cause,), None),
+        (None, "reset", (), (), None),
     ]
     rich = grpcerrors.model_not_loaded("x")
-    [(_, _, [info], _)] = survey(make(INTERNAL, "boom", rich.trailing_metadata))
+    [(_, _, [info], *_)] = survey(make(INTERNAL, "boom", rich.trailing_metadata))
     assert (info.domain, info.reason) == ("grpcerrors", "MODEL_NOT_LOADED")
 
 
@@ -94,7 +94,7 @@ def test_an_error_without_details_has_no_text() -> None:
     """A client that is closed half-way gives None."""
     err = errors.sync_error(INTERNAL, "")
     err._state.details = None
-    assert survey(err) == [(INTERNAL, "", (), ())]
+    assert survey(err) == [(INTERNAL, "", (), (), None)]
 
 
 def test_the_outcome_of_an_interceptor_is_read() -> None:
@@ -103,12 +103,12 @@ def test_the_outcome_of_an_interceptor_is_read() -> None:
     call.code.return_value, call.details.return_value = StatusCode.OK, "fine"
     call.trailing_metadata.return_value = None
     outcome = _UnaryOutcome("response", call)
-    assert survey(outcome) == [(StatusCode.OK, "fine", (), ())]
+    assert survey(outcome) == [(StatusCode.OK, "fine", (), (), None)]
 
 
 def test_a_status_message_is_read() -> None:
     """By its descriptor, whichever protobuf made its class."""
-    assert survey(status_pb2.Status(code=13, message="boom")) == [(INTERNAL, "boom", (), ())]
+    assert survey(status_pb2.Status(code=13, message="boom")) == [(INTERNAL, "boom", (), (), None)]
 
 
 @pytest.mark.parametrize("given", [None, 7, "boom", object(), Slotted(), ValueError, len])
@@ -122,18 +122,18 @@ def test_each_error_is_read_once() -> None:
     """In circles, and where several wrap the same."""
     shared = ValueError("shared")
     group = ExceptionGroup("several", [shared, shared, errors.wrapped(shared)])
-    assert [text for _, text, _, _ in survey(group)] == ["several", "shared", "the request failed"]
+    assert [text for _, text, *_ in survey(group)] == ["several", "shared", "the request failed"]
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
-    assert [text for _, text, _, _ in survey(first)] == ["first", "second"]
+    assert [text for _, text, *_ in survey(first)] == ["first", "second"]
 
 
 def test_the_cause_of_a_group_comes_before_its_members() -> None:
     """As with any other error: what it was raised from is nearer than what it holds."""
     member, cause = ValueError("member"), ValueError("cause")
     group = _with_cause(ExceptionGroup("several", [member]), cause)
-    assert survey(group)[0] == (None, "several", (), (cause, member))
-    assert [text for _, text, _, _ in survey(group)] == ["several", "cause", "member"]
+    assert survey(group)[0] == (None, "several", (), (cause, member), None)
+    assert [text for _, text, *_ in survey(group)] == ["several", "cause", "member"]
 
 
 def test_ten_thousand_errors_are_enough() -> None:
@@ -149,9 +149,9 @@ def test_all_that_an_error_of_another_make_wraps_is_read() -> None:
     err = _with_cause(Fake("boom"), cause)
     err.response = response
     err.exceptions = (member,)
-    assert survey(err)[0] == (INTERNAL, "", (), (cause, response, member))
+    assert survey(err)[0] == (INTERNAL, "", (), (cause, response, member), None)
     err.response, err.exceptions = "none", [member]
-    assert survey(err)[0] == (INTERNAL, "", (), (cause,))
+    assert survey(err)[0] == (INTERNAL, "", (), (cause,), None)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_one_patience_for_all_that_an_error_wraps(stuck: threading.Event) -> Non
         return err
 
     found = survey(ExceptionGroup("several", [blocking() for _ in range(5)]))
-    assert [text for _, text, _, _ in found] == ["several"] + ["boom"] * 5
+    assert [text for _, text, *_ in found] == ["several"] + ["boom"] * 5
     assert len([each for each in threading.enumerate() if each.name == _patience.THREAD_NAME]) == 1
 
 

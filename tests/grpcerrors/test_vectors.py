@@ -5,7 +5,7 @@ import json
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from grpcerrors import CATALOGUE, ContractError, Evidence, classify, is_model_not_loaded
+from grpcerrors import CATALOGUE, ContractError, Evidence, classify, held_model, is_model_not_loaded
 from grpcerrors._wire import trailers_size
 from grpcerrors.testing import BuildVector, DetectVector, vectors
 from tests.grpcerrors.support import make_vectors
@@ -85,5 +85,6 @@ def test_what_is_built_is_what_the_vector_says(row: BuildVector) -> None:
 def test_what_is_detected_is_what_the_vector_says(row: DetectVector) -> None:
     verdict = classify(row.error())
     assert (verdict.condition, verdict.evidence) == (row.condition, row.evidence)
+    assert held_model(row.error()) == row.held
     not_loaded = row.condition is not None and row.condition.reason == "MODEL_NOT_LOADED"
     assert is_model_not_loaded(row.error()) == not_loaded

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
 from grpc_status import rpc_status
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,3 +197,80 @@ def test_nobody_can_change_what_was_read() -> None:
     with pytest.raises(TypeError):
         info.metadata["backend"] = "y"  # type: ignore[index]
     assert _wire.decode(trailer)[0] is info
+
+
+CODE = StatusCode.RESOURCE_EXHAUSTED
+
+
+@given(message=ANY_TEXT, value=ANY_TEXT, retry_after=st.none() | st.floats())
+def test_any_status_fits(message: str, value: str, retry_after: float | None) -> None:
+    """An error that is no condition has the same bound, and keeps its code, reason and delay."""
+    status = _wire.encode_status(
+        CODE,
+        message,
+        reason="LOAD_FAILED",
+        metadata={"model": value, "node": "n1"},
+        retry_after=retry_after,
+    )
+    assert _wire.trailers_size(status) <= 4096
+    assert status.code is CODE
+    [(key, details)] = status.trailing_metadata
+    assert key == errors.DETAILS_KEY
+    rich = status_pb2.Status.FromString(details)
+    assert (rich.code, rich.message) == (CODE.value[0], status.details)
+    [info] = _wire.decode(details)
+    assert (info.domain, info.reason) == ("grpcerrors", "LOAD_FAILED")
+    assert info.metadata["node"] == "n1"
+    assert len(rich.details) == 1 + (retry_after is not None)
+
+
+def test_a_status_that_fits_is_sent_whole() -> None:
+    """With everything that it was given; empty values are left out."""
+    status = _wire.encode_status(
+        CODE, "try later", reason="R_R", metadata={"a": "b", "c": ""}, retry_after=1.25
+    )
+    assert status.details == "try later"
+    [info_any, retry_any] = status_pb2.Status.FromString(status.trailing_metadata[0][1]).details
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert info_any.Unpack(info)
+    assert retry_any.Unpack(retry)
+    assert dict(info.metadata) == {"a": "b"}
+    assert retry.retry_delay.ToTimedelta().total_seconds() == 1.25
+
+
+def test_a_message_that_is_cut_says_so() -> None:
+    """It keeps as much as fits, and what is short beside it stays whole."""
+    status = _wire.encode_status(CODE, "x" * 8000, reason="R_R", metadata={"model": "tiny"})
+    assert status.details.strip("x") == "…"
+    assert 4060 < _wire.trailers_size(status) <= 4096
+    assert _wire.decode(status.trailing_metadata[0][1])[0].metadata == {"model": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "delay"), [(-1, 0), (float("nan"), 0), (float("inf"), 315_576_000_000)]
+)
+def test_a_delay_that_no_duration_can_have_is_bounded(seconds: float, delay: int) -> None:
+    status = _wire.encode_status(CODE, "", reason="R_R", retry_after=seconds)
+    [_, packed] = status_pb2.Status.FromString(status.trailing_metadata[0][1]).details
+    retry = error_details_pb2.RetryInfo()
+    assert packed.Unpack(retry)
+    assert retry.retry_delay.ToSeconds() == delay
+
+
+@given(ANY_TEXT.filter(bool))
+def test_any_model_can_be_vouched_for(model: str) -> None:
+    """Its name travels as ASCII of a bounded length, and as much of it as fits is read back."""
+    key, value = _wire.held_trailer(model)
+    assert key == "grpcerrors-held"
+    assert 0 < len(value) <= 255
+    assert value.isascii()
+    assert value.isprintable()
+    assert " " not in value
+    readable = model.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert readable.startswith(_wire.decode_held(value))
+    if len(readable.encode()) <= 85:
+        assert readable == _wire.decode_held(value)
+
+
+def test_a_model_without_a_name_is_vouched_for() -> None:
+    assert _wire.held_trailer("") == ("grpcerrors-held", "1")

@@ -248,10 +248,22 @@ _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]
     ("foreign under UNKNOWN", UNKNOWN, "no", [FOREIGN], None, None),
 ]
 
+# A guard vouches that it held the model when the handler failed: name, code, message, details,
+# value of the trailer, condition, evidence, the model.
+_HELD: list[tuple[str, int, str, list[bytes], str, str | None, str | None, str | None]] = [
+    ("held, the words", UNKNOWN, SAID, [], "tiny.en", None, None, "tiny.en"),
+    ("held, the code", FAILED_PRECONDITION, "no", [], "tiny.en", None, None, "tiny.en"),
+    ("held, no name", FAILED_PRECONDITION, SAID, [], "1", None, None, "1"),
+    ("held, percent-encoded", UNKNOWN, SAID, [], "%E8%AA%9E%20a%25", None, None, "語 a%"),
+    ("held, details", FAILED_PRECONDITION, "no", [TYPED], "m", NOT_LOADED, "details", "m"),
+    ("held, foreign details", FAILED_PRECONDITION, SAID, [FOREIGN], "m", None, None, "m"),
+    ("held, empty", UNKNOWN, SAID, [], "", NOT_LOADED, "text", None),
+]
+
 
 def rows() -> dict[str, Any]:
     """Return what vectors.json holds."""
-    detect = [
+    detect: list[Row] = [
         {
             "name": name,
             "code": code,
@@ -261,6 +273,19 @@ def rows() -> dict[str, Any]:
             "evidence": evidence,
         }
         for name, code, message, details, condition, evidence in _DETECTED
+    ]
+    detect += [
+        {
+            "name": name,
+            "code": code,
+            "message": message,
+            "details_hex": [each.hex() for each in details],
+            "trailers": [["grpcerrors-held", value]],
+            "condition": condition,
+            "evidence": evidence,
+            "held": held,
+        }
+        for name, code, message, details, value, condition, evidence, held in _HELD
     ]
     return {"version": 1, "build": _built(), "detect": detect}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/golang/protobuf/ptypes/wrappers"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -50,8 +51,8 @@ func ask(address string, rows vectors) error {
 	output := json.NewEncoder(os.Stdout)
 	for _, name := range names {
 		for _, shape := range shapes {
-			received, err := call(connection, shape, name)
-			seen := see(err)
+			received, trailer, err := call(connection, shape, name)
+			seen := see(err, trailer)
 			seen.Row, seen.Shape, seen.Received = name, shape.StreamName, received
 			if err := output.Encode(seen); err != nil {
 				return err
@@ -61,14 +62,17 @@ func ask(address string, rows vectors) error {
 	return nil
 }
 
-// call asks for the error of one row; it returns how many messages came before it.
-func call(connection *grpc.ClientConn, shape grpc.StreamDesc, row string) (received int, err error) {
+// call asks for the error of one row; it returns how many messages came before it, and its trailer.
+func call(
+	connection *grpc.ClientConn, shape grpc.StreamDesc, row string,
+) (received int, trailer metadata.MD, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stream, err := connection.NewStream(ctx, &shape, "/interop.Errors/"+shape.StreamName)
-	if err == nil {
-		err = stream.SendMsg(&wrappers.StringValue{Value: row})
+	if err != nil {
+		return 0, nil, err
 	}
+	err = stream.SendMsg(&wrappers.StringValue{Value: row})
 	if err == nil {
 		err = stream.CloseSend()
 	}
@@ -81,10 +85,10 @@ func call(connection *grpc.ClientConn, shape grpc.StreamDesc, row string) (recei
 	if err == io.EOF {
 		err = nil
 	}
-	return received, err
+	return received, stream.Trailer(), err
 }
 
-func see(err error) (seen sighting) {
+func see(err error, trailer metadata.MD) (seen sighting) {
 	answer, _ := status.FromError(err)
 	seen.Code, seen.Message = uint32(answer.Code()), answer.Message()
 	seen.Infos = errorInfos(answer)
@@ -92,6 +96,6 @@ func see(err error) (seen sighting) {
 		bytes, _ := proto.Marshal(rich)
 		seen.Details = hex.EncodeToString(bytes)
 	}
-	seen.Condition, seen.Evidence = detect(err)
+	seen.Condition, seen.Evidence = detect(err, trailer)
 	return seen
 }

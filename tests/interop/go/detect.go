@@ -7,6 +7,7 @@ import (
 	"github.com/golang/protobuf/proto"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -36,8 +37,9 @@ var catalogue = []condition{
 }
 
 // detect returns the condition that err, or an error that it wraps, carries, and on what evidence:
-// "details", "text" or "code"; details may decide for none.
-func detect(err error) (reason, evidence string) {
+// "details", "text" or "code"; details may decide for none. In trailer a guard may vouch that the
+// model was there: then only details count.
+func detect(err error, trailer metadata.MD) (reason, evidence string) {
 	var carrier interface{ GRPCStatus() *status.Status }
 	if !errors.As(err, &carrier) {
 		return "", ""
@@ -54,6 +56,11 @@ func detect(err error) (reason, evidence string) {
 			}
 		}
 		return "", "details" // the contract's own word for something else
+	}
+	for _, held := range trailer.Get("grpcerrors-held") {
+		if held != "" {
+			return "", ""
+		}
 	}
 	for _, known := range catalogue {
 		if known.says(answer) {

@@ -14,6 +14,7 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -31,24 +32,28 @@ var native = map[string]error{
 
 func serve(rows vectors) error {
 	answers := make(map[string]error)
+	trailers := make(map[string]metadata.MD)
 	for name, answer := range native {
 		answers["native/"+name] = answer
 	}
 	for _, row := range rows.Build {
-		metadata := map[string]string{}
+		given := map[string]string{}
 		for key, value := range row.Fields {
 			if value != "" {
-				metadata[key] = value
+				given[key] = value
 			}
 		}
 		if row.Started {
-			metadata["started"] = "true"
+			given["started"] = "true"
 		}
-		answers["build/"+row.Name] = typed(codes.Code(row.Code), row.Message, row.Condition, domain, metadata)
+		answers["build/"+row.Name] = typed(codes.Code(row.Code), row.Message, row.Condition, domain, given)
 		answers["exact/"+row.Name] = raw(codes.Code(row.Code), row.Message, []string{row.Details})
 	}
 	for _, row := range rows.Detect {
 		answers["detect/"+row.Name] = raw(codes.Code(row.Code), row.Message, row.Details)
+		for _, trailer := range row.Trailers {
+			trailers["detect/"+row.Name] = metadata.Pairs(trailer[0], trailer[1])
+		}
 	}
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,7 +64,7 @@ func serve(rows vectors) error {
 	for _, desc := range shapes { // a unary call is a stream of one message each way
 		streams := desc.ServerStreams
 		desc.Handler = func(_ interface{}, stream grpc.ServerStream) error {
-			return answer(stream, streams, answers)
+			return answer(stream, streams, answers, trailers)
 		}
 		service.Streams = append(service.Streams, desc)
 	}
@@ -74,7 +79,9 @@ func serve(rows vectors) error {
 }
 
 // answer sends the error that the call names; a streaming method sends a message first.
-func answer(stream grpc.ServerStream, streams bool, answers map[string]error) error {
+func answer(
+	stream grpc.ServerStream, streams bool, answers map[string]error, trailers map[string]metadata.MD,
+) error {
 	var row wrappers.StringValue
 	if err := stream.RecvMsg(&row); err != nil {
 		return err
@@ -84,6 +91,7 @@ func answer(stream grpc.ServerStream, streams bool, answers map[string]error) er
 			return err
 		}
 	}
+	stream.SetTrailer(trailers[row.Value])
 	if err, known := answers[row.Value]; known {
 		return err
 	}

@@ -18,10 +18,11 @@ type vectors struct {
 		Details   string `json:"details_hex"`
 	}
 	Detect []struct {
-		Name    string
-		Code    uint32
-		Message string
-		Details []string `json:"details_hex"` // each value of grpc-status-details-bin
+		Name     string
+		Code     uint32
+		Message  string
+		Details  []string `json:"details_hex"` // each value of grpc-status-details-bin
+		Trailers [][2]string // other trailers:, name and value
 	}
 }
 

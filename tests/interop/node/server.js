@@ -58,9 +58,11 @@ function typed(code, message, info) {
   return failure(code, message, [packErrorInfo(code, message, info)]);
 }
 
-function raw({ code, message, details_hex: values }) {
-  const trailers = (values ?? []).map((value) => Buffer.from(value, "hex"));
-  return failure(code, message, trailers);
+function raw({ code, message, details_hex: values, trailers = [] }) {
+  const details = (values ?? []).map((value) => Buffer.from(value, "hex"));
+  const answer = failure(code, message, details);
+  for (const [name, value] of trailers) answer.metadata.add(name, value);
+  return answer;
 }
 
 function failure(code, details, trailers = []) {

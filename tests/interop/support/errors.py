@@ -32,7 +32,8 @@ def _fail(context: Any, row: str) -> Any:
         return grpcerrors.abort(context, error)
     given = vectors.DETECT[name]
     values = [bytes.fromhex(value) for value in given["details_hex"] or ()]
-    context.set_trailing_metadata(tuple((DETAILS, value) for value in values))
+    details = ((DETAILS, value) for value in values)
+    context.set_trailing_metadata((*details, *map(tuple, given.get("trailers", ()))))
     return context.abort(vectors.CODES[given["code"]], given["message"])
 
 
