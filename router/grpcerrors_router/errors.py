@@ -174,10 +174,10 @@ class LoadTimeout(RouteError):
 
     reason = "LOAD_TIMEOUT"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, why: str = "the load continues, retry later") -> None:
         super().__init__(
             grpc.StatusCode.DEADLINE_EXCEEDED,
-            f'model "{model}" was not ready within the deadline; the load goes on, try again',
+            f'model "{model}" was not ready within the deadline: {why}',
             metadata={"model": model},
         )
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from grpcerrors_router.calls.budget import RetryBudget
-from grpcerrors_router.calls.channel import Attempt, InFlightTrackingClient, OnStale
+from grpcerrors_router.calls.channel import InFlightTrackingClient
 from grpcerrors_router.calls.dispatch import Dispatcher
 from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
+    from grpcerrors_router.calls.retry import OnStale
     from grpcerrors_router.entities import Heartbeat, ModelSpec
     from grpcerrors_router.registry.registry import NodeRegistry
 
@@ -66,9 +67,10 @@ class SmartRouter:
         clock = clock or SystemClock()
         self.table = RoutingTable(clock)
         self.outbox = Outbox(self.events)
+        self._clock = clock
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
-        prober = Prober(self.table, control, self.settings, clock)
+        self._prober = prober = Prober(self.table, control, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
         self._runner = JobRunner(
             self.table,
@@ -81,11 +83,14 @@ class SmartRouter:
             clock,
             rng or random.Random(),  # noqa: S311 - jitter, not secrets
         )
+        self._flights = Flights(
+            self.table, registry, self._runner, quarantine, self.settings, clock
+        )
         self._dispatcher = Dispatcher(
             models=self.models,
             table=self.table,
             channels=self._channels,
-            flights=Flights(self.table, registry, self._runner, quarantine, self.settings, clock),
+            flights=self._flights,
             prober=prober,
             reconciler=Reconciler(
                 self.table,
@@ -123,7 +128,7 @@ class SmartRouter:
             asyncio.create_task(self.watcher.follow()),
             asyncio.create_task(self.watcher.listen()),
             asyncio.create_task(self.watcher.share()),
-            asyncio.create_task(self._dispatcher.prober.watch()),
+            asyncio.create_task(self._prober.watch()),
         ]
 
     async def close(self) -> None:
@@ -131,7 +136,7 @@ class SmartRouter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._dispatcher.flights.close()
+        await self._flights.close()
         await self._channels.close()
         with contextlib.suppress(Exception):
             await self.outbox.flush()
@@ -165,9 +170,7 @@ class SmartRouter:
         `timeout` in seconds bounds the wait for a replica; a call's own timeout bounds the call.
         Raises RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
         """
-        clock = self._dispatcher.clock
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        reserved = Attempt(self._dispatcher, await self._dispatcher.acquire(model, deadline))
+        reserved = await self._dispatcher.attempt(model, self._deadline(timeout))
         client = InFlightTrackingClient(
             self._dispatcher, model, on_stale or self.on_stale, reserved
         )
@@ -176,10 +179,13 @@ class SmartRouter:
         finally:
             client.release_reservation()
 
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else self._clock.monotonic() + timeout
+
     async def probe_health(self, node: str) -> bool:
         """Whether a node's process answers (cached, coalesced); False for an unknown node."""
         entry = self.table.nodes.get(node)
-        return entry is not None and await self._dispatcher.prober.probe_health(entry)
+        return entry is not None and await self._prober.probe_health(entry)
 
     # Nodes
 
@@ -200,8 +206,7 @@ class SmartRouter:
 
     async def load(self, model: str, *, timeout: float | None = None) -> str:
         """Have a model loaded somewhere; the node that has it. Raises RouteError."""
-        deadline = None if timeout is None else self._dispatcher.clock.monotonic() + timeout
-        return (await self._dispatcher.acquire(model, deadline)).node.name
+        return (await self._dispatcher.acquire(model, self._deadline(timeout))).node.name
 
     async def unload(
         self, model: str, *, node: str | None = None, force: bool = False

@@ -14,6 +14,10 @@ class Settings:
 
     Other routers: `poll_interval` bounds how late a change is seen when its notification is lost;
     `lease_flush` and `lease_ttl` bound how long a dead router's calls in flight count on.
+
+    Calls: a request is sent to at most `attempts` replicas. Over `retry_window` seconds, re-sent
+    requests are at most `retry_ratio` of all, or `retry_floor` per second if that is more.
+    `replay_bytes` and `replay_messages` bound what is kept of a request stream to send it again.
     """
 
     heartbeat_interval: float = 5.0
@@ -25,7 +29,6 @@ class Settings:
     poll_interval: float = 0.5
     lease_flush: float = 1.0
     lease_ttl: float = 8.0
-    registry_timeout: float = 5.0
 
     load_timeout: float = 600.0
     load_lease: float = 15.0
@@ -40,8 +43,9 @@ class Settings:
     storm_base: float = 5.0
     storm_max: float = 300.0
 
+    attempts: int = 4
     retry_window: float = 10.0
-    retry_min: int = 1000
+    retry_floor: float = 10.0
     retry_ratio: float = 0.2
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024

@@ -44,7 +44,7 @@ class CountingRegistry(NodeRegistry):
 async def warm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SmartRouter, Node]]:
     path = tmp_path_factory.mktemp("rpcs") / "registry.db"
     node = Node("a")
-    calm = replace(QUICK, storm_drops=1_000_000, retry_min=1_000_000)
+    calm = replace(QUICK, storm_drops=1_000_000, retry_floor=1_000_000)
     url = f"sqlite:///{path}"
     async with fleet(url, node, registry=CountingRegistry, settings=calm) as (router,):
         yield router, node

@@ -96,19 +96,21 @@ async def test_a_transport_error_is_never_replayed(sqlite_url: str) -> None:
         assert len(list(router.table.replicas("m"))) == 1
 
 
-async def test_the_original_error_comes_out_when_the_second_try_is_stale_too(
-    sqlite_url: str,
-) -> None:
-    first, second = Node("a"), Node("b")
-    async with fleet(sqlite_url, first, second) as (router,):
-        await router.registry.set_node_model("a", "m")
-        await router.registry.set_node_model("b", "m")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub(router).Predict(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
-        assert is_model_not_loaded(caught.value)
-        assert is_model_not_loaded(caught.value.__cause__)
-        assert first.seen["r"] == second.seen["r"] == 1
-        assert router.table.pick("m") is None, "both rows are dropped"
+@pytest.mark.parametrize("stale", [3, 4])
+async def test_four_attempts_then_the_original_error(sqlite_url: str, stale: int) -> None:
+    nodes = [Node(name) for name in "abcd"[:stale]]
+    async with fleet(sqlite_url, *nodes) as (router,):
+        for node in nodes:
+            await router.registry.set_node_model(node.name, "m")
+        call: Any = stub(router).Predict(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
+        end: Any = (await asyncio.gather(call, return_exceptions=True))[0]
+        assert sum(node.seen["r"] for node in nodes) == QUICK.attempts == 4
+        if stale == 3:
+            assert isinstance(end, pb.Reply), "the fourth attempt loads the model"
+        else:
+            assert is_model_not_loaded(end)
+            assert is_model_not_loaded(end.__cause__), "the first error, from the last"
+            assert router.table.pick("m") is None, "all rows are dropped"
 
 
 async def test_the_original_error_comes_out_when_no_other_replica_can_be_had(
@@ -249,7 +251,7 @@ async def test_a_poisoned_request_does_not_flood_the_node_with_questions(sqlite_
 async def test_the_retry_budget_bounds_what_is_sent_again(sqlite_url: str) -> None:
     """Invariant 12."""
     node, events = Node(), Recorder()
-    tight = replace(QUICK, retry_min=3, retry_ratio=0.0, storm_drops=1000)
+    tight = replace(QUICK, retry_floor=0.3, retry_ratio=0.0, storm_drops=1000)
     async with fleet(sqlite_url, node, settings=tight, events=events) as (router,):
         for _ in range(10):
             await router.load("m")

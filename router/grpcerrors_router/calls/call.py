@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 class _Call(grpc.aio.Call):
     """What all four shapes share. The status is that of the attempt the caller gets to see."""
 
-    def __init__(self, exchange: RetryingCall, remaining: Callable[[], float | None]) -> None:
-        self._retrying = exchange
-        self._remaining = remaining
+    def __init__(self, retrying: RetryingCall) -> None:
+        self._retrying = retrying
 
     def cancelled(self) -> bool:
         return self._retrying.cancelled()
@@ -28,7 +27,7 @@ class _Call(grpc.aio.Call):
         return self._retrying.done()
 
     def time_remaining(self) -> float | None:
-        return self._remaining()
+        return self._retrying.remaining()
 
     def cancel(self) -> bool:
         return self._retrying.cancel()
@@ -103,24 +102,19 @@ class _StreamAnswer(_Call):
         return await self._retrying.read()
 
     def __del__(self) -> None:
-        exchange = getattr(self, "_retrying", None)
-        if exchange is not None and not exchange.done():
-            exchange.cancel()
+        retrying = getattr(self, "_retrying", None)
+        if retrying is not None and not retrying.done():
+            retrying.cancel()
 
 
 class _StreamRequest(_Call):
     """Write with `write()` where no iterator was given."""
 
-    def __init__(
-        self,
-        exchange: RetryingCall,
-        remaining: Callable[[], float | None],
-        queue: WriteQueue | None,
-    ) -> None:
-        super().__init__(exchange, remaining)
+    def __init__(self, retrying: RetryingCall, queue: WriteQueue | None) -> None:
+        super().__init__(retrying)
         self._queue = queue
         if queue is not None:
-            exchange.on_done(queue.abort)
+            retrying.on_done(queue.abort)
 
     def _writer(self) -> WriteQueue:
         if self._queue is None:

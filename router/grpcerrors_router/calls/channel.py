@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 
@@ -14,54 +14,13 @@ from grpcerrors_router.calls.call import (
     TrackedUnaryStreamCall,
     TrackedUnaryUnaryCall,
 )
-from grpcerrors_router.calls.reconcile import Reaction
 from grpcerrors_router.calls.replay import ReplayBuffer, WriteQueue
-from grpcerrors_router.calls.retry import RetryingCall
-from grpcerrors_router.calls.status import known_code
+from grpcerrors_router.calls.retry import OnStale, RetryingCall, Shape
 
 if TYPE_CHECKING:
-    from grpcerrors_router.calls.dispatch import Dispatcher
-    from grpcerrors_router.view.table import ReplicaEntry
+    from grpcerrors_router.calls.dispatch import Attempt, Dispatcher
 
-OnStale = Literal["retry", "return", "off"]
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
-
-
-class Attempt:
-    """One call's stay on a replica: counted in when made, counted out exactly once."""
-
-    __slots__ = ("_dispatcher", "_released", "_since", "entry")
-
-    def __init__(self, dispatcher: Dispatcher, entry: ReplicaEntry) -> None:
-        self._dispatcher = dispatcher
-        self.entry = entry
-        self._released = False
-        self._since = dispatcher.clock.monotonic()
-        dispatcher.table.enter(entry)
-
-    @property
-    def address(self) -> str:
-        """Where to send."""
-        return self.entry.node.info.address
-
-    def follow(self, call: Any) -> None:
-        """Count the call out when it ends, however it ends."""
-        call.add_done_callback(self._ended)
-
-    def _ended(self, call: Any) -> None:
-        if not self._released:
-            self.release(known_code(call))
-
-    def release(self, code: grpc.StatusCode | None) -> None:
-        """Count the call out, unless that has been done; None = it was never made."""
-        if self._released:
-            return
-        self._released = True
-        self._dispatcher.table.leave(self.entry)
-        if code is not None:
-            self._dispatcher.ended(
-                self.entry, code, self._dispatcher.clock.monotonic() - self._since
-            )
 
 
 class InFlightTrackingClient(grpc.aio.Channel):
@@ -70,7 +29,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
     Works with any generated stub, all four RPC shapes and every method. Each call is counted in and
     out exactly once. When an error proves that the replica is stale, the registry is corrected
     before the caller sees the error, and the error comes out as it came; with `on_stale="retry"` a
-    request that was provably not executed is sent again once, within its own deadline.
+    request that was provably not executed is sent again, within its own deadline.
 
     Made by `SmartRouter.channel` and `SmartRouter.route`.
     """
@@ -88,37 +47,6 @@ class InFlightTrackingClient(grpc.aio.Channel):
         self._reserved = reserved
         self._metadata = ((MODEL_ID, model),)
 
-    async def track(self, deadline: float | None = None, *, last_try: bool = False) -> Attempt:
-        """Pick a replica, loading the model if need be, and count a call in.
-
-        `deadline` is on the monotonic clock. With `last_try` the replica confirmed last comes
-        first, not the least busy. Raises RouteError.
-        """
-        reserved, self._reserved = self._reserved, None
-        if reserved is not None:
-            if reserved.entry.live:
-                return reserved
-            reserved.release(None)
-        entry = await self._dispatcher.acquire(self.model, deadline, last_try=last_try)
-        return Attempt(self._dispatcher, entry)
-
-    async def reconcile(self, error: BaseException, attempt: Attempt) -> Reaction:
-        """Correct the registry if the error is evidence against the attempt's replica."""
-        if self._on_stale == "off":
-            return Reaction.KEEP
-        return await self._dispatcher.reconciler.reconcile(error, attempt.entry)
-
-    def may_retry(self, attempt: Attempt) -> bool:
-        """Whether policy and budget allow to send again."""
-        if self._on_stale != "retry" or not self._dispatcher.budget.take():
-            return False
-        self._dispatcher.events.retry(self.model, attempt.entry.node.name)
-        return True
-
-    def remaining(self, deadline: float | None) -> float | None:
-        """Seconds left until a deadline on the monotonic clock."""
-        return None if deadline is None else deadline - self._dispatcher.clock.monotonic()
-
     def release_reservation(self) -> None:
         """Count out what was reserved and never used."""
         if self._reserved is not None:
@@ -127,7 +55,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
     def open(
         self,
-        kind: str,
+        shape: Shape,
         method: tuple[Any, ...],
         body: Any,
         timeout: float | None,
@@ -135,28 +63,23 @@ class InFlightTrackingClient(grpc.aio.Channel):
         options: dict[str, Any],
         *,
         background: bool = True,
-    ) -> tuple[RetryingCall, Callable[[], float | None]]:
-        """Start an exchange for one call of a stub's method."""
-        dispatcher = self._dispatcher
-        dispatcher.budget.request()
-        deadline = None if timeout is None else dispatcher.clock.monotonic() + timeout
-        told = self._metadata if metadata is None else _with_model(metadata, self._metadata)
-
-        def send(address: str, request: Any, left: float | None) -> Any:
-            multicallable = dispatcher.channels.multicallable(address, kind, method)
-            return multicallable(request, timeout=left, metadata=told, **options)
-
-        streams_in = kind.startswith("stream")
-        exchange = RetryingCall(
-            self,
-            send,
-            request=None if streams_in else body,
-            stream=body if streams_in else None,
-            streams_back=kind.endswith("stream"),
-            deadline=deadline,
+    ) -> RetryingCall:
+        """Start a call of a stub's method."""
+        own = self._metadata
+        options["metadata"] = own if metadata is None else _with_model(metadata, own)
+        reserved, self._reserved = self._reserved, None
+        return RetryingCall(
+            self._dispatcher,
+            self.model,
+            self._on_stale,
+            shape=shape,
+            method=method,
+            body=body,
+            timeout=timeout,
+            options=options,
+            reserved=reserved,
             background=background,
         )
-        return exchange, lambda: self.remaining(deadline)
 
     def buffer(self, source: Any) -> ReplayBuffer:
         """A request stream that can be sent again within the bounds of the settings."""
@@ -175,11 +98,10 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
         For whoever awaits it at once, cheaper than `unary_unary`: no task, no call object.
         """
-        opened = self.open(
+        retrying = self.open(
             "unary_unary", _method(method), request, timeout, metadata, {}, background=False
         )
-        reply = await opened[0].answer()
-        return reply, opened[0].call
+        return await retrying.answer(), retrying.call
 
     # grpc.aio.Channel
 
@@ -191,7 +113,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any
         ) -> TrackedUnaryUnaryCall:
             return TrackedUnaryUnaryCall(
-                *self.open("unary_unary", key, request, timeout, metadata, options)
+                self.open("unary_unary", key, request, timeout, metadata, options)
             )
 
         return call
@@ -204,7 +126,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any
         ) -> TrackedUnaryStreamCall:
             return TrackedUnaryStreamCall(
-                *self.open("unary_stream", key, request, timeout, metadata, options)
+                self.open("unary_stream", key, request, timeout, metadata, options)
             )
 
         return call
@@ -221,8 +143,8 @@ class InFlightTrackingClient(grpc.aio.Channel):
         ) -> TrackedStreamUnaryCall:
             queue = WriteQueue() if request_iterator is None else None
             body = self.buffer(queue if queue is not None else request_iterator)
-            opened = self.open("stream_unary", key, body, timeout, metadata, options)
-            return TrackedStreamUnaryCall(*opened, queue)
+            retrying = self.open("stream_unary", key, body, timeout, metadata, options)
+            return TrackedStreamUnaryCall(retrying, queue)
 
         return call
 
@@ -238,8 +160,8 @@ class InFlightTrackingClient(grpc.aio.Channel):
         ) -> TrackedStreamStreamCall:
             queue = WriteQueue() if request_iterator is None else None
             body = self.buffer(queue if queue is not None else request_iterator)
-            opened = self.open("stream_stream", key, body, timeout, metadata, options)
-            return TrackedStreamStreamCall(*opened, queue)
+            retrying = self.open("stream_stream", key, body, timeout, metadata, options)
+            return TrackedStreamStreamCall(retrying, queue)
 
         return call
 
@@ -258,7 +180,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
 
     async def channel_ready(self) -> None:
         """Return when a replica can be picked, loading the model if need be. Raises RouteError."""
-        (await self.track()).release(None)
+        await self._dispatcher.acquire(self.model, None)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,12 +1,13 @@
-"""What every tracked call needs: the table to pick from, and what is to happen when it ends."""
+"""Where a request goes: the replica that it is sent to, and what the end of a call says of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from grpcerrors_router.calls.status import known_code
 from grpcerrors_router.entities import ModelSpec
 from grpcerrors_router.errors import LoadTimeout, UnknownModel
 from grpcerrors_router.nodes.prober import SILENT, Prober
@@ -25,60 +26,149 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.table import ReplicaEntry, RoutingTable
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatcher:
-    """The parts of a router that lie on the path of a request."""
+class Attempt:
+    """One call's stay on a replica: counted in when made, counted out exactly once."""
 
-    models: Mapping[str, ModelSpec]
-    table: RoutingTable
-    channels: Channels
-    flights: Flights
-    prober: Prober
-    reconciler: Reconciler
-    budget: RetryBudget
-    quarantine: Quarantine
-    events: Events
-    settings: Settings
-    clock: Clock
+    __slots__ = ("_dispatcher", "_released", "_since", "entry")
+
+    def __init__(self, dispatcher: Dispatcher, entry: ReplicaEntry) -> None:
+        self._dispatcher = dispatcher
+        self.entry = entry
+        self._released = False
+        self._since = dispatcher.clock.monotonic()
+        dispatcher.table.enter(entry)
+
+    def follow(self, call: Any) -> None:
+        """Count the call out when it ends, however it ends."""
+        call.add_done_callback(self._ended)
+
+    def _ended(self, call: Any) -> None:
+        if not self._released:
+            self.release(known_code(call))
+
+    def release(self, code: grpc.StatusCode | None) -> None:
+        """Count the call out, unless that has been done; None: it was never made."""
+        if self._released:
+            return
+        self._released = True
+        self._dispatcher.table.leave(self.entry)
+        if code is not None:
+            self._dispatcher.ended(
+                self.entry, code, self._dispatcher.clock.monotonic() - self._since
+            )
+
+
+class Dispatcher:
+    """Picks a replica for each attempt of a request, and learns from how the attempt ends.
+
+    Args:
+        models: what to load under which name.
+        table: the replicas to pick from.
+        channels: the connections to the nodes.
+        flights: brings up what no node holds.
+        prober: tells which nodes answer.
+        reconciler: corrects the registry on an error.
+        budget: bounds the re-sent requests.
+        quarantine: is told which replicas work.
+        events: is told how each attempt ended.
+        settings: limits of the calls.
+        clock: the time.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators
+        self,
+        *,
+        models: Mapping[str, ModelSpec],
+        table: RoutingTable,
+        channels: Channels,
+        flights: Flights,
+        prober: Prober,
+        reconciler: Reconciler,
+        budget: RetryBudget,
+        quarantine: Quarantine,
+        events: Events,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._models = models
+        self._flights = flights
+        self._prober = prober
+        self._quarantine = quarantine
+        self.table = table
+        self.channels = channels
+        self.reconciler = reconciler
+        self.budget = budget
+        self.events = events
+        self.settings = settings
+        self.clock = clock
+
+    async def attempt(self, model: str, deadline: float | None, *, again: bool = False) -> Attempt:
+        """Acquire a replica and count a call in. Takes and raises what `acquire` does."""
+        return Attempt(self, await self.acquire(model, deadline, again=again))
 
     async def acquire(
-        self, model: str, deadline: float | None, *, last_try: bool = False
+        self, model: str, deadline: float | None, *, again: bool = False
     ) -> ReplicaEntry:
-        """A live replica, loaded first where none is; no waiting where one is at hand.
+        """Return a live replica; load the model first where no node holds it.
 
-        `deadline` is on the monotonic clock. With `last_try` the replica confirmed last comes
-        first, not the least busy. Raises RouteError.
+        Args:
+            model: the routing key.
+            deadline: on the monotonic clock; nothing here takes longer.
+            again: the request has met a stale replica already: prefer the replica that was
+                confirmed last to the least busy one.
+
+        Raises:
+            RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
         """
-        spec = self.models.get(model)
+        spec = self._models.get(model)
         while True:
             if spec is not None:
-                self.flights.keep_up(spec)
-            entry = (
-                self.table.most_recently_confirmed(model) if last_try else self.table.pick(model)
-            )
+                self._flights.keep_up(spec)
+            entry = self.table.most_recently_confirmed(model) if again else self.table.pick(model)
             if entry is None:
                 if spec is None:
                     self._refuse_unknown(model)
-                await self.flights.wait(spec or ModelSpec(model, ""), deadline)
-            elif self.prober.is_fresh(entry.node) or await self.prober.probe_health(entry.node):
-                if entry.live and entry.node.open and not entry.row.evicting:
-                    return entry
-            elif deadline is not None and deadline <= self.clock.monotonic():
-                raise LoadTimeout(model)
+                await self._flights.wait(spec or ModelSpec(model, ""), deadline)
+            elif await self._answers(entry, deadline) and self._pickable(entry):
+                return entry
+
+    @staticmethod
+    def _pickable(entry: ReplicaEntry) -> bool:
+        return entry.live and entry.node.open and not entry.row.evicting
+
+    async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
+        """Return whether the node is there; ask it if it was silent. Raises LoadTimeout."""
+        if self._prober.is_fresh(entry.node):
+            return True
+        try:
+            async with asyncio.timeout(self.remaining(deadline)):
+                return await self._prober.probe_health(entry.node)
+        except TimeoutError:
+            raise LoadTimeout(
+                entry.model, f'node "{entry.node.name}" did not answer in that time'
+            ) from None
 
     def _refuse_unknown(self, model: str) -> None:
         if not any(True for _ in self.table.replicas(model)):
-            raise UnknownModel(model, {*self.models, *self.table.models()})
+            raise UnknownModel(model, {*self._models, *self.table.models()})
+
+    def remaining(self, deadline: float | None) -> float | None:
+        """Return the seconds left until a deadline on the monotonic clock."""
+        return None if deadline is None else deadline - self.clock.monotonic()
 
     def ended(self, entry: ReplicaEntry, code: grpc.StatusCode, seconds: float) -> None:
-        """A call at a node ended: what that says about the node, and the count of it."""
+        """Count a call that ended at a node, and note what that says of the node."""
         if code is grpc.StatusCode.UNAVAILABLE:
-            self.prober.suspect(entry.node)
+            self._prober.suspect(entry.node)
         elif code not in SILENT:
-            self.prober.heard(entry.node)
+            self._prober.heard(entry.node)
         if code is grpc.StatusCode.OK:
-            if not entry.has_served:
-                entry.has_served = True
-                self.quarantine.worked(entry.node.name, entry.model)
-            entry.confirmed_at = self.clock.monotonic()
+            self.served(entry)
         self.events.request(entry.model, entry.node.name, code, seconds)
+
+    def served(self, entry: ReplicaEntry) -> None:
+        """Note that a replica's handler has answered: the model is there."""
+        if not entry.has_served:
+            entry.has_served = True
+            self._quarantine.worked(entry.node.name, entry.model)
+        entry.confirmed_at = self.clock.monotonic()

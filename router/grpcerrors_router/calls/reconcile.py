@@ -60,15 +60,32 @@ class Reconciler:
         self._drops: dict[ReplicaEntry, asyncio.Task[None]] = {}
         self._questions: dict[ReplicaEntry, asyncio.Task[bool]] = {}
 
-    async def reconcile(self, error: BaseException, entry: ReplicaEntry) -> Reaction:
-        """Correct the registry if the error is evidence against `entry`. Never raises."""
+    async def reconcile(
+        self, error: BaseException, entry: ReplicaEntry, *, timeout: float | None = None
+    ) -> Reaction:
+        """Correct the registry if the error is evidence against `entry`. Never raises.
+
+        Args:
+            error: what a call at the replica ended with.
+            entry: the replica.
+            timeout: the seconds that the caller can wait. What is not done by then continues
+                without the caller.
+        """
         verdict = classify(error)
         if verdict.condition not in _STALE:
             return Reaction.KEEP
-        if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):
+        stale = Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
+        try:
+            async with asyncio.timeout(timeout):
+                if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):
+                    return Reaction.KEEP
+                await self._drop(entry, _label(verdict))
+        except TimeoutError:
             return Reaction.KEEP
-        await self._drop(entry, _label(verdict))
-        return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
+        except Exception:  # noqa: BLE001 - the caller's own error matters more
+            _log.exception("an error could not be judged", model=entry.model, node=entry.node.name)
+            return Reaction.KEEP
+        return stale
 
     async def _holds(self, entry: ReplicaEntry) -> bool:
         question = self._questions.get(entry)

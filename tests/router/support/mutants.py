@@ -39,14 +39,14 @@ MUTANTS = (
     ),
     Mutant(
         "double decrement",
-        "calls/channel.py",
+        "calls/dispatch.py",
         "        if self._released:\n            return\n        self._released = True\n",
         "        self._released = True\n",
         "test_tracking.py::test_a_cancelled_call_is_counted_out[Predict]",
     ),
     Mutant(
         "double decrement, found by interleavings",
-        "calls/channel.py",
+        "calls/dispatch.py",
         "        if self._released:\n            return\n        self._released = True\n",
         "        self._released = True\n",
         "test_invariants.py::test_interleavings_on_sqlite",
@@ -54,10 +54,10 @@ MUTANTS = (
     Mutant(
         "replay after the first message",
         "calls/retry.py",
-        "                await self._path.reconcile(error, self._attempt)\n"
+        "                await self._reconcile(error, self._attempt)\n"
         "            raise error from None",
-        "                await self._path.reconcile(error, self._attempt)\n"
-        "            return await self._open()",
+        "                await self._reconcile(error, self._attempt)\n"
+        "            return await self.answer()",
         "test_healing.py::test_nothing_is_replayed_after_the_first_message[1]",
     ),
     Mutant(
@@ -70,9 +70,9 @@ MUTANTS = (
     Mutant(
         "the second stale error instead of the original",
         "calls/retry.py",
-        "raise original from error\n                    raise\n",
-        "raise\n                    raise\n",
-        "test_healing.py::test_the_original_error_comes_out_when_the_second_try_is_stale_too",
+        "if stale and original is not None:",
+        "if False:",
+        "test_healing.py::test_four_attempts_then_the_original_error[4]",
     ),
     Mutant(
         "no single flight over routers",

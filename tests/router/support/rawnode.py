@@ -18,7 +18,7 @@ from grpcerrors_router.metrics import Metrics
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from grpcerrors_router.calls.channel import OnStale
+    from grpcerrors_router.calls.retry import OnStale
 
 SERVICE = "/backend.Backend/"
 LOCAL = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))

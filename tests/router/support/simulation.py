@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODELS = {name: ModelSpec(name, "sim") for name in "mn"}
 SETTINGS = Settings(
     place_retry=0.0, place_timeout=0.0, fresh_for=1e9, load_backoff=0.0, lease_ttl=10.0,
-    load_lease=20.0, storm_drops=10**9, quiesce_timeout=1.0, registry_timeout=1e6,
+    load_lease=20.0, storm_drops=10**9, quiesce_timeout=1.0,
 )  # fmt: skip
 
 
@@ -290,8 +290,7 @@ class World:
             registry = WatchedRegistry(url, f"r{number}", self.clock)
             router = SmartRouter(registry, MODELS, settings=SETTINGS, clock=self.clock)
             control: Any = SimControl(self, number)
-            dispatcher = router._dispatcher
-            for part in (router._runner, dispatcher.prober, dispatcher.reconciler):
+            for part in (router._runner, router._prober, router._dispatcher.reconciler):
                 part._control = control
             router._channels.multicallable = self._wire(number)  # type: ignore[method-assign]
             await registry.open()
