@@ -22,3 +22,7 @@ BOOT_ID: Final = "x-boot-id"
 INVENTORY_VERSION: Final = "x-inventory-version"
 """Trailing metadata of LoadModel and Free: the host's inventory counter after the change, a decimal
 number that grows with every load and unload within one boot."""
+
+HOP: Final = "grpcerrors-hop"
+"""Names a router that has forwarded this request, once for each router on the way. A router that
+finds itself among them refuses the request: a node's address leads back to it."""

@@ -49,3 +49,7 @@ class Settings:
     retry_ratio: float = 0.2
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024
+
+    # The gateway: calls at a time, and bytes of messages that wait in it to be sent on.
+    max_calls: int = 10_000
+    max_buffered_bytes: int = 512 * 1024 * 1024

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from grpcerrors_protocol.metadata import HOP
 from grpcerrors_router.gateway.server import MESSAGE_LIMIT
 from tests.router.support.rawnode import Pairs, RawNode, Script, stack
 
@@ -44,6 +45,9 @@ METHODS = st.sampled_from(["/other.Service/Anything", "/backend.Backend/AudioTra
 UNARY = st.sampled_from(["/backend.Backend/Predict", "/backend.Backend/TTS"])
 
 
+OF_THE_GATEWAY = {"user-agent", HOP}
+
+
 @dataclass
 class View:
     """What the two ends of one call saw."""
@@ -73,7 +77,7 @@ async def observe(channel: Any, node: RawNode, method: str, md: Pairs, requests:
         await call.details(),
         _ordered(await call.trailing_metadata()),
         seen.method,
-        _ordered(pair for pair in seen.metadata if pair[0] != "user-agent"),
+        _ordered(pair for pair in seen.metadata if pair[0] not in OF_THE_GATEWAY),
         seen.requests,
     )
 

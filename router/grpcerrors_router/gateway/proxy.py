@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +13,16 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from grpcerrors_protocol import backend_pb2
-from grpcerrors_router.errors import NodeLost, NotRouted, RouteError, UnknownModel
+from grpcerrors_protocol.metadata import HOP
+from grpcerrors_router.errors import (
+    NodeLost,
+    NotRouted,
+    Overloaded,
+    ProxyLoop,
+    RouteError,
+    UnknownModel,
+)
+from grpcerrors_router.gateway.admission import Admission
 from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
@@ -45,6 +55,9 @@ class Gateway(grpc.GenericRpcHandler):
         self._router = router
         self._refused = refused
         self._keys = ModelKeys(router.models)
+        self._admission = Admission(router.settings)
+        # Not the router's name: an operator may give two of them the same one.
+        self._hop = (HOP, secrets.token_hex(8))
         self._known = {
             f"/{_SERVICE.full_name}/{method.name}": self._known_handler(method)
             for method in _SERVICE.methods
@@ -76,10 +89,12 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                model = self._keys.of(path, kind, metadata, request)
-                reply, call = await self._router.channel(model).unary(
-                    path, request, context.time_remaining(), _forwarded(metadata)
-                )
+                with self._admission.call(), self._admission.holding(request):
+                    model = self._keys.of(path, kind, metadata, request)
+                    forwarded = self._forwarded(metadata, model)
+                    reply, call = await self._router.channel(model).unary(
+                        path, request, context.time_remaining(), forwarded
+                    )
             except _FAILURES as error:
                 await self._fail(context, model, error)
             if initial := await call.initial_metadata():
@@ -95,11 +110,13 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                model = self._keys.of(path, kind, metadata, request)
-                call = self._router.channel(model).unary_stream(path)(
-                    request, timeout=context.time_remaining(), metadata=_forwarded(metadata)
-                )
-                await _relay(call, context)
+                with self._admission.call(), self._admission.holding(request):
+                    model = self._keys.of(path, kind, metadata, request)
+                    forwarded = self._forwarded(metadata, model)
+                    call = self._router.channel(model).unary_stream(path)(
+                        request, timeout=context.time_remaining(), metadata=forwarded
+                    )
+                    await self._relay(call, context)
             except _FAILURES as error:
                 await self._fail(context, model, error)
 
@@ -109,16 +126,19 @@ class Gateway(grpc.GenericRpcHandler):
         async def stream(_iterator: object, context: Any) -> None:
             metadata = context.invocation_metadata()
             model = ""
+            refused: list[RouteError] = []
             try:
-                model = self._keys.of(path, None, metadata, b"")
-                call = self._router.channel(model).stream_stream(path)(
-                    _messages(context, asyncio.current_task()),
-                    timeout=context.time_remaining(),
-                    metadata=_forwarded(metadata),
-                )
-                await _relay(call, context)
+                with self._admission.call():
+                    model = self._keys.of(path, None, metadata, b"")
+                    forwarded = self._forwarded(metadata, model)
+                    call = self._router.channel(model).stream_stream(path)(
+                        self._messages(context, asyncio.current_task(), refused),
+                        timeout=context.time_remaining(),
+                        metadata=forwarded,
+                    )
+                    await self._relay(call, context)
             except _FAILURES as error:
-                await self._fail(context, model, error)
+                await self._fail(context, model, *refused, error)
 
         return grpc.stream_stream_rpc_method_handler(stream)
 
@@ -148,12 +168,52 @@ class Gateway(grpc.GenericRpcHandler):
     async def _refuse(self, path: str, _request: bytes, context: Any) -> bytes:
         await self._fail(context, "", NotRouted(path.rpartition("/")[2]))
 
-    async def _fail(self, context: Any, model: str, error: BaseException) -> NoReturn:
+    def _forwarded(self, metadata: Metadata, model: str) -> tuple[tuple[str, str | bytes], ...]:
+        """Return the metadata for the node, this gateway's hop added. Raises ProxyLoop."""
+        if self._hop in metadata:
+            raise ProxyLoop(self._router.name, model)
+        return (*[pair for pair in metadata if pair[0] not in _HOP_BY_HOP], self._hop)
+
+    async def _messages(
+        self, context: Any, handler: asyncio.Task[Any] | None, refused: list[RouteError]
+    ) -> AsyncIterator[bytes]:
+        """Yield what the caller sends. Cancels `handler` when a message must be `refused`."""
+        try:
+            while (message := await context.read()) is not grpc.aio.EOF:
+                with self._admission.holding(message):
+                    yield message
+        except Overloaded as error:
+            refused.append(error)
+            if handler is not None:
+                handler.cancel()
+        # A caller that cancels looks like one that has sent everything, until the next loop turn.
+        await asyncio.sleep(0)
+        if handler is not None and handler.cancelling():
+            raise asyncio.CancelledError
+
+    async def _relay(self, call: Any, context: Any) -> None:
+        try:
+            initial = await call.initial_metadata()
+            if initial or not call.done():
+                await context.send_initial_metadata(tuple(initial))
+            async for message in call:
+                with self._admission.holding(message):
+                    await context.write(message)
+            if trailing := await call.trailing_metadata():
+                context.set_trailing_metadata(tuple(trailing))
+        finally:
+            call.cancel()
+
+    async def _fail(self, context: Any, model: str, *errors: BaseException) -> NoReturn:
+        """End the call with the first of `errors`; those after it are its consequences."""
+        error = errors[0]
+        task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
             if task is not None and task.cancelling():  # the caller has gone
                 raise error
             error = NodeLost()
+        elif task is not None:
+            task.uncancel()
         assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - for the type checker
         if isinstance(error, RouteError):
             self._refused(model if model in self._router.models else "", error)
@@ -162,29 +222,3 @@ class Gateway(grpc.GenericRpcHandler):
                 await context.send_initial_metadata(tuple(initial))
         await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
         raise AssertionError  # abort raises
-
-
-def _forwarded(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
-    return tuple([pair for pair in metadata if pair[0] not in _HOP_BY_HOP])
-
-
-async def _messages(context: Any, handler: asyncio.Task[Any] | None) -> AsyncIterator[bytes]:
-    while (message := await context.read()) is not grpc.aio.EOF:
-        yield message
-    # A caller that cancels looks like one that has said everything, until the loop comes round.
-    await asyncio.sleep(0)
-    if handler is not None and handler.cancelling():
-        raise asyncio.CancelledError
-
-
-async def _relay(call: Any, context: Any) -> None:
-    try:
-        initial = await call.initial_metadata()
-        if initial or not call.done():
-            await context.send_initial_metadata(tuple(initial))
-        async for message in call:
-            await context.write(message)
-        if trailing := await call.trailing_metadata():
-            context.set_trailing_metadata(tuple(trailing))
-    finally:
-        call.cancel()

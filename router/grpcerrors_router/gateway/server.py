@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 50 * 1024 * 1024
 """Bytes of one message, as in LocalAI."""
 
+WINDOW = 256 * 1024
+"""Bytes that a peer may send on one stream before they are read."""
+
 SERVICES = (
     backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
     fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name,
@@ -36,6 +39,15 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # gRPC answers CANCELLED, with no reason, to what it counts as too many or too old while it
+    # waits to be accepted: above 1,000 calls, and after 30 s. `max_calls` is the limit instead.
+    ("grpc.server.max_pending_requests", 2**31 - 1),
+    ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
+    ("grpc.server_max_unrequested_time_in_server", 3600),
+    # A caller's window grows with its bandwidth, up to 16 MiB a stream, read or not. Not here:
+    # a stream holds what one window and one message take.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW),
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, so let it fail
 )
 

@@ -1,0 +1,197 @@
+"""What a gateway refuses: too many calls, too many bytes, a request that comes back to it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from tests.router.support.processes import fleet
+from tests.router.support.rawnode import QUICK, SERVICE, Script, Stack, stack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+KEY = (("x-model-id", "m"),)
+UNARY = f"{SERVICE}Predict"
+SERVER_STREAM = f"{SERVICE}PredictStream"
+FOREIGN = "/other.Service/Anything"
+PATIENCE = 60.0
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def reason(error: grpc.aio.AioRpcError) -> tuple[str, bool]:
+    """Return the reason of a typed error, and whether it says when to retry."""
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    status.details[0].Unpack(info)
+    return info.reason, any(detail.Unpack(retry) for detail in status.details)
+
+
+def start(channel: Any, method: str, request: bytes = b"") -> Any:
+    if method == UNARY:
+        return channel.unary_unary(method)(request, metadata=KEY)
+    if method == SERVER_STREAM:
+        return channel.unary_stream(method)(request, metadata=KEY)
+    return channel.stream_stream(method)(iter([request]), metadata=KEY)
+
+
+async def answered(call: Any) -> bool:
+    """Read all of an answer."""
+    if isinstance(call, grpc.aio.UnaryUnaryCall):
+        await call
+    else:
+        async for _ in call:
+            pass
+    return await call.code() is grpc.StatusCode.OK
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await answered(call)
+    return caught.value
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_thousands_of_calls_at_once_are_all_answered(tmp_path: Path) -> None:
+    """gRPC's own limit of 1,000 calls that wait to be accepted answered CANCELLED."""
+    async with fleet(tmp_path, '[models]\na = { backend = "echo" }\n') as world:
+        gateway = await world.gateway()
+        await world.node(gateway.address, "n")
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            stub = BackendStub(channel)
+            request = pb.PredictOptions(Prompt="x", ModelIdentity="a")
+            await stub.Predict(request, timeout=PATIENCE)
+            calls = [stub.Predict(request, timeout=240) for _ in range(4000)]
+            codes = [await call.code() for call in calls]
+        assert set(codes) == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, FOREIGN])
+async def test_a_call_beyond_the_limit_says_so_and_when_to_retry(
+    tmp_path: Path, method: str
+) -> None:
+    async with stack(tmp_path, settings=replace(QUICK, max_calls=2)) as served:
+        gate = asyncio.Event()
+
+        async def hold(_requests: AsyncIterator[bytes], context: Any) -> None:
+            await gate.wait()
+            await context.write(b"")
+
+        served.node.behave = hold
+        running = [start(served.through, method) for _ in range(2)]
+        await until(lambda: len(served.node.seen) == 2)
+        error = await refused(start(served.through, method))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert reason(error) == ("OVERLOADED", True)
+        assert len(served.node.seen) == 2
+        labels = {"model": "", "reason": "OVERLOADED"}
+        assert served.metrics.registry.get_sample_value("router_refused_total", labels) == 1
+        gate.set()
+        for call in running:
+            assert await answered(call)
+        assert await answered(start(served.through, method))
+
+
+async def test_requests_that_wait_for_a_model_are_bounded_in_bytes(tmp_path: Path) -> None:
+    async with stack(tmp_path, settings=replace(QUICK, max_buffered_bytes=1000)) as served:
+        served.node.load_gate = asyncio.Event()
+        waiting = start(served.through, UNARY, bytes(900))
+        await until(lambda: bool(served.node.loads))
+        error = await refused(start(served.through, SERVER_STREAM, bytes(900)))
+        assert reason(error) == ("OVERLOADED", True)
+        served.node.load_gate.set()
+        assert await waiting.code() is grpc.StatusCode.OK
+        # One message passes alone, however small the limit.
+        assert await start(served.through, UNARY, bytes(5000)).code() is grpc.StatusCode.OK
+
+
+async def test_a_download_that_nobody_reads_takes_one_message_not_the_memory(
+    tmp_path: Path,
+) -> None:
+    size = 4 * 1024 * 1024
+    async with stack(tmp_path, settings=replace(QUICK, max_buffered_bytes=2 * size)) as served:
+        served.node.script = Script(replies=(bytes(size),) * 10)
+        unread = [start(served.through, SERVER_STREAM) for _ in range(3)]
+        codes = [asyncio.ensure_future(call.code()) for call in unread]
+        # Two hold what there is room for; the third is refused its message.
+        done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        (code,) = done
+        assert code.result() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in unread:
+            call.cancel()
+        await asyncio.gather(*codes)
+        served.node.script = Script(replies=(b"x",))
+        await until(lambda: not served.router.table.in_flight())
+        assert await start(served.through, SERVER_STREAM).read() == b"x"
+
+
+async def test_an_upload_that_the_node_does_not_read_is_bounded_too(tmp_path: Path) -> None:
+    size = 4 * 1024 * 1024
+    async with stack(tmp_path, settings=replace(QUICK, max_buffered_bytes=2 * size)) as served:
+
+        async def ignore(_requests: AsyncIterator[bytes], _context: Any) -> None:
+            await asyncio.Event().wait()
+
+        served.node.behave = ignore
+        uploads = [
+            served.through.stream_stream(FOREIGN)(iter([bytes(size)] * 10), metadata=KEY)
+            for _ in range(3)
+        ]
+        codes = [asyncio.ensure_future(call.code()) for call in uploads]
+        done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        (code,) = done
+        assert code.result() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in uploads:
+            call.cancel()
+        await asyncio.gather(*codes)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Stack]:
+    async with stack(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, FOREIGN])
+async def test_a_request_that_comes_back_is_refused(served: Stack, method: str) -> None:
+    """A node at the gateway's own address, that says it holds the model."""
+    registry = served.router.registry
+    await registry.remove_node("raw-1")
+    await registry.add_node(served.address, "raw", name="loop")
+    await registry.set_node_model("loop", "m")
+    error = await refused(start(served.through, method))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason(error) == ("PROXY_LOOP", False)
+    assert not served.node.seen
+    assert list(served.router.table.replicas("m"))  # no evidence against a replica
+
+
+async def test_a_request_may_pass_one_router_after_the_other(served: Stack, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    async with stack(tmp_path / "second") as outer:
+        registry = outer.router.registry
+        await registry.remove_node("raw-1")
+        await registry.add_node(served.address, "raw", name="inner")
+        await registry.set_node_model("inner", "m")
+        served.node.script = Script(replies=(b"hi",))
+        call = outer.through.unary_unary(UNARY)
+        assert await call(b"", metadata=KEY) == b"hi"
+        (seen,) = served.node.seen
+        hops = [value for key, value in seen.metadata if key == "grpcerrors-hop"]
+        assert len(set(hops)) == 2
