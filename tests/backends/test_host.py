@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from grpcerrors import is_model_not_loaded
+from grpcerrors import classify, is_model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 
 from .support.calls import CALLS
@@ -119,8 +119,8 @@ def test_free_of_one_model_and_of_a_generation(sample: HostProcess) -> None:
 
 
 def test_the_inventory_is_told(sample: HostProcess) -> None:
-    first = sample.load("a", metadata=[("x-generation", "1")])
-    again = sample.load("a", metadata=[("x-generation", "1")])
+    first = sample.load("told", metadata=[("x-generation", "1")])
+    again = sample.load("told", metadata=[("x-generation", "1")])
     assert again == first
     _, call = sample.stub.Free.with_call(pb.HealthMessage())
     freed = dict(call.trailing_metadata())
@@ -204,20 +204,90 @@ def test_a_failed_load_says_what_to_do(sample: HostProcess) -> None:
     assert broken.message.startswith("sample could not load 'm': OSError: no such file")
 
 
-@pytest.mark.parametrize(
-    ("metadata", "text"),
-    [([("x-generation", "new")], "decimal number"), ([("x-model-id", "other")], "make them equal")],
-)
-def test_bad_metadata_are_told(sample: HostProcess, metadata: Any, text: str) -> None:
-    result = sample.stub.LoadModel(pb.ModelOptions(Model="m"), metadata=metadata)
-    assert not result.success
-    assert text in result.message
+BAD_GENERATIONS = ["new", "-1", "1.5", "9" * 25, str(2**63), "9" * 4000]
 
 
-def test_a_free_with_a_bad_generation_frees_nothing(sample: HostProcess) -> None:
+@pytest.mark.parametrize("text", BAD_GENERATIONS, ids=lambda text: text[:20])
+def test_a_bad_generation_is_refused(sample: HostProcess, text: str) -> None:
     sample.load("a")
-    assert "decimal number" in sample.free("a", "new").message
+    calls: list[Callable[..., Any]] = [
+        lambda **o: sample.stub.LoadModel(pb.ModelOptions(Model="m"), **o),
+        lambda **o: sample.stub.Free(pb.HealthMessage(), **o),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            call(metadata=[("x-generation", text)], timeout=PATIENCE)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "a decimal number from 0 to 9223372036854775807" in error.details()
+        assert len(error.details()) < 200
     assert sample.status("a").state == READY
+    assert sample.status("m").state == UNINITIALIZED
+    sample.load("m", metadata=[("x-generation", str(2**63 - 1))])
+
+
+def test_a_load_that_a_newer_one_has_overtaken_is_refused(sample: HostProcess) -> None:
+    sample.load("fenced", metadata=[("x-generation", "7")])
+    sample.load("fenced", metadata=[("x-generation", "7")])
+    late = pb.ModelOptions(Model="fenced", Options=["prefix:late"])
+    for _ in ("held", "freed"):
+        with pytest.raises(grpc.RpcError) as caught:
+            sample.stub.LoadModel(late, metadata=[("x-generation", "6")], timeout=PATIENCE)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "load 6 of 'fenced' comes after load 7" in error.details()
+        assert classify(error).condition is None, "it says nothing about a model that is gone"
+        sample.free()
+    assert sample.status().state == UNINITIALIZED
+
+
+def test_a_model_has_a_key_and_a_name_of_its_own(sample: HostProcess) -> None:
+    request = pb.ModelOptions(Model="x.gguf", Options=["prefix:small="])
+    result = sample.stub.LoadModel(request, metadata=named("small"), timeout=PATIENCE)
+    assert (result.success, result.message) == (True, "'small' is loaded")
+    sample.load("other")
+    assert predict(sample, "1", metadata=named("small")) == "small=1"
+    by_identity = pb.PredictOptions(Prompt="1", ModelIdentity="x.gguf")
+    assert sample.stub.Predict(by_identity).message == b"small=1"
+    assert sample.stub.Predict(by_identity, metadata=named("small")).message == b"small=1"
+    with pytest.raises(grpc.RpcError, match="model identity mismatch"):
+        sample.stub.Predict(by_identity, metadata=named("other"))
+    assert sample.status("small").state == READY
+    assert "'small'" in sample.free("small").message
+    with pytest.raises(grpc.RpcError) as caught:
+        sample.stub.Predict(by_identity)
+    assert is_model_not_loaded(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SURFACES)
+def test_loads_that_wait_leave_the_model_and_the_threads_alone(name: str) -> None:
+    with host(name) as process, ThreadPoolExecutor(100) as pool:
+        process.load("m", "answer_seconds:0.01")
+        answers = stream(process, "endless")
+        next(answers)
+
+        def load(number: int) -> str:
+            request = pb.ModelOptions(Model=f"other-{number}")
+            with pytest.raises(grpc.RpcError) as caught:
+                process.stub.LoadModel(request, timeout=4)
+            error: Any = caught.value
+            refused = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            return str(error.details() if refused else error.code().name)
+
+        loads = [pool.submit(load, number) for number in range(100)]
+        until(lambda: any(load.done() for load in loads))
+        assert process.stub.Health(pb.HealthMessage(), timeout=PATIENCE).message == b"OK"
+        assert process.free("nothing").success
+        for each in loads:
+            text = each.result(PATIENCE)
+            assert "64 loads are" in text or "every slot is in use" in text or "DEADLINE" in text
+        assert any("64 loads are running or waiting" in each.result() for each in loads)
+        until(lambda: process.status("m").state == BUSY)
+        next(answers)
+        answers.cancel()
+        process.load("next")
+        assert "Traceback" not in process.log()
 
 
 @pytest.mark.slow

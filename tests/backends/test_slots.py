@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from grpcerrors_backends.host.slots import NotHeldError, Slots
+from grpcerrors_backends.host.holding import NotHeldError, SlotsBusyError, SupersededError
+from grpcerrors_backends.host.slots import Slots
 
 TIMEOUT = 10
 
@@ -71,7 +72,7 @@ def test_equal_options_are_not_loaded_again() -> None:
     slots.load("a", "x", generation=7)
     with slots.lease("a") as before:
         assert slots.load("a", "x") == 1
-        assert slots.load("a", "x", generation=6) == 1
+        assert slots.load("a", "x", generation=7) == 1
         assert slots.load("a", "x", generation=9) == 2, "a later generation is news"
         with slots.lease("a") as after:
             assert after is before
@@ -319,3 +320,153 @@ def test_nothing_keeps_a_closed_model_alive() -> None:
     slots.free()
     gc.collect()
     assert ghost() is None
+
+
+def test_a_load_that_a_newer_one_has_overtaken_is_refused() -> None:
+    slots = make()
+    slots.load("a", "x", generation=7)
+    for options in ("x", "y"):
+        with pytest.raises(SupersededError):
+            slots.load("a", options, generation=6)
+    assert slots.inventory() == (1, (("a", 7, 0),))
+    slots.free("a")
+    with pytest.raises(SupersededError):
+        slots.load("a", "x", generation=6)
+    assert not slots.holds()
+    slots.load("b", "x", generation=6)
+    slots.load("a", "x", generation=7)
+    slots.load("a", "y")
+
+
+def test_a_load_is_overtaken_while_it_waits_for_another() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def load(options: str) -> Thing:
+        begun.set()
+        assert go.wait(TIMEOUT)
+        return Thing(options)
+
+    slots: Slots[Thing, str] = Slots(load)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(slots.load, "a", "x", 3)
+        assert begun.wait(TIMEOUT)
+        late = pool.submit(slots.load, "a", "y", 5)
+        joined_by(slots, [late])
+        newer = pool.submit(slots.load, "a", "x", 7)
+        while slots._newest["a"] != 7:
+            pass
+        go.set()
+        assert first.result(TIMEOUT) == newer.result(TIMEOUT) == 1
+        assert isinstance(late.exception(TIMEOUT), SupersededError)
+    assert slots.inventory().models == (("a", 7, 0),)
+
+
+def test_a_model_whose_calls_do_not_end_keeps_its_slot() -> None:
+    slots = make(drain=0.01, wait=0.1)
+    slots.load("a", "x")
+    with slots.lease("a") as before:
+        for timeout in (0, 0.05, 600):
+            with pytest.raises(SlotsBusyError, match="every slot is in use \\('a' serves 1\\)"):
+                slots.load("b", "x", timeout=timeout)
+            with slots.lease("a") as a:
+                assert a is before
+    slots.load("b", "x", timeout=0.05)
+    assert held(slots) == {"b"}
+
+
+def test_many_loads_withdraw_a_model_in_use_once() -> None:
+    changes: list[int] = []
+    slots = make(drain=0.01, wait=0.2, on_change=lambda: changes.append(1))
+    slots.load("a", "x")
+    with slots.lease("a"), ThreadPoolExecutor(8) as pool:
+        loads = [pool.submit(slots.load, f"other-{number}", "x") for number in range(8)]
+        assert all(isinstance(load.exception(TIMEOUT), SlotsBusyError) for load in loads)
+        assert slots.holds("a")
+    assert len(changes) == 3, "loaded, withdrawn, back"
+
+
+def test_a_load_takes_the_slot_as_soon_as_the_calls_have_ended() -> None:
+    slots = make(drain=0.01)
+    slots.load("a", "x")
+    with ThreadPoolExecutor() as pool:
+        with slots.lease("a"):
+            load = pool.submit(slots.load, "b", "x")
+            while slots.inventory().version < 3:
+                pass
+        load.result(TIMEOUT)
+    assert held(slots) == {"b"}
+
+
+def test_a_free_during_a_drain_is_final() -> None:
+    slots = make(drain=TIMEOUT)
+    slots.load("a", "x")
+    with ThreadPoolExecutor() as pool:
+        with slots.lease("a"):
+            load = pool.submit(slots.load, "b", "x")
+            while slots.holds("a"):
+                pass
+            free = pool.submit(slots.free, "a")
+            while slots._draining:
+                pass
+            assert not free.done()
+        assert free.result(TIMEOUT)[1] == ["a"]
+        load.result(TIMEOUT)
+    assert held(slots) == {"b"}
+
+
+def test_a_load_of_a_model_that_is_being_drained_brings_it_back() -> None:
+    slots = make(drain=TIMEOUT, wait=0.2)
+    slots.load("a", "x")
+    with ThreadPoolExecutor() as pool, slots.lease("a") as before:
+        load = pool.submit(slots.load, "b", "x")
+        while slots.holds("a"):
+            pass
+        slots.load("a", "x", 5)
+        with slots.lease("a") as after:
+            assert after is before
+        assert isinstance(load.exception(TIMEOUT), SlotsBusyError)
+    assert slots.inventory().models == (("a", 5, 0),)
+
+
+def test_who_waits_for_the_load_of_another_waits_no_longer_than_it_may() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def load(options: str) -> Thing:
+        begun.set()
+        assert go.wait(TIMEOUT)
+        return Thing(options)
+
+    slots: Slots[Thing, str] = Slots(load)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(slots.load, "a", "x")
+        assert begun.wait(TIMEOUT)
+        for options in ("x", "y"):
+            with pytest.raises(SlotsBusyError, match="still being loaded"):
+                slots.load("a", options, timeout=0.01)
+        with pytest.raises(SlotsBusyError, match="1 being loaded or unloaded"):
+            slots.load("b", "x", timeout=0.01)
+        go.set()
+        first.result(TIMEOUT)
+
+
+def test_a_model_has_a_key_and_an_alias() -> None:
+    slots = make(2)
+    slots.load("small", "x", alias="x.gguf")
+    slots.load("b", "y")
+    assert slots.holds("x.gguf")
+    assert not slots.holds("small")
+    for names in (("small", ""), ("", "x.gguf"), ("small", "other")):
+        with slots.lease(*names) as small:
+            assert small.identity == "small"
+    with pytest.raises(NotHeldError), slots.lease("x.gguf"):
+        pass
+
+
+def test_only_the_latest_generations_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grpcerrors_backends.host.slots._REMEMBERED", 2)
+    slots = make(3)
+    for identity in "abc":
+        slots.load(identity, "x", 9)
+    slots.load("a", "x", 1)
+    with pytest.raises(SupersededError):
+        slots.load("c", "x", 1)

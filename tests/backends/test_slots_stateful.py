@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from grpcerrors_backends.host.slots import Held, NotHeldError, Slots
+from grpcerrors_backends.host.holding import (
+    Held,
+    NotHeldError,
+    SlotsBusyError,
+    SupersededError,
+)
+from grpcerrors_backends.host.slots import Slots
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -75,7 +82,10 @@ class SlotsMachine(RuleBasedStateMachine):
         self.world = World()
         self.now = 0.0
         self.slots: Slots[Probe, tuple[str, str]] = Slots(
-            lambda wanted: Probe(self.world, *wanted), CAPACITY, clock=lambda: self.now
+            lambda wanted: Probe(self.world, *wanted),
+            CAPACITY,
+            clock=lambda: self.now,
+            drain=0.005,
         )
         self.open: list[tuple[AbstractContextManager[Any], Held[Probe, tuple[str, str]]]] = []
         self.jobs: list[threading.Thread] = []
@@ -90,7 +100,11 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule(identity=identities, option=options, generation=st.integers(0, 3))
     def load(self, identity: str, option: str, generation: int) -> None:
-        self.job(self.slots.load, identity, (identity, option), generation)
+        self.job(self.load_or_be_refused, identity, (identity, option), generation)
+
+    def load_or_be_refused(self, *arguments: Any) -> None:
+        with contextlib.suppress(SlotsBusyError, SupersededError):
+            self.slots.load(*arguments)
 
     @rule(identity=st.one_of(st.just(""), identities), generation=st.integers(0, 3))
     def free(self, identity: str, generation: int) -> None:

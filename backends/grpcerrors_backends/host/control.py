@@ -1,17 +1,23 @@
 """The control plane of a host, the same for both surfaces: LoadModel, Free, Status, Health.
 
-Each function blocks like a plain call and takes the metadata as pairs; the surfaces wrap them.
+Each method blocks like a plain call; the surfaces wrap it. What it refuses, it raises as a
+ContractError.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 import uuid
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
+from grpcerrors import Condition, ContractError
+from grpcerrors_backends.host.holding import SlotsBusyError, SupersededError
 from grpcerrors_backends.host.memory import resident
+from grpcerrors_backends.host.refusals import INVALID_METADATA, SLOTS_BUSY, SUPERSEDED_LOAD
 from grpcerrors_backends.model import BadInput, LoadError
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
@@ -22,6 +28,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 Metadata = Iterable[tuple[str, str | bytes]]
+
+WAITING_LOADS: Final = 64
+"""LoadModel calls that may run or wait at the same time."""
+
+_LARGEST = 2**63 - 1  # a generation is a signed 64-bit integer in every database
+
+
+class Call(NamedTuple):
+    """What a control-plane call brings besides its request; *timeout* in seconds, or infinity."""
+
+    metadata: tuple[tuple[str, str | bytes], ...] = ()
+    timeout: float = math.inf
 
 
 class Answer(NamedTuple):
@@ -41,23 +59,49 @@ def value(metadata: Metadata, key: str) -> str:
 
 
 class Control:
-    """The control plane over *slots* of the backend *name*. Its methods are named as the RPCs."""
+    """The control plane over *slots* of the backend *name*. Its methods are named as the RPCs.
+
+    A name in the metadata is the key by which calls reach a model; `ModelOptions.Model` is what the
+    backend loads, and what requests carry as `ModelIdentity`. Without a key they are the same.
+    """
 
     def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions]) -> None:
         self.name = name
         self.boot_id = uuid.uuid4().hex
         self._slots = slots
+        self._loads = threading.Semaphore(WAITING_LOADS)
 
-    def Health(self, _request: pb.HealthMessage, _metadata: Metadata) -> Answer:
+    def Health(self, _request: pb.HealthMessage, _call: Call) -> Answer:
         """Answer that the process lives; this says nothing about models."""
         return Answer(pb.Reply(message=b"OK"))
 
-    def LoadModel(self, request: pb.ModelOptions, metadata: Metadata) -> Answer:
-        """Load a model. A load that fails is a Result too, one that says what to do."""
-        identity = request.Model or value(metadata, MODEL_ID)
+    def LoadModel(self, request: pb.ModelOptions, call: Call) -> Answer:
+        """Load a model. A load that fails is a Result too, one that says what to do.
+
+        Raises ContractError: INVALID_METADATA, SUPERSEDED_LOAD, SLOTS_BUSY.
+        """
+        generation = self._generation(call)
+        identity = value(call.metadata, MODEL_ID) or request.Model
+        if not self._loads.acquire(blocking=False):
+            problem = f"{WAITING_LOADS} loads are running or waiting already; try again later"
+            raise self._refusal(SLOTS_BUSY, problem)
         try:
-            _must_be_named(identity, metadata)
-            version = self._slots.load(identity, request, _generation(metadata))
+            version = self._slots.load(
+                identity,
+                request,
+                generation,
+                alias=request.Model,
+                timeout=call.timeout,
+            )
+        except SupersededError as error:
+            problem = (
+                f"load {error.generation} of {identity!r} comes after load {error.newest}, "
+                "which replaces it"
+            )
+            raise self._refusal(SUPERSEDED_LOAD, problem) from None
+        except SlotsBusyError as error:
+            problem = f"cannot load {identity!r} now: {error}; try again, or give it more --slots"
+            raise self._refusal(SLOTS_BUSY, problem) from None
         except (BadInput, LoadError) as error:
             log.warning("load failed", model=identity, error=str(error))
             return self._failed(str(error))
@@ -68,15 +112,17 @@ class Control:
                 "its log has the traceback"
             )
             return self._failed(message)
+        finally:
+            self._loads.release()
         return self._result(f"{identity!r} is loaded", version)
 
-    def Free(self, _request: pb.HealthMessage, metadata: Metadata) -> Answer:
-        """Unload the model that the metadata name, or everything."""
-        identity = value(metadata, MODEL_ID)
-        try:
-            generation = _generation(metadata)
-        except BadInput as error:
-            return self._failed(str(error))
+    def Free(self, _request: pb.HealthMessage, call: Call) -> Answer:
+        """Unload the model that the metadata name, or everything.
+
+        Raises ContractError: INVALID_METADATA.
+        """
+        identity = value(call.metadata, MODEL_ID)
+        generation = self._generation(call)
         version, unloaded = self._slots.free(identity, generation)
         if unloaded:
             message = f"unloaded {', '.join(map(repr, unloaded))}"
@@ -85,9 +131,12 @@ class Control:
             message = f"does not hold {which}" + f" as generation {generation}" * bool(generation)
         return self._result(message, version)
 
-    def Status(self, _request: pb.HealthMessage, metadata: Metadata) -> Answer:
-        """Tell how the model that the metadata name is, or the process: BUSY when any model is."""
-        identity = value(metadata, MODEL_ID)
+    def Status(self, _request: pb.HealthMessage, call: Call) -> Answer:
+        """Return the state of the model that the metadata name, or of the process.
+
+        A model is BUSY while it serves calls, the process while any model does.
+        """
+        identity = value(call.metadata, MODEL_ID)
         calls = [
             in_flight
             for model, _generation, in_flight in self._slots.inventory().models
@@ -102,6 +151,19 @@ class Control:
         memory = pb.MemoryUsageData(total=size, breakdown={"resident": size})
         return Answer(pb.StatusResponse(state=state, memory=memory))
 
+    def _generation(self, call: Call) -> int:
+        text = value(call.metadata, GENERATION)
+        if not text:
+            return 0
+        if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST:  # noqa: PLR2004 - digits
+            return int(text)
+        shown = text if len(text) < 40 else f"{text[:30]}..."  # noqa: PLR2004 - characters
+        problem = f"{GENERATION} is {shown!r}; it has to be a decimal number from 0 to {_LARGEST}"
+        raise self._refusal(INVALID_METADATA, problem)
+
+    def _refusal(self, condition: Condition, problem: str) -> ContractError:
+        return ContractError(condition, backend=self.name, problem=problem)
+
     def _failed(self, message: str) -> Answer:
         answer = self._result(message, self._slots.inventory().version)
         answer.response.success = False
@@ -110,16 +172,3 @@ class Control:
     def _result(self, message: str, version: int) -> Answer:
         trailers = ((BOOT_ID, self.boot_id), (INVENTORY_VERSION, str(version)))
         return Answer(pb.Result(message=message, success=True), trailers)
-
-
-def _must_be_named(identity: str, metadata: Metadata) -> None:
-    named = value(metadata, MODEL_ID)
-    if named not in ("", identity):
-        raise BadInput(f"{MODEL_ID} is {named!r}, Model is {identity!r}: make them equal")
-
-
-def _generation(metadata: Metadata) -> int:
-    text = value(metadata, GENERATION)
-    if text and not (text.isascii() and text.isdecimal()):
-        raise BadInput(f"{GENERATION} is {text!r}; it has to be a decimal number")
-    return int(text or 0)

@@ -10,7 +10,7 @@ import structlog
 
 from grpcerrors import ContractError, model_mismatch, model_not_loaded
 from grpcerrors_backends.host.control import value
-from grpcerrors_backends.host.slots import NotHeldError
+from grpcerrors_backends.host.holding import NotHeldError
 from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 from grpcerrors_protocol.metadata import MODEL_ID
 
@@ -38,19 +38,20 @@ class Inference:
 
     @contextmanager
     def _model(self, rpc: str, request: object, context: Any) -> Iterator[Callable[..., Any]]:
-        """Lease the model that a call is for and give its method; raise the typed error if gone.
+        """Lease the model that a call is for and yield its method.
 
-        The metadata name the model, else the request does, else it is the one loaded last.
+        The metadata name it by its key, else the request by its `ModelIdentity`, else it is the one
+        loaded last. Raises ContractError if it is not held, or is another than the request wants.
         """
         requested = getattr(request, "ModelIdentity", "")
-        named = value(context.invocation_metadata() or (), MODEL_ID) or requested
+        named = value(context.invocation_metadata() or (), MODEL_ID)
         try:
-            with self._slots.lease(named) as held:
-                if requested and requested != held.identity:
-                    raise model_mismatch(self._name, loaded=held.identity, requested=requested)
+            with self._slots.lease(named, requested) as held:
+                if requested not in ("", held.alias):
+                    raise model_mismatch(self._name, loaded=held.alias, requested=requested)
                 yield getattr(held.model, rpc)
         except NotHeldError:
-            raise model_not_loaded(self._name, model=named) from None
+            raise model_not_loaded(self._name, model=named or requested) from None
 
     def _failure(self, rpc: str, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Return the code and the text that the client gets for *error*."""

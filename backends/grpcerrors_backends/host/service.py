@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
+from grpcerrors import ContractError, abort
+from grpcerrors_backends.host.control import WAITING_LOADS, Call
 from grpcerrors_backends.host.inference import Inference
 from grpcerrors_protocol import backend_pb2 as pb
 
@@ -17,14 +20,13 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import MethodDescriptor
 
-    from grpcerrors_backends.host.control import Answer, Control, Metadata
+    from grpcerrors_backends.host.control import Answer, Control
     from grpcerrors_backends.host.slots import Slots
     from grpcerrors_backends.model import Model
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
-# The control plane, and whether a call may have to wait: for a load, or for other calls to end.
-CONTROL = {"Health": False, "LoadModel": True, "Free": True, "Status": False}
-WAITING = 64  # such calls at the same time, on aio; threads do not cost much while they wait
+CONTROL = ("Health", "LoadModel", "Free", "Status")
+_SPARE = 8  # threads that answer while others wait
 
 
 def implemented(model: type[Model]) -> list[MethodDescriptor]:
@@ -48,10 +50,15 @@ def service(
         )
         for rpc in implemented(model)
     }
-    pool = ThreadPoolExecutor(WAITING, "control")
-    for name, waits in CONTROL.items():
-        answer = getattr(control, name)
-        behaviour = _aio(answer, pool if waits else None) if is_aio else _sync(answer)
+    # A call that waits, for a load or for other calls to end, must not keep others from an answer.
+    pools = {
+        "LoadModel": ThreadPoolExecutor(WAITING_LOADS + _SPARE, "load"),
+        "Free": ThreadPoolExecutor(slots.capacity + _SPARE, "free"),
+    }
+    probes = ThreadPoolExecutor(_SPARE, "probe")
+    for name in CONTROL:
+        answer, pool = getattr(control, name), pools.get(name)
+        behaviour = _aio(answer, pool) if is_aio else _sync(answer, pool or probes)
         handlers[name] = _handler(SERVICE.methods_by_name[name], behaviour)
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
@@ -66,26 +73,38 @@ def _handler(rpc: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMe
     )
 
 
-def _sync(answer: Callable[[Any, Metadata], Answer]) -> Callable[..., object]:
+def _sync(answer: Callable[[Any, Call], Answer], pool: ThreadPoolExecutor) -> Callable[..., object]:
     def handle(request: Any, context: grpc.ServicerContext) -> object:
-        response, trailers = answer(request, context.invocation_metadata() or ())
+        try:
+            response, trailers = answer(request, _call(context))
+        except ContractError as refusal:
+            abort(context, refusal)
         context.set_trailing_metadata(trailers)
         return response
 
+    vars(handle)["experimental_thread_pool"] = pool  # grpc.server looks for it
     return handle
 
 
 def _aio(
-    answer: Callable[[Any, Metadata], Answer], pool: ThreadPoolExecutor | None
+    answer: Callable[[Any, Call], Answer], pool: ThreadPoolExecutor | None
 ) -> Callable[..., Awaitable[object]]:
     async def handle(request: Any, context: grpc.aio.ServicerContext) -> object:
-        metadata = tuple(context.invocation_metadata() or ())
-        if pool is None:
-            response, trailers = answer(request, metadata)
-        else:
-            loop = asyncio.get_running_loop()
-            response, trailers = await loop.run_in_executor(pool, answer, request, metadata)
+        call = _call(context)
+        try:
+            if pool is None:
+                response, trailers = answer(request, call)
+            else:
+                loop = asyncio.get_running_loop()
+                response, trailers = await loop.run_in_executor(pool, answer, request, call)
+        except ContractError as refusal:
+            await abort(context, refusal)
         context.set_trailing_metadata(trailers)
         return response
 
     return handle
+
+
+def _call(context: Any) -> Call:
+    left = context.time_remaining()
+    return Call(tuple(context.invocation_metadata() or ()), math.inf if left is None else left)
