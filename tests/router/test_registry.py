@@ -16,10 +16,11 @@ from grpcerrors_router import Heartbeat, Held, NodeRegistry, RegistryUnavailable
 from grpcerrors_router.entities import Load, NodeView, Replica, Usage
 from grpcerrors_router.entities import Node as Row
 from grpcerrors_router.registry.jobs import Outcome, Refusal, Wish
-from grpcerrors_router.registry.schema import metadata, replicas
+from grpcerrors_router.registry.schema import changes, metadata, replicas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 class HandClock:
@@ -341,7 +342,7 @@ async def test_a_gap_in_the_changes_is_noticed(registry: NodeRegistry) -> None:
         await loaded(registry)
         await registry.remove_node_model("a", "m")
     await registry.store.write(
-        lambda conn: conn.execute(sa.text("delete from changes where revision < 5"))
+        lambda conn: conn.execute(sa.delete(changes).where(changes.c.revision < seen + 4))
     )
     assert await registry.changes_since(seen) is None
 
@@ -390,3 +391,13 @@ async def test_an_unreachable_registry_says_so() -> None:
 def test_another_kind_of_database_is_refused() -> None:
     with pytest.raises(ValueError, match="sqlite:///"):
         NodeRegistry("mysql://x/y")
+
+
+async def test_a_new_database_numbers_its_loads_above_those_of_an_older_one(tmp_path: Path) -> None:
+    """A node that has loaded for a database that was deleted takes loads of the next one."""
+    generations = []
+    for name in ("older", "newer"):
+        async with NodeRegistry(f"sqlite:///{tmp_path}/{name}.db") as registry:
+            await node(registry, "a")
+            generations.append((await loaded(registry)).generation)
+    assert generations[0] < generations[1]

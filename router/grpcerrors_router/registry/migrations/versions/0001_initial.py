@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,7 +18,9 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
     )
-    op.bulk_insert(number, [{"id": 1, "number": 0}])
+    # A host refuses a generation lower than one that it has seen. Numbers that begin at the time of
+    # creation let a new database take over hosts that an older one has loaded.
+    op.bulk_insert(number, [{"id": 1, "number": time.time_ns() // 1_000_000}])
     op.create_table(
         "changes",
         sa.Column("revision", sa.BigInteger, primary_key=True),
