@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
+import os
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -76,11 +78,18 @@ async def fleet(
         yield made
 
 
-async def eventually(condition: Callable[[], Any], *, within: float = 60.0) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.01)
+# Seconds that only a hang reaches; a mutant that hangs need not take that long.
+HANG = float(os.environ.get("HANG_SECONDS", "60"))
+
+
+async def eventually(condition: Callable[[], Any], *, within: float = HANG) -> None:
+    """Wait until a condition holds; fail when it does not within the limit."""
+    try:
+        async with asyncio.timeout(within):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"after {within:.0f} s still not: {inspect.getsource(condition).strip()}")
 
 
 @pytest.fixture

@@ -155,6 +155,9 @@ async def test_a_node_that_dies_is_not_picked_and_its_rows_stay(sqlite_url: str)
         await home.stop()
         with pytest.raises(grpc.aio.AioRpcError):
             await stub(router).Predict(pb.PredictOptions(), timeout=5)
+        assert not await router.probe_health(home.name)
+        kept = {entry.node.name for entry in router.table.replicas("m")}
+        assert home.name in kept, "invariant 14: silence deletes nothing"
         await stub(router).Predict(pb.PredictOptions(), timeout=30)
         assert "m" in other.held
         assert len(list(router.table.replicas("m"))) == 2

@@ -64,9 +64,9 @@ async def test_what_another_router_uses_is_not_evicted(url: str) -> None:
         busy = asyncio.ensure_future(stub(two).Predict(pb.PredictOptions()))
         await eventually(lambda: node.running["m"])
         await stub(one, "n").Predict(pb.PredictOptions(), timeout=60)
+        assert node.freed_in_use == 0, "invariant 10: freed while another router used it"
         assert busy.done()
         await busy
-        assert node.freed_in_use == 0
 
 
 async def test_counts_of_a_router_that_stops_answering_expire(url: str) -> None:

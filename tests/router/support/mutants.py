@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """`old` stands exactly once in `file`; with `new` in its place `test` fails."""
+    """`old` stands exactly once in `file`; with `new` in its place `test` fails.
+
+    `dies_of` is part of the assertion that fails, or of its message.
+    """
 
     name: str
     file: str
     old: str
     new: str
     test: str
+    dies_of: str
 
 
 MUTANTS = (
@@ -22,6 +26,7 @@ MUTANTS = (
         "if generation is not None:\n                where",
         "if False:\n                where",
         "test_registry.py::test_a_drop_names_a_generation[sqlite]",
+        'remove_node_model("a", "m", old.generation)',
     ),
     Mutant(
         "drop before compare",
@@ -29,6 +34,7 @@ MUTANTS = (
         "        if not entry.live:\n            return False\n        self._dropped",
         "        self._dropped",
         "test_healing.py::test_a_late_error_never_removes_a_later_generation[sqlite]",
+        'events.count("late_error") == 1',
     ),
     Mutant(
         "no fencing",
@@ -36,6 +42,7 @@ MUTANTS = (
         "        loads.c.generation == load.generation,\n",
         "",
         "test_registry.py::test_a_stale_token_changes_nothing[sqlite]",
+        "assert not await registry.renew_load(stalled, 10)",
     ),
     Mutant(
         "double decrement",
@@ -43,6 +50,7 @@ MUTANTS = (
         "        if self._released:\n            return\n        self._released = True\n",
         "        self._released = True\n",
         "test_tracking.py::test_a_cancelled_call_is_counted_out[Predict]",
+        "assert entry.in_flight == 0",
     ),
     Mutant(
         "double decrement, found by interleavings",
@@ -50,6 +58,7 @@ MUTANTS = (
         "        if self._released:\n            return\n        self._released = True\n",
         "        self._released = True\n",
         "test_invariants.py::test_interleavings_on_sqlite",
+        "invariant 9",
     ),
     Mutant(
         "replay after the first message",
@@ -59,6 +68,7 @@ MUTANTS = (
         "                await self._reconcile(error, self._attempt)\n"
         "            return await self.answer()",
         "test_healing.py::test_nothing_is_replayed_after_the_first_message[1]",
+        "invariant 8",
     ),
     Mutant(
         "replay of what has started",
@@ -66,6 +76,7 @@ MUTANTS = (
         "Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN",
         "Reaction.STALE",
         "test_healing.py::test_what_has_started_is_never_replayed",
+        "invariant 7",
     ),
     Mutant(
         "the second stale error instead of the original",
@@ -73,6 +84,7 @@ MUTANTS = (
         "if stale and original is not None:",
         "if False:",
         "test_healing.py::test_four_attempts_then_the_original_error[4]",
+        "the first error, from the last",
     ),
     Mutant(
         "no single flight over routers",
@@ -80,6 +92,7 @@ MUTANTS = (
         "if here or there + coming >= wish.wanted:",
         "if here:",
         "test_registry.py::test_no_more_loads_than_wanted[sqlite]",
+        "isinstance(claim, Load) for claim in claims) == 2",
     ),
     Mutant(
         "slots overbooked",
@@ -87,6 +100,7 @@ MUTANTS = (
         "if slots is None or used - bool(wish.victim) >= slots:",
         "if slots is None:",
         "test_registry.py::test_slots_are_never_overbooked[sqlite]",
+        "== [False, True]",
     ),
     Mutant(
         "evict without asking the other routers",
@@ -94,13 +108,15 @@ MUTANTS = (
         "if all(r.name == me or r.seen_revision >= job.generation for r in routers):",
         "if True:",
         "test_routers.py::test_what_another_router_uses_is_not_evicted[sqlite]",
+        "invariant 10: freed while another router used it",
     ),
     Mutant(
         "evict what is in use here",
         "loads/placement.py",
         "if not (replica.in_flight or replica.others or replica.row.evicting)",
         "if not replica.row.evicting",
-        "test_loading.py::test_everything_in_use_says_so_with_retry_info",
+        "test_placement.py::test_a_replica_in_use_is_no_victim",
+        "invariant 10: the replica is in use",
     ),
     Mutant(
         "old news disproves",
@@ -108,6 +124,7 @@ MUTANTS = (
         "elif beat.inventory_version < node.inventory:",
         "elif False:",
         "test_registry.py::test_a_heartbeat_older_than_the_load_disproves_nothing[sqlite]",
+        'assert await registry.heartbeat(beat("b1", 1)) == []',
     ),
     Mutant(
         "a past boot is believed",
@@ -115,6 +132,7 @@ MUTANTS = (
         "        if _is_past(conn, beat):\n            return []\n",
         "        conn.execute(sa.delete(boots))\n",
         "test_registry.py::test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good[sqlite]",
+        'assert await registry.heartbeat(beat("b1", 6, Held("m", 7))) == []',
     ),
     Mutant(
         "adopt what is being loaded",
@@ -122,6 +140,7 @@ MUTANTS = (
         "if name not in running]",
         "]",
         "test_registry.py::test_a_heartbeat_does_not_adopt_what_is_just_being_loaded[sqlite]",
+        "assert await rows(registry) == {}",
     ),
     Mutant(
         "silence deletes",
@@ -129,6 +148,7 @@ MUTANTS = (
         "self._table.set_reachable(node, reachable=False)",
         "[self._table.drop(replica) for replica in list(node.replicas.values())]",
         "test_loading.py::test_a_node_that_dies_is_not_picked_and_its_rows_stay",
+        "invariant 14: silence deletes nothing",
     ),
     Mutant(
         "a bare code is believed",
@@ -136,6 +156,7 @@ MUTANTS = (
         "if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):",
         "if False:",
         "test_healing.py::test_a_poisoned_request_does_not_flood_the_node_with_questions",
+        'assert router.table.pick("m") is not None',
     ),
     Mutant(
         "the table goes back",
@@ -143,6 +164,7 @@ MUTANTS = (
         "        if view.revision < known:\n            return False\n",
         "",
         "test_registry.py::test_the_table_never_goes_back",
+        "assert not table.apply(NodeView(5",
     ),
     Mutant(
         "a drop is forgotten while the registry is away",
@@ -150,6 +172,7 @@ MUTANTS = (
         "if row.generation <= self._dropped.get((row.node, row.model), 0):",
         "if False:",
         "test_registry.py::test_the_table_never_goes_back",
+        'assert table.pick("m") is None',
     ),
     Mutant(
         "no bound on replays",
@@ -157,6 +180,7 @@ MUTANTS = (
         "if self._bytes > self._max_bytes or len",
         "if len",
         "test_healing.py::test_a_stream_beyond_the_replay_buffer_is_not_replayed",
+        "more than the buffer holds is not replayed",
     ),
     Mutant(
         "no retry budget",
@@ -164,6 +188,7 @@ MUTANTS = (
         "if sum(self._retries) >= allowed:",
         "if False:",
         "test_healing.py::test_the_retry_budget_bounds_what_is_sent_again",
+        'assert events.count("retry") == 3',
     ),
     Mutant(
         "no quarantine",
@@ -171,6 +196,7 @@ MUTANTS = (
         "if over >= 0:",
         "if False:",
         "test_healing.py::test_a_node_that_always_loses_the_model_is_left_alone",
+        "invariant 11",
     ),
     Mutant(
         "changes are lost while the registry is away",
@@ -178,6 +204,7 @@ MUTANTS = (
         "            self._waiting.append((what, change))\n            self.note_down(error)",
         "            self.note_down(error)",
         "test_routers.py::test_warm_traffic_outlives_the_registry_and_changes_are_applied_after",
+        "assert len(router.outbox) >= 1",
     ),
     Mutant(
         "the load dies with its caller",
@@ -185,5 +212,6 @@ MUTANTS = (
         "                up.cancel()\n",
         "                up.cancel()\n                flight.cancel()\n",
         "test_loading.py::test_a_load_outlives_the_caller_who_started_it",
+        'eventually(lambda: router.table.live_count("m") == 1)',
     ),
 )
