@@ -30,6 +30,14 @@ async def requests(count: int, size: int = 0) -> AsyncIterator[Any]:
         yield pb.TranscriptLiveRequest(config=pb.TranscriptLiveConfig(language="x" * size))
 
 
+async def end_of(call: Any) -> Any:
+    """Wait for the answer or the error of a call and return it."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        return error
+
+
 async def test_return_gives_the_error_and_the_next_request_works(sqlite_url: str) -> None:
     node = Node()
     async with fleet(sqlite_url, node, on_stale="return") as (router,):
@@ -64,7 +72,7 @@ async def test_nothing_is_replayed_after_the_first_message(sqlite_url: str, die_
         call = stub(router).PredictStream(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
         for _ in range(die_after):
             assert await call.read() is not grpc.aio.EOF
-        (end,) = await asyncio.gather(call.read(), return_exceptions=True)
+        end = await end_of(call.read())
         assert node.executed["r"] == node.seen["r"] == 1, "invariant 8"
         assert is_model_not_loaded(end)
         assert router.table.pick("m") is None, "the row is dropped all the same"
@@ -78,7 +86,7 @@ async def test_what_has_started_is_never_replayed(sqlite_url: str) -> None:
         node.evict("m")
         node.started_mark = True
         call = stub(router).Predict(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
-        (end,) = await asyncio.gather(call, return_exceptions=True)
+        end = await end_of(call)
         assert node.seen["r"] == 1, "invariant 7"
         assert classify(end).started
         assert router.table.pick("m") is None
@@ -136,7 +144,7 @@ async def test_a_stream_beyond_the_replay_buffer_is_not_replayed(sqlite_url: str
             if healed:
                 assert len([message async for message in call]) == 5
             else:
-                (end,) = await asyncio.gather(call.read(), return_exceptions=True)
+                end = await end_of(call.read())
                 assert is_model_not_loaded(end), "more than the buffer holds is not replayed"
 
 
@@ -267,9 +275,7 @@ async def test_a_node_that_always_loses_the_model_is_left_alone(sqlite_url: str)
             node.evict("m")
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub(router).Predict(pb.PredictOptions())
-        (end,) = await asyncio.gather(
-            stub(router).Predict(pb.PredictOptions()), return_exceptions=True
-        )
+        end = await end_of(stub(router).Predict(pb.PredictOptions()))
         assert len(node.loads) == 3, "invariant 11"
         assert end.code() is grpc.StatusCode.UNAVAILABLE
         assert "left alone" in end.details()
