@@ -110,7 +110,7 @@ async def test_four_attempts_then_the_original_error(sqlite_url: str, stale: int
         for node in nodes:
             await router.registry.set_node_model(node.name, "m")
         call: Any = stub(router).Predict(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
-        end: Any = (await asyncio.gather(call, return_exceptions=True))[0]
+        end = await end_of(call)
         assert sum(node.seen["r"] for node in nodes) == QUICK.attempts == 4
         if stale == 3:
             assert isinstance(end, pb.Reply), "the fourth attempt loads the model"
