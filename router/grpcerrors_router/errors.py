@@ -11,20 +11,28 @@ import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
+
+from grpcerrors._wire import encode_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-DOMAIN = "grpcerrors"
-DETAILS_KEY = "grpc-status-details-bin"
+NODE_TEXT_LIMIT = 1024
+"""Characters of a node's own words that travel in an error of the router."""
 
 
 class RouteError(grpc.aio.AioRpcError):
-    """Base of what the router answers by itself. `retry_after` in seconds, None = do not retry."""
+    """Base of the router's own errors.
+
+    The trailers have at most 4,096 bytes, as CONTRACT.md demands: a text that is too long is cut.
+
+    Attributes:
+        reason: `google.rpc.ErrorInfo.reason`, in the domain `grpcerrors`.
+        retry_after: seconds of the `google.rpc.RetryInfo`, None when there is none.
+    """
 
     reason: ClassVar[str] = "ROUTE_FAILED"
+    retry_after: float | None
 
     def __init__(
         self,
@@ -34,24 +42,20 @@ class RouteError(grpc.aio.AioRpcError):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        info = error_details_pb2.ErrorInfo(
-            reason=self.reason, domain=DOMAIN, metadata=dict(metadata or {})
+        status = encode_status(
+            code, details, reason=self.reason, metadata=metadata, retry_after=retry_after
         )
-        status = status_pb2.Status(code=code.value[0], message=details)
-        status.details.append(_packed(info))
-        if retry_after is not None:
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(max(0.0, retry_after) * 1e9))
-            status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-        trailer = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString(deterministic=True)))
-        super().__init__(code, grpc.aio.Metadata(), trailer, details=details)
+        trailers = grpc.aio.Metadata(*status.trailing_metadata)
+        super().__init__(code, grpc.aio.Metadata(), trailers, details=status.details)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Callable[..., RouteError], tuple[object, ...], dict[str, object]]:
+        # Subclasses take other arguments than their base; `copy.copy` and pickle need one way.
+        return _blank, (type(self),), dict(vars(self))
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:
-    wrapped = any_pb2.Any()
-    wrapped.Pack(message)
-    return wrapped
+
+def _blank(kind: type[RouteError]) -> RouteError:
+    return kind.__new__(kind)
 
 
 class NoModelKey(RouteError):
@@ -161,6 +165,8 @@ class LoadFailed(RouteError):
         self, model: str, node: str, message: str, *, answered: bool, retry_after: float
     ) -> None:
         code = grpc.StatusCode.FAILED_PRECONDITION if answered else grpc.StatusCode.UNAVAILABLE
+        if len(message) > NODE_TEXT_LIMIT:
+            message = f"{message[:NODE_TEXT_LIMIT]}…"
         super().__init__(
             code,
             f'loading model "{model}" failed on node "{node}": {message}',

@@ -1,0 +1,95 @@
+"""The router's own errors: what they say, how long they are, and that they can be copied."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from grpcerrors import classify, explain
+from grpcerrors._wire import TRAILERS_LIMIT, trailers_size
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import errors
+from grpcerrors_router.errors import REASONS, RouteError
+from tests.router.support.rawnode import stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONG = 'é"\n\0\ud800' * 5000
+
+
+def made(text: str) -> list[RouteError]:
+    """One of each error, with `text` wherever a caller or a node can put text."""
+    return [
+        errors.NoModelKey(text),
+        errors.NotRouted(text),
+        errors.ProxyLoop(text, text),
+        errors.Overloaded(text, model=text),
+        errors.InvalidNode(text),
+        errors.UnknownModel(text, [text, "m"]),
+        errors.NoCapacity(text, text, 2.5),
+        errors.LoadFailed(text, text, text, answered=True, retry_after=2.5),
+        errors.LoadFailed(text, text, text, answered=False, retry_after=2.5),
+        errors.LoadTimeout(text),
+        errors.NodeLost(),
+        errors.InUse(text, text),
+        errors.RegistryUnavailable(text),
+    ]
+
+
+def test_every_error_is_made_here() -> None:
+    subclasses = set(RouteError.__subclasses__())
+    assert {type(error) for error in made("x")} == subclasses
+    assert {kind.reason for kind in subclasses} | {RouteError.reason} == REASONS
+    assert len(REASONS) == len(subclasses) + 1
+
+
+@pytest.mark.parametrize("error", made(LONG), ids=lambda error: type(error).__name__)
+def test_no_error_exceeds_the_limit_of_the_contract(error: RouteError) -> None:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    assert trailers_size(rpc_status.to_status(status)) <= TRAILERS_LIMIT
+    assert status.message == error.details()
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("grpcerrors", type(error).reason)
+    retry = error_details_pb2.RetryInfo()
+    said = any(detail.Unpack(retry) for detail in status.details)
+    assert said is (error.retry_after is not None)
+    assert classify(error).condition is None
+
+
+@pytest.mark.parametrize("error", made("x"), ids=lambda error: type(error).__name__)
+def test_an_error_can_be_copied(error: RouteError) -> None:
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(again) is type(error)
+        assert (again.code(), again.details()) == (error.code(), error.details())
+        assert tuple(again.trailing_metadata()) == tuple(error.trailing_metadata())
+        assert again.retry_after == error.retry_after
+        assert again.__traceback__ is None
+
+
+@pytest.mark.parametrize("error", made("x"), ids=lambda error: type(error).__name__)
+def test_each_says_what_to_do_in_one_line_of_its_docstring(error: RouteError) -> None:
+    first = (type(error).__doc__ or "").partition("\n")[0]
+    assert error.code().name in first or type(error) is errors.LoadFailed
+
+
+async def test_a_long_load_error_reaches_the_caller_with_its_reason(tmp_path: Path) -> None:
+    async with stack(tmp_path) as served:
+        served.node.load_error = "Traceback: " + "x" * 8000
+        # A client with gRPC's default limit on metadata, unlike `served.through`.
+        async with grpc.aio.insecure_channel(served.address) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await BackendStub(client).Predict(pb.PredictOptions(ModelIdentity="m"))
+        error = caught.value
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "Traceback: xxxx" in (error.details() or "")
+        assert "grpcerrors/LOAD_FAILED" in explain(error)
