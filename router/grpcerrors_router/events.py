@@ -21,7 +21,10 @@ class Events:
         """A row was dropped."""
 
     def false_positive(self, model: str, node: str) -> None:
-        """The status code alone said "not loaded"; the node, asked, said that it is."""
+        """An error's words or code said "not loaded", and the replica was kept: they are wrong."""
+
+    def unconfirmed(self, model: str, node: str) -> None:
+        """An error's words or code said "not loaded"; the node, asked, did not answer in time."""
 
     def late_error(self, model: str, node: str, generation: int) -> None:
         """Evidence arrived about a generation that is already gone; nothing was dropped."""

@@ -55,7 +55,10 @@ class Metrics(Events):
         self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)
         self._heals = counter("heals", "Stale rows dropped.", *_PAIR, "evidence")
         self._false = counter(
-            "false_positives", "Code-only evidence that the node's Status contradicted.", *_PAIR
+            "false_positives", "Errors that looked stale by words or code, and were not.", *_PAIR
+        )
+        self._unconfirmed = counter(
+            "unconfirmed", "Errors that looked stale, and the node did not answer.", *_PAIR
         )
         self._late = counter(
             "late_errors", "Evidence about a load that was already gone; ignored.", *_PAIR
@@ -98,6 +101,10 @@ class Metrics(Events):
     def false_positive(self, model: str, node: str) -> None:
         """Count a row that stayed."""
         self._cell(self._false, model, node).inc()
+
+    def unconfirmed(self, model: str, node: str) -> None:
+        """Count a question that the node did not answer."""
+        self._cell(self._unconfirmed, model, node).inc()
 
     def late_error(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count evidence that came too late."""

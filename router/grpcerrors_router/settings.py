@@ -15,6 +15,10 @@ class Settings:
     Other routers: `poll_interval` bounds how late a change is seen when its notification is lost;
     `lease_flush` and `lease_ttl` bound how long a dead router's calls in flight count on.
 
+    Evidence: what a node says of its model holds for `status_fresh`. An error that a reload did not
+    cure is no evidence for `cause_pause` at first, twice as long each time, up to
+    `cause_pause_max`.
+
     Calls: a request is sent to at most `attempts` replicas. Over `retry_window` seconds, re-sent
     requests are at most `retry_ratio` of all, or `retry_floor` per second if that is more.
     `replay_bytes` and `replay_messages` bound what is kept of a request stream to send it again.
@@ -38,6 +42,10 @@ class Settings:
     quiesce_timeout: float = 10.0
     place_retry: float = 0.25
     place_timeout: float = 10.0
+
+    status_fresh: float = 1.0
+    cause_pause: float = 10.0
+    cause_pause_max: float = 3600.0
 
     storm_drops: int = 3
     storm_base: float = 5.0

@@ -197,7 +197,7 @@ async def test_a_late_error_never_removes_a_later_generation(url: str) -> None:
         new = router.table.pick("m")
         assert new is not None
         assert new.generation > old.generation
-        await router._dispatcher.reconciler.reconcile(error, old)
+        await router._dispatcher.reconciler.reconcile(error, old, "/backend.Backend/Predict")
         assert not await router.registry.remove_node_model("a", "m", old.generation)
         assert router.table.pick("m") is new
         assert (await router.registry.snapshot()).nodes[0].replicas[0].generation == new.generation
@@ -211,47 +211,6 @@ async def _stale_error(node: Node) -> grpc.aio.AioRpcError:
         except grpc.aio.AioRpcError as error:
             return error
     raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("state", "dropped"),
-    [
-        (pb.StatusResponse.READY, False),
-        (pb.StatusResponse.BUSY, False),
-        (pb.StatusResponse.UNINITIALIZED, True),
-        (pb.StatusResponse.ERROR, True),
-    ],
-)
-async def test_a_bare_code_is_confirmed_with_status(
-    sqlite_url: str, state: pb.StatusResponse.State, dropped: bool
-) -> None:
-    node, events = Node("a"), Recorder()
-    async with fleet(sqlite_url, node, events=events) as (router,):
-        await router.load("m")
-        node.fail = (grpc.StatusCode.FAILED_PRECONDITION, "no antispoof model")
-        node.status_state = state
-        for _ in range(2 - dropped):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub(router).Predict(pb.PredictOptions(), metadata=((REQUEST_ID, "r"),))
-            assert caught.value.details() == "no antispoof model"
-        assert (router.table.pick("m") is None) is dropped
-        assert events.count("heal") == dropped
-        assert events.count("false_positive") == node.statuses * (not dropped)
-        assert node.seen["r"] == 2 - dropped, "a bare code proves nothing: never sent again"
-        actions = {heal.action for heal in await router.registry.heals()}
-        assert actions == {"dropped" if dropped else "kept"}
-
-
-async def test_a_poisoned_request_does_not_flood_the_node_with_questions(sqlite_url: str) -> None:
-    node = Node()
-    async with fleet(sqlite_url, node) as (router,):
-        await router.load("m")
-        node.fail = (grpc.StatusCode.FAILED_PRECONDITION, "no antispoof model")
-        calls = [stub(router).Predict(pb.PredictOptions()) for _ in range(100)]
-        await asyncio.gather(*calls, return_exceptions=True)
-        assert router.table.pick("m") is not None
-        assert 1 <= node.statuses < 100
-        assert len(node.loads) == 1
 
 
 async def test_the_retry_budget_bounds_what_is_sent_again(sqlite_url: str) -> None:

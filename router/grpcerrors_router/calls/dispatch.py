@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
     from grpcerrors_router.loads.flight import Flights
-    from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.nodes.control import Channels
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import ReplicaEntry, RoutingTable
@@ -69,7 +68,6 @@ class Dispatcher:
         prober: tells which nodes answer.
         reconciler: corrects the registry on an error.
         budget: bounds the re-sent requests.
-        quarantine: is told which replicas work.
         events: is told how each attempt ended.
         settings: limits of the calls.
         clock: the time.
@@ -85,7 +83,6 @@ class Dispatcher:
         prober: Prober,
         reconciler: Reconciler,
         budget: RetryBudget,
-        quarantine: Quarantine,
         events: Events,
         settings: Settings,
         clock: Clock,
@@ -93,7 +90,6 @@ class Dispatcher:
         self._models = models
         self._flights = flights
         self._prober = prober
-        self._quarantine = quarantine
         self.table = table
         self.channels = channels
         self.reconciler = reconciler
@@ -162,13 +158,4 @@ class Dispatcher:
             self._prober.suspect(entry.node)
         elif code not in SILENT:
             self._prober.heard(entry.node)
-        if code is grpc.StatusCode.OK:
-            self.served(entry)
         self.events.request(entry.model, entry.node.name, code, seconds)
-
-    def served(self, entry: ReplicaEntry) -> None:
-        """Note that a replica's handler has answered: the model is there."""
-        if not entry.has_served:
-            entry.has_served = True
-            self._quarantine.worked(entry.node.name, entry.model)
-        entry.confirmed_at = self.clock.monotonic()

@@ -1,4 +1,4 @@
-"""From an error to a correction of the registry: which evidence drops a row, and when."""
+"""From an error to a correction of the registry: which evidence drops a replica, and when."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
-from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify
+from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify, held_model
+from grpcerrors_router.calls.causes import Belief, Cause, Causes, cause_of
+from grpcerrors_router.nodes.prober import SILENT
 
 if TYPE_CHECKING:
+    from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.nodes.control import ControlPlane
+    from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.outbox import Outbox
@@ -24,98 +28,191 @@ _log = structlog.get_logger("router.heal")
 
 _STALE = (MODEL_NOT_LOADED, MODEL_MISMATCH)
 
+# A handler answers with these; gRPC, interceptors and the lack of a handler with the others.
+_FROM_HANDLERS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
 
 class Reaction(Enum):
     """What an error means for the request that met it."""
 
-    KEEP = "the error says nothing about the row"
-    STALE = "the row was stale, and the request provably not executed"
-    STALE_UNPROVEN = "the row was stale, but the request may have been executed"
+    KEEP = "the replica stays"
+    STALE = "the replica was stale, and the request provably not executed"
+    STALE_UNPROVEN = "the replica was stale, but the request may have been executed"
 
 
 class Reconciler:
-    """Drops the row that evidence speaks against, before the caller sees the error.
+    """Drops the replica that evidence speaks against, before the caller sees the error.
 
-    Details and text are believed. A bare status code is confirmed with the node's `Status` first:
-    READY or BUSY keeps the row, anything else and no answer drop it. A mismatch drops.
+    A `held` trailer keeps it, whatever else the error says. A typed error drops it. Words and bare
+    codes say nothing on a replica whose backend speaks the contract; on others they are confirmed
+    with the node's `Status`: UNINITIALIZED and ERROR drop, READY and BUSY keep, no answer keeps. A
+    node without `Status` is believed once per cause (see `Causes`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators
         self,
+        *,
         table: RoutingTable,
         registry: NodeRegistry,
         outbox: Outbox,
         control: ControlPlane,
+        prober: Prober,
         quarantine: Quarantine,
         events: Events,
         settings: Settings,
+        clock: Clock,
     ) -> None:
         self._table = table
         self._registry = registry
         self._outbox = outbox
         self._control = control
+        self._prober = prober
         self._quarantine = quarantine
         self._events = events
         self._settings = settings
+        self._clock = clock
+        self._causes = Causes(settings, clock)
         self._drops: dict[ReplicaEntry, asyncio.Task[None]] = {}
-        self._questions: dict[ReplicaEntry, asyncio.Task[bool]] = {}
+        self._questions: dict[tuple[ReplicaEntry, Cause], asyncio.Task[bool]] = {}
 
     async def reconcile(
-        self, error: BaseException, entry: ReplicaEntry, *, timeout: float | None = None
+        self,
+        error: grpc.aio.AioRpcError,
+        entry: ReplicaEntry,
+        method: str,
+        *,
+        timeout: float | None = None,
     ) -> Reaction:
         """Correct the registry if the error is evidence against `entry`. Never raises.
 
         Args:
             error: what a call at the replica ended with.
             entry: the replica.
+            method: the path of the RPC.
             timeout: the seconds that the caller can wait. What is not done by then continues
                 without the caller.
+
+        Returns:
+            What the error means for the request. KEEP when it could not be told in time.
         """
-        verdict = classify(error)
-        if verdict.condition not in _STALE:
-            return Reaction.KEEP
-        stale = Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
         try:
             async with asyncio.timeout(timeout):
-                if verdict.evidence is Evidence.CODE and entry.live and await self._holds(entry):
-                    return Reaction.KEEP
-                await self._drop(entry, _label(verdict))
+                return await self._judge(error, entry, method)
         except TimeoutError:
             return Reaction.KEEP
         except Exception:  # noqa: BLE001 - the caller's own error matters more
             _log.exception("an error could not be judged", model=entry.model, node=entry.node.name)
             return Reaction.KEEP
-        return stale
 
-    async def _holds(self, entry: ReplicaEntry) -> bool:
-        question = self._questions.get(entry)
+    def served(self, entry: ReplicaEntry, method: str) -> None:
+        """Note that the replica has answered a request."""
+        self._causes.served(entry, method)
+        self._proved(entry)
+
+    async def _judge(
+        self, error: grpc.aio.AioRpcError, entry: ReplicaEntry, method: str
+    ) -> Reaction:
+        verdict = classify(error)
+        held = held_model(error) is not None
+        typed = verdict.evidence is Evidence.DETAILS
+        if held or typed:
+            self._causes.note_typed(entry)
+        if held or verdict.condition not in _STALE:
+            if error.code() in _FROM_HANDLERS:
+                self._proved(entry)
+            return Reaction.KEEP
+        if not typed and entry.live:
+            cause = cause_of(method, error.code(), error.details() or "")
+            if not await self._confirmed(entry, verdict, cause):
+                return Reaction.KEEP
+        await self._drop(entry, _label(verdict))
+        return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
+
+    def _proved(self, entry: ReplicaEntry) -> None:
+        """The model is there: its handler has answered."""
+        if not entry.has_served:
+            entry.has_served = True
+            self._quarantine.worked(entry.node.name, entry.model)
+        entry.confirmed_at = self._clock.monotonic()
+
+    # Words and bare codes
+
+    async def _confirmed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+        """Return whether words or a bare code are right; one question at a time for each cause."""
+        if self._causes.is_typed(entry) or self._causes.is_doubted(entry, cause):
+            self._events.false_positive(entry.model, entry.node.name)
+            return False
+        question = self._questions.get((entry, cause))
         if question is None:
-            question = asyncio.create_task(self._ask(entry))
-            self._questions[entry] = question
-            question.add_done_callback(lambda _: self._questions.pop(entry, None))
+            question = asyncio.create_task(self._ask(entry, verdict, cause))
+            self._questions[entry, cause] = question
+            question.add_done_callback(lambda _: self._questions.pop((entry, cause), None))
         return await asyncio.shield(question)
 
-    async def _ask(self, entry: ReplicaEntry) -> bool:
-        name, model = entry.node.name, entry.model
+    async def _ask(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+        node, model = entry.node, entry.model
         try:
             holds = await self._control.has_model(
-                entry.node.info.address, model, self._settings.status_timeout
+                node.info.address, model, self._settings.status_timeout
             )
-        except grpc.aio.AioRpcError:
-            holds = False
-        if holds:
-            self._events.false_positive(model, name)
-            _log.info(
-                "a bare status code looked like a stale row; the node has the model",
-                node=name,
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in SILENT:
+                return await self._believed(entry, verdict, cause)
+            # Busy is no evidence: the next such error asks again.
+            self._prober.suspect(node)
+            self._events.unconfirmed(model, node.name)
+            return False
+        if not holds:
+            return True
+        if verdict.condition == MODEL_MISMATCH and node.info.foreign:
+            # A foreign node says that it is ready, but not with which model.
+            return await self._believed(entry, verdict, cause)
+        self._causes.contradicted(entry, cause)
+        self._events.false_positive(model, node.name)
+        self._proved(entry)
+        _log.info(
+            "an error looked like a stale replica, but the node holds the model",
+            node=node.name,
+            model=model,
+            generation=entry.generation,
+            cause=cause,
+        )
+        return False
+
+    async def _believed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+        """Return whether to drop a replica on a cause that its node does not confirm or deny."""
+        belief = self._causes.believe(entry, cause)
+        if belief is Belief.BELIEVED:
+            return True
+        node, model, generation = entry.node.name, entry.model, entry.generation
+        self._events.false_positive(model, node)
+        if belief is Belief.DOUBTED:
+            self._proved(entry)
+            _log.warning(
+                "an error is no evidence here: it came right back after the model was loaded again",
+                node=node,
                 model=model,
-                generation=entry.generation,
+                cause=cause,
             )
             await self._outbox.write(
-                "heal log",
-                lambda: self._registry.log_heal(name, model, entry.generation, Evidence.CODE.value),
+                f"note that {model} stays on {node}",
+                lambda: self._registry.log_heal(node, model, generation, _label(verdict)),
             )
-        return holds
+        return False
+
+    # Dropping
 
     async def _drop(self, entry: ReplicaEntry, evidence: str) -> None:
         if self._table.drop(entry):

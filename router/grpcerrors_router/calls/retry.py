@@ -130,7 +130,9 @@ class RetryingCall:
         if self._on_stale == "off":
             return Reaction.KEEP
         reconciler = self._dispatcher.reconciler
-        return await reconciler.reconcile(error, attempt.entry, timeout=self.remaining())
+        return await reconciler.reconcile(
+            error, attempt.entry, self._method[0], timeout=self.remaining()
+        )
 
     def _may_resend(self, attempt: Attempt) -> bool:
         left = self.remaining()
@@ -172,6 +174,7 @@ class RetryingCall:
             self.call.cancel()
             attempt.release(grpc.StatusCode.CANCELLED)
             raise
+        self._dispatcher.reconciler.served(attempt.entry, self._method[0])
         if self._stream is not None:
             self._stream.commit()
         self._body = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from grpcerrors import ContractError, abort, model_mismatch, model_not_loaded
+from grpcerrors._wire import HELD_KEY
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 from grpcerrors_router.entities import Heartbeat, Held
@@ -41,7 +42,8 @@ class Node:
     """A host with `slots` models; it forgets one when told by `evict`, behind the router's back.
 
     `says` is how it tells that a model is gone: `details` (typed), `text`, or `code` (bare).
-    `fail` makes every inference call fail with that code and text instead. `chunks` is the number
+    `fail` makes every inference call fail with that code and text instead, `fails` those of a
+    method; `vouches` adds the trailer of a guard that still holds the model. `chunks` is the number
     of messages of a streamed answer; after `die_after` of them the model goes away.
     """
 
@@ -58,7 +60,11 @@ class Node:
         self.work = 0.0
         self.chunks = 3
         self.die_after: int | None = None
+        self.fails: dict[str, tuple[grpc.StatusCode, str]] = {}
+        self.vouches = False
         self.status_state: pb.StatusResponse.State | None = None
+        self.status_unimplemented = False
+        self.status_delay = 0.0
         self.free_unimplemented = False
         self.boots = itertools.count(1)
         self.reset()
@@ -142,6 +148,9 @@ class Node:
 
     async def _Status(self, request: Any, context: Any) -> Any:
         self.statuses += 1
+        if self.status_unimplemented:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no Status here")
+        await asyncio.sleep(self.status_delay)
         if self.status_state is not None:
             return pb.StatusResponse(state=self.status_state)
         loaded = _told(context, MODEL_ID) in self.held
@@ -228,9 +237,11 @@ class Node:
     async def _admit(self, name: str, context: Any) -> str:
         model = _told(context, MODEL_ID)
         self.seen[_told(context, REQUEST_ID)] += 1
-        if self.fail is not None:
-            context.set_trailing_metadata((("x-origin", self.name),))
-            await context.abort(*self.fail)
+        fail = self.fails.get(name, self.fail)
+        if fail is not None:
+            held = ((HELD_KEY, model),) if self.vouches and model in self.held else ()
+            context.set_trailing_metadata((("x-origin", self.name), *held))
+            await context.abort(*fail)
         if model not in self.held:
             await self._refuse(model, context)
         return model

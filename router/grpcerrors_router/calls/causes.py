@@ -1,0 +1,165 @@
+"""What words and codes have turned out to mean, per replica.
+
+A backend without the contract says "not loaded" in words, or by a code that means other things too.
+Where it cannot be asked (no `Status`), the router believes each cause once: the replica is dropped
+and loaded again. When the same cause comes right back after the reload, it is about something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import grpc
+
+    from grpcerrors_router.clock import Clock
+    from grpcerrors_router.settings import Settings
+    from grpcerrors_router.view.table import ReplicaEntry
+
+Cause: TypeAlias = tuple[str, str, str]
+"""Method, code and wording of an error."""
+
+REPLICAS_LIMIT = 1024
+CAUSES_LIMIT = 16
+"""Per replica. More come from a caller who chooses the words, and are no evidence."""
+
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
+_NUMBER = re.compile(r"\d+")
+_WORDING_LIMIT = 200
+
+
+def cause_of(method: str, code: grpc.StatusCode, text: str) -> Cause:
+    """Return the cause that an error stands for: without what it quotes, and without numbers."""
+    wording = _NUMBER.sub("0", _QUOTED.sub('""', text[: 4 * _WORDING_LIMIT].lower()))
+    return method, code.name, " ".join(wording.split())[:_WORDING_LIMIT]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known of one cause. `until`: it is no evidence before that time."""
+
+    generation: int = 0
+    cured_at: float | None = None
+    pause: float = 0.0
+    until: float = 0.0
+    expires: float = 0.0
+
+
+@dataclass(slots=True)
+class _Replica:
+    typed: bool = False
+    causes: dict[Cause, _Record] = field(default_factory=dict)
+
+
+class Belief(Enum):
+    """What an unconfirmed cause is worth."""
+
+    BELIEVED = "the replica is dropped"
+    DOUBTED = "it has just come back after a reload, and is no evidence for a while"
+    IGNORED = "it was doubted before, or there are too many causes"
+
+
+class Causes:
+    """Remembers, for the replicas that were in doubt last, how their errors are to be read.
+
+    A restarted node begins without a past. The least recently used replica is forgotten beyond
+    `REPLICAS_LIMIT`, a cause when it has not been seen for twice `cause_pause_max`.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._replicas: OrderedDict[tuple[str, str, str], _Replica] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._replicas)
+
+    def note_typed(self, entry: ReplicaEntry) -> None:
+        """Note that the replica's backend speaks the contract: from now on words mean nothing."""
+        self._replica(entry).typed = True
+
+    def is_typed(self, entry: ReplicaEntry) -> bool:
+        """Return whether the replica's backend has spoken the contract."""
+        replica = self._replicas.get(_key(entry))
+        return replica is not None and replica.typed
+
+    def is_doubted(self, entry: ReplicaEntry, cause: Cause) -> bool:
+        """Return whether the cause is no evidence at the moment."""
+        replica = self._replicas.get(_key(entry))
+        record = replica.causes.get(cause) if replica is not None else None
+        return record is not None and record.until > self._clock.monotonic()
+
+    def contradicted(self, entry: ReplicaEntry, cause: Cause) -> None:
+        """Note that the node, when asked, said that it holds the model."""
+        record = self._record(entry, cause)
+        if record is not None:
+            record.until = self._clock.monotonic() + self._settings.status_fresh
+
+    def believe(self, entry: ReplicaEntry, cause: Cause) -> Belief:
+        """Decide on a cause that nothing can confirm.
+
+        It is believed once, and again as long as the reload cures it. When it comes right back, it
+        is doubted for a pause that grows each time.
+        """
+        record = self._record(entry, cause)
+        if record is None:
+            return Belief.IGNORED
+        now = self._clock.monotonic()
+        returned = 0 < record.generation < entry.generation and not self._cured(record, now)
+        if record.until > now:
+            return Belief.IGNORED
+        record.generation, record.cured_at = entry.generation, None
+        if not returned:
+            return Belief.BELIEVED
+        longest = self._settings.cause_pause_max
+        record.pause = min(max(self._settings.cause_pause, 2 * record.pause), longest)
+        record.until = now + record.pause
+        return Belief.DOUBTED
+
+    def served(self, entry: ReplicaEntry, method: str) -> None:
+        """Note a success: it cures what the method failed with on an earlier load."""
+        replica = self._replicas.get(_key(entry)) if self._replicas else None
+        if replica is None:
+            return
+        for cause, record in replica.causes.items():
+            if cause[0] == method and record.generation < entry.generation:
+                record.cured_at = record.cured_at or self._clock.monotonic()
+
+    def forget(self, node: str) -> None:
+        """Forget a node's replicas: another process may have taken its place."""
+        for key in [key for key in self._replicas if key[0] == node]:
+            del self._replicas[key]
+
+    def _cured(self, record: _Record, now: float) -> bool:
+        # A success right after the reload proves little: the request that failed was another one.
+        return record.cured_at is not None and now - record.cured_at > self._settings.cause_pause
+
+    def _replica(self, entry: ReplicaEntry) -> _Replica:
+        key = _key(entry)
+        replica = self._replicas.get(key)
+        if replica is None:
+            replica = self._replicas[key] = _Replica()
+            if len(self._replicas) > REPLICAS_LIMIT:
+                self._replicas.popitem(last=False)
+        else:
+            self._replicas.move_to_end(key)
+        return replica
+
+    def _record(self, entry: ReplicaEntry, cause: Cause) -> _Record | None:
+        """Return the record of a cause, a new one if there is room."""
+        causes, now = self._replica(entry).causes, self._clock.monotonic()
+        for old in [c for c, record in causes.items() if record.expires < now]:
+            del causes[old]
+        if cause not in causes and len(causes) >= CAUSES_LIMIT:
+            return None
+        record = causes.setdefault(cause, _Record())
+        record.expires = now + 2 * self._settings.cause_pause_max
+        return record
+
+
+def _key(entry: ReplicaEntry) -> tuple[str, str, str]:
+    return entry.node.name, entry.node.info.boot_id, entry.model
