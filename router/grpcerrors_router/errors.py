@@ -218,6 +218,15 @@ class InUse(RouteError):
         )
 
 
+class InternalFailure(RouteError):
+    """INTERNAL: a mistake in the router itself. Report it; the router's log has the traceback."""
+
+    reason = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.INTERNAL, "the router failed; its log says why")
+
+
 class RegistryUnavailable(RouteError):
     """UNAVAILABLE with RetryInfo: the registry's database cannot be reached."""
 

@@ -40,6 +40,7 @@ def made(text: str) -> list[RouteError]:
         errors.LoadTimeout(text),
         errors.NodeLost(),
         errors.InUse(text, text),
+        errors.InternalFailure(),
         errors.RegistryUnavailable(text),
     ]
 

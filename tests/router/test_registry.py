@@ -295,7 +295,7 @@ async def test_another_load_under_the_same_name_is_another_generation(
     ("bad", "hint"),
     [
         ({"address": "nowhere"}, "HOST:PORT"),
-        ({"slots": 0}, "at least 1 slot"),
+        ({"slots": 0}, "1 to 1000 slots"),
         ({"backend": ""}, "backend type"),
         ({"boot_id": ""}, "boot id"),
     ],

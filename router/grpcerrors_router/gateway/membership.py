@@ -1,29 +1,41 @@
-"""The Fleet service: nodes register, tell what they really hold, and leave."""
+"""The Fleet service: nodes register, report what they hold, and leave."""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import socket
 from typing import TYPE_CHECKING, Any
-
-import grpc
 
 from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
 from grpcerrors_router.entities import Heartbeat, Held
-from grpcerrors_router.errors import RouteError
+from grpcerrors_router.gateway.ending import errors_of
+from grpcerrors_router.validation import (
+    Invalid,
+    check_name,
+    check_node_address,
+    shown,
+    split_address,
+)
 
 if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Answers INVALID_ARGUMENT to a heartbeat that makes no sense, with what to mend in it."""
+    """Refuses what is no valid heartbeat with INVALID_ARGUMENT, and says what to fix.
+
+    `own` is the "host:port" that the gateway serves on, "" before it is known.
+    """
 
     def __init__(self, router: SmartRouter) -> None:
         self._router = router
+        self.own = ""
 
     async def Heartbeat(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.HeartbeatRequest, context: Any
     ) -> fleet_pb2.HeartbeatReply:
-        """Take over what a node says of itself; tell it when to speak again."""
+        """Take in what a node reports; return the seconds until its next heartbeat."""
         held = (Held(each.model, each.generation, each.in_flight) for each in request.models)
         beat = Heartbeat(
             node=request.node,
@@ -34,25 +46,59 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             inventory_version=request.inventory_version,
             models=tuple(held),
         )
-        try:
+        interval = 0.0
+        async with errors_of(context):
+            check_node_address(beat.address)
+            known = self._router.table.nodes.get(beat.node)
+            is_news = known is None or known.info.address != beat.address
+            if is_news and await _is_same_server(beat.address, self.own):
+                raise Invalid(
+                    f"the address {shown(beat.address)} is the router's own; give the node "
+                    f"{shown(beat.node)} its own address (grpcerrors-backend --advertise HOST:PORT)"
+                )
             interval = await self._router.heartbeat(beat)
-        except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except RouteError as error:
-            await abort(context, error)
         return fleet_pb2.HeartbeatReply(interval_seconds=interval)
 
     async def Leave(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LeaveRequest, context: Any
     ) -> fleet_pb2.LeaveReply:
         """Forget a node that stops."""
-        try:
+        async with errors_of(context):
+            check_name(request.node, "the node name")
+            check_name(request.boot_id, "the boot id")
             await self._router.leave(request.node, request.boot_id)
-        except RouteError as error:
-            await abort(context, error)
         return fleet_pb2.LeaveReply()
 
 
-async def abort(context: Any, error: grpc.aio.AioRpcError) -> None:
-    """End the call of `context` with `error`, trailers and all."""
-    await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
+async def _is_same_server(address: str, own: str) -> bool:
+    """Whether connecting to `address` reaches the server that listens on `own`."""
+    if not own:
+        return False
+    host, port = split_address(address)
+    listening, own_port = split_address(own)
+    if port != own_port:
+        return False
+    hosts, listeners = await _addresses(host), await _addresses(listening)
+    if any(ipaddress.ip_address(each).is_unspecified for each in listeners):
+        return any(map(_is_local, hosts))
+    return not hosts.isdisjoint(listeners)
+
+
+async def _addresses(host: str) -> set[str]:
+    """Return the IP addresses of a host, none when its name cannot be resolved."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {str(each[4][0]).partition("%")[0] for each in found}
+
+
+def _is_local(address: str) -> bool:
+    """Whether an IP address is one of this machine's: only those can be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

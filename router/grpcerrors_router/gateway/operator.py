@@ -1,4 +1,4 @@
-"""The Operator service: load and unload by hand, through a running router."""
+"""The Operator service: load and unload models by hand, through a running router."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
-from grpcerrors_router.errors import RouteError
-from grpcerrors_router.gateway.membership import abort
+from grpcerrors_router.gateway.ending import errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds between two messages of a load that goes on."""
+"""Seconds between two messages about a load that is under way."""
 
 
 class OperatorService(fleet_pb2_grpc.OperatorServicer):
@@ -28,7 +27,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
     async def Load(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LoadRequest, context: Any
     ) -> AsyncIterator[fleet_pb2.LoadProgress]:
-        """Load a model; say every second how far it is."""
+        """Load a model; report every second where it is loading."""
         start = time.monotonic()
         model = request.model
         work = asyncio.create_task(self._router.load(model, timeout=context.time_remaining()))
@@ -38,9 +37,8 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
                 seconds = time.monotonic() - start
                 yield fleet_pb2.LoadProgress(node=self._runner(model), seconds=seconds)
                 await asyncio.wait({work}, timeout=PROGRESS_INTERVAL)
-            node = await work
-        except RouteError as error:
-            await abort(context, error)
+            async with errors_of(context):
+                node = await work
         finally:
             work.cancel()
         seconds = time.monotonic() - start
@@ -59,10 +57,8 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
     ) -> fleet_pb2.UnloadReply:
         """Unload a model from one node, or from all."""
         nodes: list[str] = []
-        try:
+        async with errors_of(context):
             nodes = await self._router.unload(
                 request.model, node=request.node or None, force=request.force
             )
-        except RouteError as error:
-            await abort(context, error)
         return fleet_pb2.UnloadReply(nodes=nodes)

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
+import structlog
 from google.protobuf.message_factory import GetMessageClass
 
 from grpcerrors_protocol import backend_pb2
 from grpcerrors_protocol.metadata import HOP
 from grpcerrors_router.errors import (
+    InternalFailure,
     NodeLost,
     NotRouted,
     Overloaded,
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.router import SmartRouter
 
+log = structlog.get_logger("router")
+
 _SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
 # Of the connection to the gateway alone; gRPC writes its own on the way out.
 _HOP_BY_HOP = frozenset({"user-agent"})
 
-_FAILURES = (grpc.aio.AioRpcError, asyncio.CancelledError)
+_FAILURES = (Exception, asyncio.CancelledError)
 
 Refused = Callable[[str, RouteError], None]
 
@@ -214,7 +218,11 @@ class Gateway(grpc.GenericRpcHandler):
             error = NodeLost()
         elif task is not None:
             task.uncancel()
-        assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - for the type checker
+        if not isinstance(error, grpc.aio.AioRpcError):
+            if context.done():  # what is left of a call that has ended anyway
+                raise error
+            log.error("a call failed for a reason that the router does not know", exc_info=error)
+            error = InternalFailure()
         if isinstance(error, RouteError):
             self._refused(model if model in self._router.models else "", error)
         if initial := error.initial_metadata():

@@ -64,7 +64,8 @@ class GatewayServer:
         # Asked first for what no service below is registered for by name: nearly every call.
         self._server.add_generic_rpc_handlers((Gateway(router, refused),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        fleet_pb2_grpc.add_FleetServicer_to_server(FleetService(router), self._server)
+        self._fleet = FleetService(router)
+        fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
         fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
         reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), self._server)
 
@@ -80,10 +81,11 @@ class GatewayServer:
                 f"cannot listen on {self._listen}: the port is taken or the host is not of this "
                 "machine; choose another, or port 0 for any"
             ) from error
+        address = self._fleet.own = f"{self._listen.rpartition(':')[0]}:{port}"
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        return f"{self._listen.rpartition(':')[0]}:{port}"
+        return address
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, take no new call, and give those in flight `grace` seconds to end."""

@@ -23,6 +23,7 @@ from grpcerrors_router.entities import (
 from grpcerrors_router.registry import jobs, membership, rows, usage
 from grpcerrors_router.registry.schema import nodes, replicas
 from grpcerrors_router.registry.store import Store
+from grpcerrors_router.validation import check_heartbeat, check_node
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,10 +117,10 @@ class NodeRegistry:
     ) -> Node:
         """Add, or update, a node that registers with nobody; the router probes it with Health.
 
-        Raises ValueError when the address has no port, or slots is below 1.
+        Raises ValueError for what `validation.check_node` refuses.
         """
-        _check_node(address, backend, slots)
         node = Node(name or address, address, backend, slots, foreign=True)
+        check_node(node.name, address, backend, slots)
 
         def change(conn: Connection, _: int) -> Node:
             values = {"address": address, "backend": backend, "slots": slots, "foreign": True}
@@ -142,12 +143,9 @@ class NodeRegistry:
     async def heartbeat(self, beat: Heartbeat) -> list[Heal]:
         """Bring the rows of a node in line with what it says; the rows that it disproved.
 
-        Raises ValueError for a heartbeat that makes no sense.
+        Raises ValueError for what `validation.check_heartbeat` refuses.
         """
-        _check_node(beat.address, beat.backend, beat.slots)
-        if not beat.node or not beat.boot_id:
-            msg = "a heartbeat needs the node's name and a boot id that is new at every start"
-            raise ValueError(msg)
+        check_heartbeat(beat)
         return await self._change(
             beat.node,
             lambda conn, revision: membership.apply(
@@ -255,16 +253,3 @@ class NodeRegistry:
     async def retire(self) -> None:
         """Take this router's counts back at a graceful stop."""
         await self.store.write(lambda conn: usage.retire(conn, self.router))
-
-
-def _check_node(address: str, backend: str, slots: int) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        msg = f"address {address!r} must be HOST:PORT, as 127.0.0.1:50051"
-        raise ValueError(msg)
-    if not backend:
-        msg = f"the node at {address} must say its backend type"
-        raise ValueError(msg)
-    if slots < 1:
-        msg = f"the node at {address} must offer at least 1 slot, not {slots}"
-        raise ValueError(msg)
