@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lint check test bench faults soak interop matrix mutants lock proto fmt clean
+.PHONY: help demo play lint check test bench faults soak interop matrix mutants lock proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -25,8 +25,11 @@ PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
 
-demo: $(DEMO) ## Show the whole thing at work on real servers and models
+demo: $(DEMO) ## Show how the router heals, on real processes and models
 	python -m demo
+
+play: $(DEMO) ## Leave the demo's fleet running until Ctrl-C
+	python -m demo play
 
 lint: $(DEV) ## Ruff, mypy, pyright
 	ruff check .

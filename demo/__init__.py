@@ -1,1 +1,1 @@
-"""What the project is for, shown on real processes: `make demo`."""
+"""What the project does, shown on real processes: `make demo` and `make play`."""

@@ -1,16 +1,19 @@
-"""What the demo asks of gateways and nodes, as any client would."""
+"""The calls that the demo makes to gateways and nodes, as any client would."""
 
 from __future__ import annotations
 
 import array
 import asyncio
 import re
+import sys
 import wave
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc.aio
 
+from demo.fleet import MODEL
+from grpcerrors import explain
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
@@ -20,7 +23,7 @@ _TIMEOUT = 120.0
 
 
 class Outcome(NamedTuple):
-    """What came of one call: the text that was heard, or the error."""
+    """The result of one call: the transcribed text, or the error."""
 
     text: str
     error: grpc.aio.AioRpcError | None
@@ -29,7 +32,7 @@ class Outcome(NamedTuple):
 async def transcribe(
     address: str, model: str, *, speech: Path = SPEECH, times: int = 1
 ) -> list[Outcome]:
-    """Have the speech transcribed by whatever serves at `address`, `times` times at once."""
+    """Ask the server at `address` to transcribe the speech, `times` times at once."""
     request = pb.TranscriptRequest(dst=str(speech), ModelIdentity=model)
     async with grpc.aio.insecure_channel(address) as channel:
         stub = BackendStub(channel)
@@ -45,7 +48,7 @@ async def transcribe(
 
 
 async def voice_at(address: str, model: str) -> list[tuple[float, float]]:
-    """Return where a voice is heard in the speech, in seconds."""
+    """Return the start and end of each stretch of voice in the speech, in seconds."""
     with wave.open(str(SPEECH)) as recording:
         frames = array.array("h", recording.readframes(recording.getnframes()))
     samples = [frame / 2**15 for frame in frames]
@@ -62,7 +65,7 @@ async def unload(address: str) -> None:
 
 
 async def health(address: str) -> str:
-    """Return what a node answers to a liveness probe."""
+    """Return a node's answer to a liveness probe."""
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await BackendStub(channel).Health(pb.HealthMessage(), timeout=_TIMEOUT)
         message: bytes = answer.message
@@ -70,7 +73,7 @@ async def health(address: str) -> str:
 
 
 def beginning(folder: Path, seconds: float) -> Path:
-    """Write the first `seconds` of the speech into a file of its own."""
+    """Write the first `seconds` of the speech to a file; return its path."""
     path = folder / "beginning.wav"
     with wave.open(str(SPEECH)) as recording, wave.open(str(path), "wb") as cut:
         cut.setparams(recording.getparams())
@@ -86,3 +89,22 @@ def right_words(heard: str) -> float:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[a-z']+", text.lower())
+
+
+def main(arguments: list[str]) -> int:
+    """Run `transcribe HOST:PORT` or `unload HOST:PORT`; return the exit code."""
+    match arguments:
+        case ["transcribe", address]:
+            [outcome] = asyncio.run(transcribe(address, MODEL))
+            print(explain(outcome.error) if outcome.error else outcome.text)
+            return int(outcome.error is not None)
+        case ["unload", address]:
+            asyncio.run(unload(address))
+            print(f"freed the model of {address}")
+            return 0
+    print("usage: python -m demo.client transcribe|unload HOST:PORT", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Real processes: backends and gateways, each on a port of its own, all stopped at the end."""
+"""Real processes, each on its own port, all stopped at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STOP_SECONDS = 20.0
 
 
 class DidNotStart(RuntimeError):
-    """A process ended, or said nothing of an address. The text holds what it did say."""
+    """A process ended, or printed no address. The message holds its log."""
 
 
 class Process:
-    """A running process that has said where it listens."""
+    """A running process that has printed the addresses it listens on."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self._log = log
@@ -48,11 +48,11 @@ class Process:
 
     @property
     def address(self) -> str:
-        """Where it serves, as host:port."""
+        """The first address it listens on, as HOST:PORT."""
         return self.addresses[0]
 
     def stop(self) -> None:
-        """Ask it to stop, and see to it that it does. Stopping twice is stopping once."""
+        """Terminate it, and kill it when it takes too long. Does nothing when it has ended."""
         if self._process.returncode is not None:
             return
         self._process.terminate()
@@ -62,15 +62,15 @@ class Process:
         timer.cancel()
 
 
-class Fleet:
-    """Starts processes, and stops all of them when it is left."""
+class Processes:
+    """Starts processes, and stops all of them on exit."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack = ExitStack()
 
     def start(self, name: str, *arguments: str) -> Process:
-        """Start `python -m arguments`, with its log in the folder."""
+        """Start `python -m arguments`; its log is NAME.log in the folder."""
         process = Process(self._folder / f"{name}.log", *arguments)
         self._stack.callback(process.stop)
         return process

@@ -1,4 +1,4 @@
-"""What the demo prints: headings, lines and outcomes; colour only where there is a terminal."""
+"""What the demo prints: headings, lines and results; in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -11,38 +11,42 @@ _WIDTH = 98
 
 
 class StepFailed(AssertionError):
-    """A step did not do what it says. The text says what happened instead."""
+    """A step did not do what it says. The message names the step."""
 
 
 class Screen:
-    """Tells the story, line by line."""
+    """Prints the story line by line."""
 
     def __init__(self) -> None:
         self._console = Console(width=_WIDTH, highlight=False, soft_wrap=False)
 
     def title(self, text: str) -> None:
-        """Begin the story."""
+        """Print a heading."""
         self._console.rule(Text(text, "bold"), align="left")
 
     def step(self, text: str) -> None:
-        """Begin a step."""
+        """Print the heading of a step."""
         self._console.print()
         self._console.print(Text(text, "bold cyan"))
 
     def say(self, text: str) -> None:
-        """Tell what happens."""
+        """Print what happens."""
         self._write("   ", text, "")
 
     def quote(self, text: str) -> None:
-        """Show what a program said, line by line."""
+        """Print what a program printed, line by line."""
         for line in text.splitlines():
             self._write("     | ", line, "dim")
 
     def check(self, text: str, *, held: bool) -> None:
-        """Tell what is now true. Raises StepFailed when it is not."""
+        """Print what now holds. Raises StepFailed when it does not."""
         self._write(" ok " if held else " NO ", text, "green" if held else "bold red")
         if not held:
             raise StepFailed(text)
+
+    def command(self, command: str, purpose: str) -> None:
+        """Print a command to paste, and below it what it is for."""
+        print(f"\n  {command}\n      {purpose}", flush=True)
 
     def _write(self, margin: str, text: str, style: str) -> None:
         indent = " " * len(margin)

@@ -1,4 +1,4 @@
-"""LocalAI's pull request 10181 as it happens: real processes, real models, real speech."""
+"""LocalAI's pull request 10181 on real processes, with a real model and real speech."""
 
 from __future__ import annotations
 
@@ -10,42 +10,33 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from demo import client
+from demo.fleet import MODEL
 from grpcerrors import explain, is_model_not_loaded
 from grpcerrors_router import NodeRegistry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from demo.processes import Fleet, Process
+    from demo.fleet import Fleet
+    from demo.processes import Process
     from demo.screen import Screen
 
-MODEL = "en-us"
 BURST = 50
 _EVICTIONS = 3
 _GOOD = 0.7
-_NODES = {"ears-1": "transcriber", "ears-2": "transcriber", "watch-1": "vad"}
-_CATALOGUE = f"""\
-[models.{MODEL}]
-backend = "transcriber"
-
-[models.silero]
-backend = "vad"
-"""
 
 
 class Story:
-    """Each method tells one step, and raises StepFailed when the step does not do what it says."""
+    """Each method shows one step, and raises StepFailed when the step does not do what it says."""
 
-    def __init__(self, fleet: Fleet, screen: Screen, folder: Path) -> None:
+    def __init__(self, fleet: Fleet, screen: Screen) -> None:
         self._fleet = fleet
         self._screen = screen
-        self._folder = folder
-        self._nodes: dict[str, Process] = {}
-        self._registry = f"sqlite:///{folder / 'router.db'}"
-        (folder / "models.toml").write_text(_CATALOGUE)
+        self._registry = self._database("router")
+
+    def _database(self, name: str) -> str:
+        return f"sqlite:///{self._fleet.folder / name}.db"
 
     async def tell(self) -> None:
-        """Tell all of it, in the order in which it happened."""
+        """Show every step in order."""
         await self._start_nodes()
         gateway = self._start_gateway("as-localai", "return")
         await self._transcribe(gateway)
@@ -62,33 +53,14 @@ class Story:
 
     async def _start_nodes(self) -> None:
         self._screen.step("Three nodes: each a process with one slot for a model")
-        for name, backend in _NODES.items():
-            node = self._fleet.start(
-                name, "grpcerrors_backends", backend, "--listen", "127.0.0.1:0"
-            )
-            self._nodes[name] = node
-            self._screen.say(f"{name}: {backend} at {node.address}, process {node.pid}")
-        await self._introduce(self._registry)
-        self._screen.say(
-            "They report to nobody, like LocalAI's backends: the router is told of them."
-        )
+        self._fleet.start_nodes()
+        for name, node in self._fleet.nodes.items():
+            self._screen.say(f"{name}: {node.address}, process {node.pid}")
+        await self._fleet.introduce(self._registry)
+        self._screen.say("They register with nobody, like LocalAI's backends: we add them.")
 
-    async def _introduce(self, registry: str) -> None:
-        async with NodeRegistry(registry) as opened:
-            for name, backend in _NODES.items():
-                await opened.add_node(self._nodes[name].address, backend, name=name)
-
-    def _start_gateway(self, name: str, on_stale: str, registry: str = "") -> Process:
-        options = {
-            "--listen": "127.0.0.1:0",
-            "--metrics": "127.0.0.1:0",
-            "--registry": registry or self._registry,
-            "--models": str(self._folder / "models.toml"),
-            "--on-stale": on_stale,
-            "--name": name,
-        }
-        arguments = [word for option in options.items() for word in option]
-        return self._fleet.start(name, "grpcerrors_router", "serve", *arguments)
+    def _start_gateway(self, name: str, on_stale: str) -> Process:
+        return self._fleet.start_gateway(name, on_stale, self._registry)
 
     async def _transcribe(self, gateway: Process) -> None:
         self._screen.step(
@@ -102,14 +74,14 @@ class Story:
     async def _unload_behind_the_router(self) -> None:
         self._screen.step("2. The worker drops the model, and its process lives on")
         holder = await self._holder()
-        await client.unload(self._nodes[holder].address)
-        alive = await client.health(self._nodes[holder].address)
+        await client.unload(self._fleet.nodes[holder].address)
+        alive = await client.health(self._fleet.nodes[holder].address)
         self._screen.check(f"{holder} still answers its health check: {alive}", held=alive == "OK")
         listed = await self._holder()
         self._screen.check(f"and the registry still lists {MODEL} there", held=listed == holder)
 
     async def _fail_once(self, gateway: Process) -> None:
-        self._screen.step("3. The next request gets the original error, and the stale row is gone")
+        self._screen.step("3. The next request gets the original error, and drops the stale row")
         [outcome] = await client.transcribe(gateway.address, MODEL)
         failed = is_model_not_loaded(outcome.error)
         self._screen.check("the caller's error says that the model is not loaded", held=failed)
@@ -122,16 +94,16 @@ class Story:
         await self._expect_words(gateway, "served again, without a restart")
 
     async def _retry(self, gateway: Process) -> None:
-        self._screen.step("5. The same eviction with --on-stale retry: the caller does not notice")
+        self._screen.step("5. The same eviction with --on-stale retry: the caller notices nothing")
         await self._expect_words(gateway, "before the eviction")
-        await client.unload(self._nodes[await self._holder()].address)
+        await client.unload(self._fleet.nodes[await self._holder()].address)
         await self._expect_words(gateway, "after it, in the same request")
 
     async def _burst(self, gateway: Process) -> None:
-        self._screen.step(f"6. {BURST} requests at once, at a model evicted a moment ago")
-        speech = client.beginning(self._folder, seconds=1.0)
+        self._screen.step(f"6. {BURST} requests at once for a model that has just been evicted")
+        speech = client.beginning(self._fleet.folder, seconds=1.0)
         [alone] = await client.transcribe(gateway.address, MODEL, speech=speech)
-        await client.unload(self._nodes[await self._holder()].address)
+        await client.unload(self._fleet.nodes[await self._holder()].address)
         before = self._counts(gateway)
         begun = time.perf_counter()
         outcomes = await client.transcribe(gateway.address, MODEL, speech=speech, times=BURST)
@@ -147,7 +119,7 @@ class Story:
         self._screen.check(f"{loads:.0f} load", held=loads == 1)
 
     async def _look_back(self, gateway: Process) -> None:
-        self._screen.step("7. What the registry, the heal log and the metrics say")
+        self._screen.step("7. What the registry, the heal log and the metrics show")
         for command in ("status", "heals"):
             self._screen.say(f"grpcerrors-router {command}")
             self._screen.quote(self._command(command))
@@ -156,25 +128,25 @@ class Story:
         lines = [line for line in self._metrics(gateway) if line.startswith(names)]
         self._screen.quote("\n".join(lines))
         self._screen.check(
-            "both gateways' heals are in the log", held=await self._heals() == _EVICTIONS
+            "the heals of both gateways are in the log", held=await self._heals() == _EVICTIONS
         )
 
     async def _control(self) -> None:
         self._screen.step("The control: the same router with healing off")
-        registry = f"sqlite:///{self._folder / 'control.db'}"
-        await self._introduce(registry)
-        gateway = self._start_gateway("control", "off", registry)
+        registry = self._database("control")
+        await self._fleet.introduce(registry)
+        gateway = self._fleet.start_gateway("control", "off", registry)
         await self._expect_words(gateway, "before the eviction")
-        await client.unload(self._nodes[await self._holder(registry)].address)
+        await client.unload(self._fleet.nodes[await self._holder(registry)].address)
         tries = 5
         outcomes = [(await client.transcribe(gateway.address, MODEL))[0] for _ in range(tries)]
         failures = sum(is_model_not_loaded(outcome.error) for outcome in outcomes)
         self._screen.check(f"{failures} of {tries} requests fail after it", held=failures == tries)
         gateway.stop()
-        anew = f"sqlite:///{self._folder / 'anew.db'}"
-        await self._introduce(anew)
-        gateway = self._start_gateway("restarted", "off", anew)
-        await self._expect_words(gateway, "only a restart that forgets everything helps")
+        empty = self._database("empty")
+        await self._fleet.introduce(empty)
+        gateway = self._fleet.start_gateway("restarted", "off", empty)
+        await self._expect_words(gateway, "only a restart with an empty registry helps")
 
     async def _expect_words(self, gateway: Process, why: str) -> None:
         [outcome] = await client.transcribe(gateway.address, MODEL)

@@ -1,0 +1,61 @@
+"""The demo's fleet: three nodes, their models, and gateways in front of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grpcerrors_router import NodeRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.processes import Process, Processes
+
+MODEL = "en-us"
+NODES = {"ears-1": "transcriber", "ears-2": "transcriber", "watch-1": "vad"}
+_MODELS_TOML = f"""\
+[models.{MODEL}]
+backend = "transcriber"
+
+[models.silero]
+backend = "vad"
+"""
+
+
+class Fleet:
+    """Nodes that report to nobody, like LocalAI's backends: `introduce` tells a registry of them.
+
+    Logs, registries and models.toml are kept in `folder`.
+    """
+
+    def __init__(self, processes: Processes, folder: Path) -> None:
+        self.folder = folder
+        self.nodes: dict[str, Process] = {}
+        self._processes = processes
+        (folder / "models.toml").write_text(_MODELS_TOML)
+
+    def start_nodes(self) -> None:
+        """Start a process for each node, with one slot for a model."""
+        for name, backend in NODES.items():
+            self.nodes[name] = self._processes.start(
+                name, "grpcerrors_backends", backend, "--listen", "127.0.0.1:0"
+            )
+
+    async def introduce(self, registry: str) -> None:
+        """Add the nodes to a registry."""
+        async with NodeRegistry(registry) as opened:
+            for name, backend in NODES.items():
+                await opened.add_node(self.nodes[name].address, backend, name=name)
+
+    def start_gateway(self, name: str, on_stale: str, registry: str) -> Process:
+        """Start a gateway, its metrics on the second of its addresses."""
+        options = {
+            "--listen": "127.0.0.1:0",
+            "--metrics": "127.0.0.1:0",
+            "--registry": registry,
+            "--models": str(self.folder / "models.toml"),
+            "--on-stale": on_stale,
+            "--name": name,
+        }
+        arguments = [word for option in options.items() for word in option]
+        return self._processes.start(name, "grpcerrors_router", "serve", *arguments)
