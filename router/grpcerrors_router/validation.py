@@ -74,7 +74,7 @@ def check_node_address(address: str) -> None:
     if number.is_unspecified:
         raise Invalid(
             f"the address {shown(address)} is a wildcard, which no router can connect to; give the "
-            "node the address that routers reach it at (grpcerrors-backend --advertise HOST:PORT)"
+            "node the address that routers reach it at (grpcerrors-backend --advertise HOST)"
         )
     if number.is_multicast or (number.version == 4 and number.is_link_local):  # noqa: PLR2004
         raise Invalid(f"the address {shown(address)} is not that of a server")

@@ -54,7 +54,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             if is_news and await _is_same_server(beat.address, self.own):
                 raise Invalid(
                     f"the address {shown(beat.address)} is the router's own; give the node "
-                    f"{shown(beat.node)} its own address (grpcerrors-backend --advertise HOST:PORT)"
+                    f"{shown(beat.node)} its own address (grpcerrors-backend --advertise HOST)"
                 )
             interval = await self._router.heartbeat(beat)
         return fleet_pb2.HeartbeatReply(interval_seconds=interval)
