@@ -25,6 +25,11 @@ class ModelSpec:
     replicas: int = 1
     load_timeout: float | None = None
 
+    @property
+    def identity(self) -> str:
+        """The `Model` that it is loaded as, and that `ModelIdentity` names."""
+        return str(self.options.get("Model") or self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

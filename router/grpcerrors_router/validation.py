@@ -80,13 +80,18 @@ def check_node_address(address: str) -> None:
         raise Invalid(f"the address {shown(address)} is not that of a server")
 
 
+def is_name(value: str) -> bool:
+    """Whether a text can be the name of a node, a backend type or a boot."""
+    return 0 < len(value) <= NAME_LIMIT and value.isprintable() and value.strip() == value
+
+
 def check_name(value: str, what: str) -> None:
     """Check the name of a node, a backend type or a boot: printable, and not too long."""
     if not value:
         raise Invalid(f"{what} must not be empty")
     if len(value) > NAME_LIMIT:
         raise Invalid(f"{what} has {len(value)} characters; at most {NAME_LIMIT} are allowed")
-    if not value.isprintable() or value.strip() != value:
+    if not is_name(value):
         raise Invalid(f"{what} {shown(value)} must be printable text without spaces around it")
 
 

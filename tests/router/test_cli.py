@@ -178,7 +178,7 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
             "the registry cannot be reached",
         ),
         (("serve", "--models", "absent.toml"), "absent.toml: cannot be read"),
-        (("serve", "--models", "{bad}"), ':2: model "x": unknown key "bakend"; did you mean'),
+        (("serve", "--models", "{bad}"), 'models.x.bakend: unknown key; did you mean "backend"?'),
         (("serve", "--models", "{bad}", "--on-stale", "maybe"), "'retry', 'return', 'off'"),
         (("serve", "--models", "{bad}", "--listen", "x"), "--listen must be HOST:PORT"),
         (("serve", "--models", "{bad}", "--metrics", ":1"), "--metrics must be HOST:PORT"),

@@ -3,6 +3,7 @@
 [models."tiny.en"]
 backend = "transcriber"
 replicas = 2
+load_timeout = 900
 
 [models."tiny.en".options]        # fields of the protocol's ModelOptions
 Threads = 2
@@ -10,30 +11,49 @@ Threads = 2
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from grpcerrors_router.config.options import OptionError, check_options, closest
-from grpcerrors_router.config.toml_lines import line_of
+from grpcerrors_router.config.options import closest, option_mistakes
 from grpcerrors_router.entities import ModelSpec
+from grpcerrors_router.validation import NAME_LIMIT, Invalid, check_model_name, is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
+    from grpcerrors_router.config.options import Mistake
+
 
 class ModelsError(ValueError):
-    """A models file that cannot be used. The text is one line: file, line, what to do."""
+    """A models file that cannot be used.
+
+    Attributes:
+        source: the file.
+        mistakes: one line for each mistake: the dotted path of the key, and what to do.
+    """
+
+    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
+        self.source = source
+        self.mistakes = tuple(mistakes)
+        if len(mistakes) == 1:
+            text = f"{source}: {mistakes[0]}"
+        else:
+            text = "\n  ".join([f"{source} has {len(mistakes)} mistakes:", *mistakes])
+        super().__init__(text)
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    backend: str = Field(min_length=1)
+    backend: str
     replicas: int = Field(default=1, ge=1)
+    load_timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     options: dict[str, Any] = {}
 
 
@@ -44,30 +64,42 @@ class _File(BaseModel):
 
 _WORDS = {
     "dict_type": "must be a table",
+    "finite_number": "must be a number of seconds",
+    "float_type": "must be a number of seconds",
+    "greater_than": "must be more than 0",
     "greater_than_equal": "must be at least 1",
     "int_type": "must be a whole number",
     "model_type": "must be a table",
-    "string_too_short": "must not be empty",
     "string_type": "must be a string",
 }
-_KNOWN = {0: _File.model_fields, 2: _Entry.model_fields}
+_KNOWN = {1: _File.model_fields, 3: _Entry.model_fields}
+_NO_MODELS = 'no models; add a table [models.NAME] with backend = "TYPE"'
 
 
 def read_models(path: Path) -> dict[str, ModelSpec]:
-    """Return the models that the file at `path` describes, by name. Raises ModelsError."""
+    """Return the models that the file at `path` describes, by name.
+
+    Raises:
+        ModelsError: the file cannot be read, or it has mistakes.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ModelsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ModelsError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise ModelsError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+        raise ModelsError(str(path), ["not UTF-8 text; save it as UTF-8"]) from error
     return parse_models(text, str(path))
 
 
 def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]:
-    """Return the models that the TOML `text` describes. `source` is what messages call it.
+    """Return the models that the TOML `text` describes, by name.
 
-    Raises ModelsError for the first mistake. No message repeats a value: it may be a secret.
+    Args:
+        text: the contents of the file.
+        source: what errors call the file.
+
+    Raises:
+        ModelsError: for all mistakes at once. No message repeats a value: it may be a secret.
     """
     try:
         document = tomllib.loads(text)
@@ -75,41 +107,74 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
         what, _, where = str(error).partition(" (at ")
         found = re.match(r"line (\d+)", where)
         line = found[1] if found else text.count("\n") + 1  # "end of document"
-        raise ModelsError(f"{source}:{line}: not valid TOML: {what}") from error
-
-    def refuse(path: tuple[object, ...], message: str) -> ModelsError:
-        return ModelsError(f"{source}:{line_of(text, path)}: {message}")
-
-    try:
-        entries = _File.model_validate(document).models
-    except ValidationError as error:
-        mistakes = error.errors(include_input=False, include_url=False, include_context=False)
-        # A misspelt key also counts as the missing one; its own line says more.
-        first = min(mistakes, key=lambda each: each["type"] != "extra_forbidden")
-        raise refuse(first["loc"], _words(first)) from None
-    for name, entry in entries.items():
-        if not name or not (name.isascii() and name.isprintable()) or name.strip() != name:
-            message = f"model name {name!r} cannot travel as x-model-id; use printable ASCII"
-            raise refuse(("models", name), message)
-        try:
-            check_options(entry.options)
-        except OptionError as error:
-            path = ("models", name, "options", *error.path)
-            raise refuse(path, f'model "{name}": {error}') from None
+        raise ModelsError(source, [f"line {line}: not valid TOML: {what}"]) from error
+    mistakes = [f"{_dotted(path)}: {what}" if path else what for path, what in _mistakes(document)]
+    if mistakes:
+        raise ModelsError(source, mistakes)
     return {
-        name: ModelSpec(name, entry.backend, entry.options, entry.replicas)
-        for name, entry in entries.items()
+        name: ModelSpec(name, entry.backend, entry.options, entry.replicas, entry.load_timeout)
+        for name, entry in _File.model_validate(document).models.items()
     }
 
 
+def shared_identities(models: Mapping[str, ModelSpec]) -> dict[str, list[str]]:
+    """Return the models that are loaded under one and the same `Model`, by that `Model`.
+
+    A request that names such a model by `ModelIdentity` alone is ambiguous.
+    """
+    names: dict[str, list[str]] = {}
+    for name, spec in models.items():
+        names.setdefault(spec.identity, []).append(name)
+    return {identity: same for identity, same in names.items() if len(same) > 1}
+
+
+def _mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
+    yield from _structure(document)
+    models = document.get("models")
+    if models == {}:
+        yield ("models",), _NO_MODELS
+    elif isinstance(models, dict):
+        for name, entry in models.items():
+            yield from _contents(name, entry if isinstance(entry, dict) else {})
+
+
+def _structure(document: dict[str, Any]) -> Iterator[Mistake]:
+    try:
+        _File.model_validate(document)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        misspelt = {each["loc"][:-1] for each in found if each["type"] == "extra_forbidden"}
+        for each in found:
+            # A misspelt key also counts as the missing one; the misspelling says more.
+            if each["type"] != "missing" or each["loc"][:-1] not in misspelt:
+                yield tuple(map(str, each["loc"])), _words(each)
+
+
+def _contents(name: str, entry: dict[str, Any]) -> Iterator[Mistake]:
+    at = ("models", name)
+    try:
+        check_model_name(name)
+    except Invalid as error:
+        yield at, str(error)
+    backend, options = entry.get("backend"), entry.get("options")
+    if isinstance(backend, str) and not is_name(backend):
+        yield (*at, "backend"), f"must be 1 to {NAME_LIMIT} printable characters"
+    if isinstance(options, dict):
+        for path, what in option_mistakes(options):
+            yield (*at, "options", *path), what
+
+
 def _words(error: ErrorDetails) -> str:
-    *parents, key = [str(part) for part in error["loc"]]
-    where = f'model "{parents[1]}": ' if len(parents) > 1 else ""
+    path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return f'{where}unknown key "{key}"; {closest(key, _KNOWN[len(parents)])}'
-    if error["type"] == "missing" and not parents:
-        return 'no models; add a table [models.NAME] with backend = "TYPE"'
+        return f"unknown key; {closest(path[-1], _KNOWN[len(path)])}"
     if error["type"] == "missing":
-        return f'{where}{key} is missing; add {key} = "TYPE" (the backend type that can hold it)'
-    what = f'model "{key}"' if len(parents) == 1 else f"{where}{key}"
-    return f"{what} {_WORDS.get(error['type'], error['msg'])}"
+        return _NO_MODELS if len(path) == 1 else 'missing; add backend = "TYPE"'
+    return _WORDS.get(error["type"], error["msg"])
+
+
+def _dotted(path: Sequence[str]) -> str:
+    """Return a path as TOML writes it."""
+    return ".".join(
+        part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part) for part in path
+    )

@@ -1,4 +1,8 @@
-"""Do options fit the protocol's ModelOptions message? Their values are never repeated."""
+"""Checks options against the protocol's ModelOptions message. Values are never repeated.
+
+`json_format.ParseDict` checks the same types, but its messages repeat values, name no alternatives,
+and it takes "3" for a number.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from grpcerrors_protocol import backend_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from google.protobuf.message import Message
+
+    Mistake = tuple[tuple[str, ...], str]
 
 _KINDS: dict[int, tuple[tuple[type, ...], str]] = {
     FieldDescriptor.CPPTYPE_INT32: ((int,), "a whole number"),
@@ -29,17 +35,9 @@ _TOML_NAMES = {str: "a string", bool: "a boolean", int: "a whole number", float:
                list: "an array", dict: "a table"}  # fmt: skip
 
 
-class OptionError(ValueError):
-    """`path` is where below the options the mistake is; the text says what to do."""
-
-    def __init__(self, path: tuple[str, ...], text: str) -> None:
-        super().__init__(text)
-        self.path = path
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise OptionError when `options` is not what a ModelOptions message can be made of."""
-    _check(options, backend_pb2.ModelOptions, ())
+def option_mistakes(options: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield why no ModelOptions message can be made of `options`: the path, and what to do."""
+    return _table(options, backend_pb2.ModelOptions, ())
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -50,36 +48,33 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{lowered[near[0]]}"?' if near else f"known: {', '.join(names)}"
 
 
-def _check(table: Mapping[str, Any], make: type[Message], at: tuple[str, ...]) -> None:
+def _table(table: Mapping[str, Any], make: type[Message], at: tuple[str, ...]) -> Iterator[Mistake]:
     kind = make.DESCRIPTOR
     for name, value in table.items():
         field, path = kind.fields_by_name.get(name), (*at, name)
         if field is None:
-            hint = closest(name, kind.fields_by_name)
-            raise OptionError(path, f'{kind.name} has no field "{name}"; {hint}')
-        if not field.is_repeated:
-            values = [value]
-        elif isinstance(value, list):
-            values = value
+            yield path, f"{kind.name} has no such field; {closest(name, kind.fields_by_name)}"
+        elif field.is_repeated and not isinstance(value, list):
+            yield path, f"must be an array, not {_toml_name(value)}"
         else:
-            raise OptionError(path, f"{name} must be an array, not {_toml_name(value)}")
-        for each in values:
-            _check_value(each, field, path)
-        try:
-            make(**{name: value})
-        except (TypeError, ValueError) as error:
-            raise OptionError(path, f"{name} does not fit its type: out of range") from error
+            values = value if field.is_repeated else [value]
+            if found := [mistake for each in values for mistake in _value(each, field, path)]:
+                yield from dict.fromkeys(found)
+            else:
+                try:
+                    make(**{name: value})
+                except (TypeError, ValueError):
+                    yield path, "does not fit its type: out of range"
 
 
-def _check_value(value: object, field: Any, path: tuple[str, ...]) -> None:
+def _value(value: object, field: Any, path: tuple[str, ...]) -> Iterator[Mistake]:
     types, words = _KINDS[field.cpp_type]
     is_bool_for_number = isinstance(value, bool) and bool not in types
     if not isinstance(value, types) or is_bool_for_number:
-        what = f"each of {field.name}" if field.is_repeated else field.name
-        raise OptionError(path, f"{what} must be {words}, not {_toml_name(value)}")
-    if isinstance(value, dict):
-        assert field.message_type is not None  # noqa: S101 - for the type checker
-        _check(value, getattr(backend_pb2, field.message_type.name), path)
+        each = "each element " if field.is_repeated else ""
+        yield path, f"{each}must be {words}, not {_toml_name(value)}"
+    elif isinstance(value, dict):
+        yield from _table(value, getattr(backend_pb2, field.message_type.name), path)
 
 
 def _toml_name(value: object) -> str:

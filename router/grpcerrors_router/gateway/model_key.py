@@ -1,4 +1,4 @@
-"""Which model is a request for? Metadata says it, or else the request's `ModelIdentity`."""
+"""The model that a request is for: as its metadata says, or else its `ModelIdentity`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ def identity_field(kind: type[Message]) -> str:
 
 
 class ModelKeys:
-    """Finds the routing key of requests, for the models of one catalogue."""
+    """Finds the routing key of requests, for the models of models.toml."""
 
     def __init__(self, models: Mapping[str, ModelSpec]) -> None:
-        self._identities = {
-            name: str(spec.options.get("Model") or name) for name, spec in models.items()
-        }
+        self._identities = {name: spec.identity for name, spec in models.items()}
         self._names: dict[str, list[str]] = {}
         for name, identity in self._identities.items():
             self._names.setdefault(identity, []).append(name)
@@ -41,7 +39,7 @@ class ModelKeys:
     def of(self, method: str, kind: type[Message] | None, metadata: Metadata, data: bytes) -> str:
         """Return the model that a call is for: the metadata names it, or else the request does.
 
-        `kind` is the type of the serialized request `data`, None when it is not to be looked into.
+        `kind` is the type of the serialized request `data`, None when it is not to be parsed.
         Raises NoModelKey when neither names a model, or they name different ones: the node would
         answer with a mismatch, and a caller's slip must not cost a replica.
         """

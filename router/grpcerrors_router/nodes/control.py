@@ -105,7 +105,7 @@ class ControlPlane:
 
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         """Load a model."""
-        options = pb.ModelOptions(**{"Model": spec.name, **spec.options})
+        options = pb.ModelOptions(**{**spec.options, "Model": spec.identity})
         metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]
         call = self._stub(address).LoadModel(options, timeout=timeout, metadata=metadata)
         return _answer(await call, await call.trailing_metadata())
