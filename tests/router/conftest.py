@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 
     from tests.router.support.nodes import Node
 
+# Seconds that only a hang reaches; a mutant that hangs need not take that long.
+HANG = float(os.environ.get("HANG_SECONDS", "60"))
+# What repeats is quick, and what limits is patient: the machine may be busy. A test that is about a
+# limit shortens that one.
 QUICK = Settings(
     poll_interval=0.05,
     lease_flush=0.1,
-    lease_ttl=1.0,
+    lease_ttl=HANG,
     load_backoff=0.05,
     place_retry=0.02,
-    place_timeout=1.0,
-    probe_timeout=0.3,
+    place_timeout=HANG,
     probe_interval=0.1,
-    status_timeout=0.5,
-    fresh_for=60.0,
+    probe_timeout=HANG,
+    status_timeout=HANG,
+    quiesce_timeout=HANG,
+    fresh_for=HANG,
 )
 
 
@@ -67,7 +72,7 @@ async def fleet(
             await stack.enter_async_context(node)
         made = [
             await stack.enter_async_context(
-                SmartRouter(registry(url), models, settings=settings, **options)
+                SmartRouter(registry(url, timeout=HANG), models, settings=settings, **options)
             )
             for _ in range(routers)
         ]
@@ -76,10 +81,6 @@ async def fleet(
         for router in made:
             await router.watcher.catch_up()
         yield made
-
-
-# Seconds that only a hang reaches; a mutant that hangs need not take that long.
-HANG = float(os.environ.get("HANG_SECONDS", "60"))
 
 
 async def eventually(condition: Callable[[], Any], *, within: float = HANG) -> None:

@@ -19,6 +19,7 @@ from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import cli
 from grpcerrors_router.cli import tables
+from grpcerrors_router.cli.models import _Progress
 from grpcerrors_router.entities import (
     Heal,
     Load,
@@ -29,6 +30,7 @@ from grpcerrors_router.entities import (
     Snapshot,
     Usage,
 )
+from tests.router.conftest import eventually
 from tests.router.support.rawnode import Stack, stack
 
 if TYPE_CHECKING:
@@ -82,12 +84,18 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
 
 async def test_a_long_load_shows_its_progress(served: Stack, run: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("grpcerrors_router.gateway.operator.PROGRESS_INTERVAL", 0.05)
-    monkeypatch.setattr("grpcerrors_router.cli.models._Progress.EVERY", 0.1)
+    monkeypatch.setattr(_Progress, "EVERY", 0.1)
+    shown = set()
+    show = _Progress.__call__
+
+    def spy(self: _Progress, progress: Any) -> None:
+        show(self, progress)
+        shown.add(int(progress.seconds / self.EVERY))
+
+    monkeypatch.setattr(_Progress, "__call__", spy)
     served.node.load_gate = asyncio.Event()
     work = asyncio.ensure_future(run("load", "m"))
-    while not served.node.loads:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.5)
+    await eventually(lambda: len(shown) > 2)
     served.node.load_gate.set()
     code, out, err = await work
     assert code == 0
@@ -105,8 +113,7 @@ async def test_status_as_json_counts_what_is_in_flight(served: Stack, run: Any) 
     served.node.behave = wait
     stub = BackendStub(served.through)
     calls = [stub.Predict(pb.PredictOptions(ModelIdentity="m")) for _ in range(3)]
-    while len(served.node.seen) < 3:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(served.node.seen) == 3)
     await served.router.watcher.share_once()
     code, out, _ = await run("status", "--json")
     assert code == 0
@@ -151,8 +158,7 @@ async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> N
 
 async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
     await run("drain", "raw-1")
-    while not served.router.table.nodes["raw-1"].info.draining:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: served.router.table.nodes["raw-1"].info.draining)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m"))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

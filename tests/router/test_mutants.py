@@ -71,7 +71,7 @@ def run(folder: Path, test: str) -> tuple[str, dict[str, Any] | None]:
          "--timeout", "120", "--timeout-method", "thread", f"tests/router/{test}"],
         cwd=folder,
         env={
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if "COV" not in name},
             "PYTHONPATH": f"{folder}:{folder}/router:{folder}/protocol",
             deaths.FILE: str(found),
             "HANG_SECONDS": "15",

@@ -58,6 +58,7 @@ class Node:
         self.load_error = ""
         self.load_delay = 0.0
         self.work = 0.0
+        self.gate: asyncio.Event | None = None
         self.chunks = 3
         self.die_after: int | None = None
         self.fails: dict[str, tuple[grpc.StatusCode, str]] = {}
@@ -202,6 +203,8 @@ class Node:
             self.running[model] += 1
             try:
                 await asyncio.sleep(self.work)
+                if self.gate is not None:
+                    await self.gate.wait()
                 self.executed[_told(context, REQUEST_ID)] += 1
                 for number in range(self.chunks):
                     if number == self.die_after:
