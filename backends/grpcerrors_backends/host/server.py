@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 import grpcerrors.aio
 from grpcerrors_backends.host.control import Control
 from grpcerrors_backends.host.janitor import Janitor
-from grpcerrors_backends.host.membership import Member, Node
+from grpcerrors_backends.host.membership import Member, Node, advertised, default_name
 from grpcerrors_backends.host.memory import MIB, give_back
 from grpcerrors_backends.host.service import SERVICE, service
 from grpcerrors_backends.host.slots import Slots
@@ -29,18 +30,37 @@ if TYPE_CHECKING:
     from grpcerrors_protocol import backend_pb2 as pb
 
 log = structlog.get_logger()
+_ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^:/\s]+):\d{1,5}")
 THREADS = 128  # of a sync server: a live stream takes one for all its life
+MAX_CALLS = 8192  # running or waiting; beyond, gRPC answers RESOURCE_EXHAUSTED
 MESSAGE_LIMIT = 50 * MIB  # audio and images travel in messages
+_NEVER = 2**31 - 1
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not something to share
+    # By default gRPC answers CANCELLED, at random, when over 1,000 calls arrive at once.
+    ("grpc.server.max_pending_requests", _NEVER),
+    ("grpc.server.max_pending_requests_hard_limit", _NEVER),
+    ("grpc.server_max_unrequested_time_in_server", _NEVER),
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """How a host runs; see ``grpcerrors-backend --help``."""
+    """How a host runs.
+
+    Attributes:
+        listen: "host:port" to serve on; port 0 takes a free one.
+        slots: models held at the same time.
+        idle_ttl: seconds without a call after which a model is unloaded; None: never.
+        max_rss: MiB of resident size above which models are unloaded; None: no limit.
+        router: "host:port" of a router to join; None: none.
+        node_name: this node's name there; None: one made of backend, machine and address.
+        advertise: the host at which the router reaches this node; None: that of *listen*.
+        grace: seconds that running calls get when the host stops.
+        max_calls: calls running or waiting at the same time; others get RESOURCE_EXHAUSTED.
+    """
 
     listen: str = "127.0.0.1:0"
     slots: int = 1
@@ -50,10 +70,11 @@ class Config:
     node_name: str | None = None
     advertise: str | None = None
     grace: float = 30.0
+    max_calls: int = MAX_CALLS
 
 
 class ListenError(Exception):
-    """The host cannot listen where it was told to."""
+    """The host cannot listen where it was told to. The text says what to give."""
 
 
 class Host:
@@ -63,6 +84,8 @@ class Host:
     """
 
     def __init__(self, model: type[Model], config: Config) -> None:
+        if config.router:
+            advertised(config.listen, config.advertise)
         self._config = config
         self._model = model
         self._inventory_changed = threading.Event()
@@ -81,7 +104,7 @@ class Host:
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve; call *ready* with the bound address. Returns when all that ran has ended.
 
-        Raises ListenError when the address is not free or not an address.
+        Raises ListenError when the address is taken or not an address.
         """
         if self._model.surface == "aio":
             asyncio.run(self._run_aio(ready))
@@ -96,7 +119,12 @@ class Host:
     def _run_sync(self, ready: Callable[[str], None]) -> None:
         guard = grpcerrors.ModelGuard(self._model.name, holds=self.slots.holds)
         pool = ThreadPoolExecutor(THREADS, "call")
-        server = grpc.server(pool, interceptors=[guard], options=OPTIONS)
+        server = grpc.server(
+            pool,
+            interceptors=[guard],
+            options=OPTIONS,
+            maximum_concurrent_rpcs=self._config.max_calls,
+        )
         probe = health.HealthServicer()
         address = self._equip(server, probe)
         probe.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -110,7 +138,9 @@ class Host:
 
     async def _run_aio(self, ready: Callable[[str], None]) -> None:
         guard = grpcerrors.aio.ModelGuard(self._model.name, holds=self.slots.holds)
-        server = grpc.aio.server(interceptors=[guard], options=OPTIONS)
+        server = grpc.aio.server(
+            interceptors=[guard], options=OPTIONS, maximum_concurrent_rpcs=self._config.max_calls
+        )
         probe = health.aio.HealthServicer()
         address = self._equip(server, probe)
         await probe.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -129,21 +159,22 @@ class Host:
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         listen = self._config.listen
+        if not listen.startswith("unix:") and not _ADDRESS.fullmatch(listen):
+            raise ListenError(f"--listen {listen!r} is not of the form HOST:PORT")
         try:
             port = server.add_insecure_port(listen)
         except RuntimeError as error:
             raise ListenError(
-                f"cannot listen on {listen!r}: it is taken, or not of the form HOST:PORT"
+                f"--listen {listen}: the port is taken, or the host is not one of this machine; "
+                "give another port, or 0 for any"
             ) from error
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
     def _open(self, address: str, ready: Callable[[str], None]) -> None:
         self._janitor.start()
         if self._config.router:
-            reached = address
-            if self._config.advertise:
-                reached = f"{self._config.advertise}:{address.rpartition(':')[2]}"
-            name = self._config.node_name or f"{self._model.name}@{reached}"
+            reached = advertised(address, self._config.advertise)
+            name = self._config.node_name or default_name(self._model.name, reached)
             node = Node(name, reached, self._model.name, self._control.boot_id)
             self._member = Member(self._config.router, node, self.slots, self._inventory_changed)
             self._member.start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import inspect
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpcerrors import ContractError, abort
 from grpcerrors_backends.host.control import WAITING_LOADS, Call
 from grpcerrors_backends.host.inference import Inference
+from grpcerrors_backends.model import Model
 from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
@@ -22,16 +25,49 @@ if TYPE_CHECKING:
 
     from grpcerrors_backends.host.control import Answer, Control
     from grpcerrors_backends.host.slots import Slots
-    from grpcerrors_backends.model import Model
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
 CONTROL = ("Health", "LoadModel", "Free", "Status")
 _SPARE = 8  # threads that answer while others wait
 
 
+class NotARpcError(Exception):
+    """A backend has a public method that is no RPC. The text says which, and what to do."""
+
+
 def implemented(model: type[Model]) -> list[MethodDescriptor]:
-    """Return the inference RPCs that *model* defines."""
-    return [rpc for rpc in SERVICE.methods if hasattr(model, rpc.name) and rpc.name not in CONTROL]
+    """Return the inference RPCs that *model* defines.
+
+    Raises NotARpcError for a public method that is none: a misspelt one must not pass unseen.
+    """
+    rpcs = {rpc.name: rpc for rpc in SERVICE.methods}
+    inference = [name for name in rpcs if name not in CONTROL]
+    for name in _public_methods(model):
+        if name in CONTROL:
+            raise NotARpcError(
+                f"{model.__name__}.{name}: the host answers {name} itself; "
+                "put what the model needs into load and close"
+            )
+        if name not in rpcs:
+            close = difflib.get_close_matches(name.lower(), map(str.lower, inference), 1)
+            near = [f"did you mean {rpc}? " for rpc in inference if rpc.lower() in close]
+            raise NotARpcError(
+                f"{model.__name__}.{name} is no RPC of {SERVICE.full_name}; {''.join(near)}"
+                "Start the name of a helper with an underscore"
+            )
+    return [rpcs[name] for name in inference if hasattr(model, name)]
+
+
+def _public_methods(model: type[Model]) -> list[str]:
+    """Return the names of public methods that *model* adds to Model, mixins left out."""
+    parts = [part for part in model.__mro__ if issubclass(part, Model) and part is not Model]
+    names = {
+        name: None
+        for part in parts
+        for name, member in vars(part).items()
+        if inspect.isfunction(member) and not name.startswith("_") and not hasattr(Model, name)
+    }
+    return list(names)
 
 
 def service(

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpcerrors_backends.model import LoadError
+from grpcerrors_backends.registry import how_to_install
 from grpcerrors_backends.transcriber.speech import Heard, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from grpcerrors_backends._audio import Samples
-
-_INSTALL = "pip install 'grpcerrors-backends[whisper]'"
 
 
 class Whisper:
@@ -25,7 +24,8 @@ class Whisper:
         try:
             from faster_whisper import WhisperModel
         except ModuleNotFoundError as error:
-            message = f"engine:whisper needs {error.name}, which is not installed: {_INSTALL}"
+            message = f"engine:whisper needs {error.name}, which is not installed: "
+            message += how_to_install("whisper")
             raise LoadError(message) from error
         self._model = WhisperModel(
             str(_weights()), device="cpu", compute_type="int8", cpu_threads=threads
@@ -54,5 +54,5 @@ def _weights() -> Path:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for model in Path(place).rglob("model.bin"):
             return model.parent
-    message = f"engine:whisper finds no Whisper weights: {_INSTALL}"
+    message = f"engine:whisper finds no Whisper weights: {how_to_install('whisper')}"
     raise LoadError(message)

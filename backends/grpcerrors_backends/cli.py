@@ -1,0 +1,186 @@
+"""The command ``grpcerrors-backend``: serve a backend until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from grpcerrors_backends.registry import CATALOGUE, UnusableBackendError, find
+
+PROGRAM = "grpcerrors-backend"
+EXAMPLES = """Examples:
+
+\b
+  grpcerrors-backend transcriber --listen 127.0.0.1:50051
+  grpcerrors-backend mybackend:MyModel --router 127.0.0.1:50050
+"""
+
+app = typer.Typer(
+    add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=None
+)
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"{PROGRAM} {version('grpcerrors-backends')}")
+        raise typer.Exit
+
+
+@app.command(no_args_is_help=True, epilog=EXAMPLES)
+def serve(  # noqa: PLR0913 - the options of the command
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="BACKEND",
+            help=f"Serve this one: {', '.join(CATALOGUE)}; or your own, as module:Class, which is "
+            "also looked for in the current folder.",
+        ),
+    ],
+    *,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Serve on this address; port 0 takes a free port."),
+    ] = "127.0.0.1:0",
+    slots: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Hold this many models at the same time.")
+    ] = 1,
+    idle_ttl: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Unload a model that has not been called for this long.",
+            show_default="never",
+        ),
+    ] = None,
+    max_rss: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="Unload models while the process is larger than this.",
+            show_default="no limit",
+        ),
+    ] = None,
+    max_calls: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Refuse calls with RESOURCE_EXHAUSTED while this many are running or waiting.",
+        ),
+    ] = 8192,
+    router: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Join the router at this address.", show_default="none"
+        ),
+    ] = None,
+    node_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Join under this name.",
+            show_default="made of backend, machine and address",
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="Tell the router to reach this node at HOST.",
+            show_default="the host of --listen",
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Give running calls this long to end after SIGTERM."
+        ),
+    ] = 30.0,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            help="Write the log, on stderr, in this format.",
+            show_default="console on a terminal, else json",
+        ),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Serve a model backend over gRPC until SIGTERM or SIGINT.
+
+    Prints one line, "BACKEND ready on HOST:PORT", when it takes calls. Models are loaded by the
+    RPC LoadModel, from a router or from any client.
+    """
+    # Say what is wrong in this program's words only. Read when gRPC is loaded, hence the imports.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from grpcerrors_backends.host.membership import AddressError
+    from grpcerrors_backends.host.memory import stay_lean
+    from grpcerrors_backends.host.server import Config, Host, ListenError
+    from grpcerrors_backends.host.service import NotARpcError
+
+    _configure_log(log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON))
+    stay_lean()
+    if (folder := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path has strings
+        sys.path.insert(0, folder)
+    config = Config(
+        listen, slots, idle_ttl, max_rss, router, node_name, advertise, grace, max_calls
+    )
+    try:
+        model = find(name)
+        host = Host(model, config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: host.stop())
+        host.run(lambda address: typer.echo(f"{model.name} ready on {address}"))
+    except (UnusableBackendError, AddressError, ListenError, NotARpcError) as error:
+        _fail(error)
+    # The grace period is over: a thread that still loads or computes must not hold the process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"Error: {error}", err=True)
+    raise typer.Exit(2) from error
+
+
+def _configure_log(form: LogFormat) -> None:
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if form is LogFormat.CONSOLE
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *render,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name=PROGRAM)

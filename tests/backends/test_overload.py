@@ -1,0 +1,77 @@
+"""More calls at once than a host can run: they wait, or are refused with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import grpc
+import pytest
+
+from grpcerrors_backends.host import server
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+
+from .support.hosting import PATIENCE, host
+
+SURFACES = ["tests.backends.support.samples:Sync", "tests.backends.support.samples:Aio"]
+
+
+async def burst(address: str, calls: int) -> Counter[str]:
+    """Send *calls* at once over a few channels; return the code of each answer."""
+    channels = [
+        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(8)
+    ]
+    stubs = [BackendStub(channel) for channel in channels]
+
+    async def call(number: int) -> str:
+        try:
+            await stubs[number % len(stubs)].Predict(pb.PredictOptions(Prompt="x"), timeout=120)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return "OK"
+
+    answers = Counter(await asyncio.gather(*map(call, range(calls))))
+    for channel in channels:
+        await channel.close()
+    return answers
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SURFACES)
+def test_2000_calls_at_once_are_all_answered(name: str) -> None:
+    with host(name) as process:
+        process.load("m", "answer_seconds:0.2")
+        assert asyncio.run(burst(process.address, 2000)) == {"OK": 2000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SURFACES)
+def test_health_answers_while_every_thread_is_taken(name: str) -> None:
+    with host(name) as process:
+        process.load("m", "answer_seconds:0.01")
+        request = pb.PredictOptions(Prompt="endless")
+        streams = [process.stub.PredictStream(request) for _ in range(server.THREADS + 8)]
+        for stream in streams[: server.THREADS // 2]:
+            next(stream)
+        assert process.stub.Health(pb.HealthMessage(), timeout=PATIENCE).message == b"OK"
+        assert process.status("m").state == pb.StatusResponse.BUSY
+        for stream in streams:
+            stream.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SURFACES)
+def test_calls_above_the_limit_are_refused_with_a_reason(name: str) -> None:
+    with host(name, "--max-calls", 4) as process:
+        process.load("m", "answer_seconds:0.01")
+        request = pb.PredictOptions(Prompt="endless")
+        streams = [process.stub.PredictStream(request) for _ in range(4)]
+        for stream in streams:
+            next(stream)
+        answers = asyncio.run(burst(process.address, 4))
+        assert answers == {"RESOURCE_EXHAUSTED: Concurrent RPC limit exceeded!": 4}
+        for stream in streams:
+            stream.cancel()
