@@ -151,16 +151,15 @@ def test_a_class_that_cannot_be_served(folder: Path, name: str, words: str) -> N
 @pytest.mark.parametrize("command", [COMMAND, ["grpcerrors-backend"]], ids=["module", "script"])
 def test_a_class_in_the_current_folder_is_found(folder: Path, command: list[str]) -> None:
     with subprocess.Popen(
-        [*command, "mood:Mood"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [*command, "mood:Mood"], cwd=folder, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("mood ready on 127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
+        try:
+            assert process.stdout.readline().startswith("mood ready on 127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_the_log_is_for_people_when_they_ask_for_it() -> None:

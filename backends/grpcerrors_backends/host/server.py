@@ -7,7 +7,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -35,6 +35,7 @@ THREADS = 128  # of a sync server: a live stream takes one for all its life
 MAX_CALLS = 8192  # running or waiting; beyond, gRPC answers RESOURCE_EXHAUSTED
 MESSAGE_LIMIT = 50 * MIB  # audio and images travel in messages
 _NEVER = 2**31 - 1
+_TICK = 0.5  # seconds
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -116,6 +117,15 @@ class Host:
         """Refuse what is new, finish what runs within the grace period, then return from `run`."""
         self._stop.put(None)
 
+    def _told_to_stop(self) -> bool:
+        # Not without a limit: a signal that comes just before a wait does not interrupt it, and
+        # its handler would run after the wait.
+        try:
+            self._stop.get(timeout=_TICK)
+        except Empty:
+            return False
+        return True
+
     def _run_sync(self, ready: Callable[[str], None]) -> None:
         guard = grpcerrors.ModelGuard(self._model.name, holds=self.slots.holds)
         pool = ThreadPoolExecutor(THREADS, "call")
@@ -131,7 +141,8 @@ class Host:
         probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         server.start()
         self._open(address, ready)
-        self._stop.get()
+        while not self._told_to_stop():
+            pass
         probe.enter_graceful_shutdown()
         self._close()
         server.stop(self._config.grace).wait()
@@ -147,7 +158,8 @@ class Host:
         await probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._open(address, ready)
-        await asyncio.to_thread(self._stop.get)
+        while not await asyncio.to_thread(self._told_to_stop):
+            pass
         await probe.enter_graceful_shutdown()
         await asyncio.to_thread(self._close)
         await server.stop(self._config.grace)
