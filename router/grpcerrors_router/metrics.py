@@ -172,9 +172,10 @@ class _TableCollector(Collector):
             return  # the router is stopping, and has nothing left to tell
 
     def _read(self) -> list[GaugeMetricFamily]:
-        in_flight, generation, reachable = families = _families()
+        in_flight, generation, reachable, busy = families = _families()
         for node in self._table.nodes.values():
             reachable.add_metric([node.name], float(node.reachable))
+            busy.add_metric([node.name], float(node.reachable and node.busy))
             for entry in node.replicas.values():
                 labels = [entry.model, node.name]
                 in_flight.add_metric(labels, entry.in_flight)
@@ -187,6 +188,7 @@ def _families() -> list[GaugeMetricFamily]:
         GaugeMetricFamily("router_in_flight", "Calls of this router in flight.", labels=_PAIR),
         GaugeMetricFamily("router_generation", "Generation of each live replica.", labels=_PAIR),
         GaugeMetricFamily("router_node_reachable", "1: may be picked.", labels=("node",)),
+        GaugeMetricFamily("router_node_busy", "1: there, but not answering.", labels=("node",)),
     ]
 
 

@@ -70,7 +70,7 @@ class SmartRouter:
         self._clock = clock
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
-        self._prober = prober = Prober(self.table, control, self.settings, clock)
+        self._prober = prober = Prober(self.table, nodes, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
         self._runner = JobRunner(
             self.table,
@@ -138,6 +138,8 @@ class SmartRouter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flights.close()
+        await self._dispatcher.reconciler.close()
+        await self._prober.close()
         await self._channels.close()
         with contextlib.suppress(Exception):
             await self.outbox.flush()

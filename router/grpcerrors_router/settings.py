@@ -12,6 +12,12 @@ class Settings:
     Heartbeats: `heartbeat_interval` is what nodes are asked for; a node that was silent for
     `fresh_for` is probed before it is picked (one idle node costs one probe, a busy one none).
 
+    Silence: a node with calls in flight that says nothing for `silent_after` is asked for its
+    Health; without an answer within `probe_patience` it must accept a new connection within
+    `connect_timeout`, and is then taken for busy for `busy_for`. Else it is asked again every
+    `probe_interval`, and not picked until it answers. `watch_interval` is how often this is looked
+    after; `probe_timeout` and `status_timeout` are the deadlines of Health and Status.
+
     Other routers: `poll_interval` bounds how late a change is seen when its notification is lost;
     `lease_flush` and `lease_ttl` bound how long a dead router's calls in flight count on.
 
@@ -26,8 +32,13 @@ class Settings:
 
     heartbeat_interval: float = 5.0
     fresh_for: float = 8.0
+    silent_after: float = 1.0
+    watch_interval: float = 0.25
+    probe_patience: float = 0.25
     probe_timeout: float = 2.0
     probe_interval: float = 2.0
+    connect_timeout: float = 1.0
+    busy_for: float = 2.0
     status_timeout: float = 2.0
 
     poll_interval: float = 0.5

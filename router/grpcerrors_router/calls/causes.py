@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Cause: TypeAlias = tuple[str, str, str]
 """Method, code and wording of an error."""
 
+RECONNECT: Cause = ("", "", "the connection was lost")
+"""Of no method: a success of any cures it."""
+
 REPLICAS_LIMIT = 1024
 CAUSES_LIMIT = 16
 """Per replica. More come from a caller who chooses the words, and are no evidence."""
@@ -87,6 +90,12 @@ class Causes:
         replica = self._replicas.get(_key(entry))
         return replica is not None and replica.typed
 
+    def note_restart(self, entry: ReplicaEntry) -> None:
+        """Note that another backend may have taken the place of the replica's."""
+        replica = self._replicas.get(_key(entry))
+        if replica is not None:
+            replica.typed = False
+
     def is_doubted(self, entry: ReplicaEntry, cause: Cause) -> bool:
         """Return whether the cause is no evidence at the moment."""
         replica = self._replicas.get(_key(entry))
@@ -126,13 +135,8 @@ class Causes:
         if replica is None:
             return
         for cause, record in replica.causes.items():
-            if cause[0] == method and record.generation < entry.generation:
+            if cause[0] in ("", method) and record.generation < entry.generation:
                 record.cured_at = record.cured_at or self._clock.monotonic()
-
-    def forget(self, node: str) -> None:
-        """Forget a node's replicas: another process may have taken its place."""
-        for key in [key for key in self._replicas if key[0] == node]:
-            del self._replicas[key]
 
     def _cured(self, record: _Record, now: float) -> bool:
         # A success right after the reload proves little: the request that failed was another one.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
     from grpcerrors_router.loads.flight import Flights
-    from grpcerrors_router.nodes.control import Channels
+    from grpcerrors_router.nodes.channels import Channels
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import ReplicaEntry, RoutingTable
 
@@ -133,16 +133,36 @@ class Dispatcher:
         return entry.live and entry.node.open and not entry.row.evicting
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
-        """Return whether the node is there; ask it if it was silent. Raises LoadTimeout."""
-        if self._prober.is_fresh(entry.node):
+        """Return whether the node is there, and still the same. Raises LoadTimeout."""
+        fresh, known = self._prober.is_fresh(entry.node), self._knows(entry)
+        if fresh and known:
             return True
         try:
             async with asyncio.timeout(self.remaining(deadline)):
-                return await self._prober.probe_health(entry.node)
+                if not fresh and not await self._prober.probe_health(entry.node):
+                    return False
+                if not self._knows(entry):
+                    await self.reconciler.confirm(entry, self._connection(entry))
+                return True
         except TimeoutError:
             raise LoadTimeout(
                 entry.model, f'node "{entry.node.name}" did not answer in that time'
             ) from None
+
+    def _connection(self, entry: ReplicaEntry) -> int:
+        return self.channels.losses(entry.node.info.address)
+
+    def _knows(self, entry: ReplicaEntry) -> bool:
+        """Return whether the process behind a node is known to be the one that held the replica.
+
+        Own nodes say in each heartbeat what they hold. A foreign node may come back as another
+        process, and all that one sees of it is that the connection was lost.
+        """
+        if not entry.node.info.foreign:
+            return True
+        if entry.connection is None:
+            entry.connection = self._connection(entry)
+        return entry.connection == self._connection(entry)
 
     def _refuse_unknown(self, model: str) -> None:
         if not any(True for _ in self.table.replicas(model)):
@@ -156,6 +176,8 @@ class Dispatcher:
         """Count a call that ended at a node, and note what that says of the node."""
         if code is grpc.StatusCode.UNAVAILABLE:
             self._prober.suspect(entry.node)
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._prober.missed(entry.node)
         elif code not in SILENT:
             self._prober.heard(entry.node)
         self.events.request(entry.model, entry.node.name, code, seconds)

@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify, held_model
-from grpcerrors_router.calls.causes import Belief, Cause, Causes, cause_of
+from grpcerrors_router.calls.causes import RECONNECT, Belief, Cause, Causes, cause_of
 from grpcerrors_router.nodes.prober import SILENT
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Reconciler:
         self._causes = Causes(settings, clock)
         self._drops: dict[ReplicaEntry, asyncio.Task[None]] = {}
         self._questions: dict[tuple[ReplicaEntry, Cause], asyncio.Task[bool]] = {}
+        self._confirmations: dict[ReplicaEntry, asyncio.Task[None]] = {}
 
     async def reconcile(
         self,
@@ -146,6 +147,13 @@ class Reconciler:
             entry.has_served = True
             self._quarantine.worked(entry.node.name, entry.model)
         entry.confirmed_at = self._clock.monotonic()
+
+    async def close(self) -> None:
+        """Stop asking, and finish the drops."""
+        questions = [*self._questions.values(), *self._confirmations.values()]
+        for question in questions:
+            question.cancel()
+        await asyncio.gather(*questions, *self._drops.values(), return_exceptions=True)
 
     # Words and bare codes
 
@@ -211,6 +219,43 @@ class Reconciler:
                 lambda: self._registry.log_heal(node, model, generation, _label(verdict)),
             )
         return False
+
+    # Lost connections
+
+    async def confirm(self, entry: ReplicaEntry, connection: int) -> None:
+        """Ask a foreign node, whose connection was lost and is back, whether it holds a replica.
+
+        Its process may be another one. The replica is dropped unless `Status` says READY or BUSY; a
+        node without `Status` is believed to be a new process, unless the connection is lost again
+        and again. Without an answer the replica stays, and the next request asks again.
+
+        Args:
+            entry: the replica.
+            connection: which connection it is, as `ReplicaEntry.connection`.
+        """
+        task = self._confirmations.get(entry)
+        if task is None:
+            task = asyncio.create_task(self._confirm(entry, connection))
+            self._confirmations[entry] = task
+            task.add_done_callback(lambda _: self._confirmations.pop(entry, None))
+        await asyncio.shield(task)
+
+    async def _confirm(self, entry: ReplicaEntry, connection: int) -> None:
+        node, model = entry.node, entry.model
+        self._causes.note_restart(entry)
+        try:
+            holds = await self._control.has_model(
+                node.info.address, model, self._settings.status_timeout
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in SILENT:
+                self._prober.suspect(node)
+                self._events.unconfirmed(model, node.name)
+                return
+            holds = self._causes.believe(entry, RECONNECT) is not Belief.BELIEVED
+        entry.connection = connection
+        if not holds:
+            await self._drop(entry, "reconnect")
 
     # Dropping
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grpcerrors_router.nodes.control import Channels, ControlPlane
+from grpcerrors_router.nodes.channels import Channels
+from grpcerrors_router.nodes.control import ControlPlane
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Is the process behind a node alive? Cached, coalesced, and never a reason to delete anything."""
+"""Which nodes are there: cached, coalesced, and never a reason to delete anything."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
+import structlog
 
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
-    from grpcerrors_router.nodes.control import ControlPlane
+    from grpcerrors_router.nodes.client import NodeClient
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import NodeEntry, RoutingTable
+
+_log = structlog.get_logger("router.nodes")
 
 SILENT = frozenset(
     {
@@ -20,62 +23,132 @@ SILENT = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
+"""Codes that do not come from the node, or need not."""
 
 
 class Prober:
-    """Probes nodes with Health, one probe at a time for each.
+    """Tells busy nodes from those that are gone, with one probe at a time for each.
 
-    A heartbeat or a finished call is as good as a probe: both make the node fresh, so a busy node
-    is never probed. A node that does not answer is not picked until it does (invariant 14).
+    A heartbeat or a finished call is as good as a probe, so a node that answers is never probed. A
+    node that was silent is asked for its Health. When the answer does not come soon, a new
+    connection decides: a process that accepts it is *busy* and is picked last, one that does not is
+    *suspect* and not picked until it answers. Its replicas stay either way (invariant 14).
     """
 
     def __init__(
-        self, table: RoutingTable, control: ControlPlane, settings: Settings, clock: Clock
+        self, table: RoutingTable, nodes: NodeClient, settings: Settings, clock: Clock
     ) -> None:
         self._table = table
-        self._control = control
+        self._nodes = nodes
         self._settings = settings
         self._clock = clock
         self._probes: dict[str, asyncio.Task[bool]] = {}
+        self._questions: dict[str, asyncio.Task[bool]] = {}
 
     def is_fresh(self, node: NodeEntry) -> bool:
-        """Whether the node gave a sign of life so recently that no probe is needed."""
+        """Return whether the node gave a sign of life so recently that no probe is needed."""
         return node.fresh_until > self._clock.monotonic()
 
     def heard(self, node: NodeEntry) -> None:
-        """The node gave a sign of life."""
-        node.fresh_until = self._clock.monotonic() + self._settings.fresh_for
-        if not node.reachable:
-            self._table.set_reachable(node, reachable=True)
+        """Note a sign of life."""
+        node.heard_at = self._clock.monotonic()
+        node.fresh_until = node.heard_at + self._settings.fresh_for
+        if node.busy or not node.reachable:
+            self._table.set_state(node, reachable=True, busy=False)
 
     def suspect(self, node: NodeEntry) -> None:
-        """A call to the node met silence: ask before it is picked again."""
+        """Note that a call met no process: ask before the node is picked again."""
         node.fresh_until = 0.0
 
+    def missed(self, node: NodeEntry) -> None:
+        """Note that a call met its deadline: ask, unless the node has answered others since."""
+        if self._clock.monotonic() - node.heard_at >= self._settings.silent_after:
+            node.fresh_until = 0.0
+
     async def probe_health(self, node: NodeEntry) -> bool:
-        """Whether the node answers; asks only when it has not given a sign of life lately."""
-        if self.is_fresh(node):
-            return True
+        """Return whether the node may be picked; ask it if it was silent."""
+        return self.is_fresh(node) or await asyncio.shield(self._start(node))
+
+    def _start(self, node: NodeEntry) -> asyncio.Task[bool]:
         probe = self._probes.get(node.name)
         if probe is None:
             probe = asyncio.create_task(self._probe(node))
             self._probes[node.name] = probe
             probe.add_done_callback(lambda _: self._probes.pop(node.name, None))
-        return await asyncio.shield(probe)
+        return probe
 
     async def _probe(self, node: NodeEntry) -> bool:
+        settings = self._settings
+        node.probed_at = self._clock.monotonic()
+        question = self._questions.get(node.name)
+        if question is None:
+            question = asyncio.create_task(self._ask(node))
+            self._questions[node.name] = question
+            question.add_done_callback(lambda _: self._questions.pop(node.name, None))
+        await asyncio.wait({question}, timeout=settings.probe_patience)
+        answered = question.done() and question.result()
+        there = answered or (
+            not question.done()
+            and await self._nodes.channels.connects(node.info.address, settings.connect_timeout)
+        )
+        if question.done() and question.result():
+            return True  # it has answered in the meantime
+        if there:
+            node.fresh_until = self._clock.monotonic() + settings.busy_for
+        if (node.reachable, node.busy) != (there, True):
+            _log.info("a node is busy" if there else "a node does not answer", node=node.name)
+            self._table.set_state(node, reachable=there, busy=True)
+        return there
+
+    async def _ask(self, node: NodeEntry) -> bool:
+        """Return whether the node answers to Health, with whatever."""
         try:
-            await self._control.health(node.info.address, self._settings.probe_timeout)
+            await self._nodes.control.health(node.info.address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() in SILENT:
-                self._table.set_reachable(node, reachable=False)
                 return False
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return False  # the channel was closed: no node has the address any more
         self.heard(node)
         return True
 
     async def watch(self) -> None:
-        """Ask the silent nodes again and again, until they are back. Runs until cancelled."""
+        """Look after the nodes until cancelled.
+
+        Nodes that are suspect are asked until they answer, and so are those that have calls in
+        flight and say nothing. Channels to addresses that no node has are closed.
+        """
         while True:
-            await self._clock.sleep(self._settings.probe_interval)
-            silent = [node for node in self._table.nodes.values() if not node.reachable]
-            await asyncio.gather(*(self.probe_health(node) for node in silent))
+            await self._clock.sleep(self._settings.watch_interval)
+            try:
+                await self._nodes.channels.retain(self._table.addresses())
+                for node in self._due():
+                    node.fresh_until = 0.0
+                    self._start(node)
+            except Exception:  # noqa: BLE001 - a router that stops watching would rot silently
+                _log.exception("watching the nodes failed; trying again")
+
+    def _due(self) -> list[NodeEntry]:
+        """Return the nodes to ask now."""
+        now, settings = self._clock.monotonic(), self._settings
+        due = []
+        for node in self._table.nodes.values():
+            if not node.reachable:
+                wait = settings.probe_interval
+            elif any(replica.in_flight for replica in node.replicas.values()):
+                wait = settings.silent_after
+            else:
+                continue
+            if now - max(node.heard_at, node.probed_at) >= wait:
+                due.append(node)
+        return due
+
+    async def close(self) -> None:
+        """Stop the probes."""
+        tasks = [*self._probes.values(), *self._questions.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

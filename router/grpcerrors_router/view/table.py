@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _FEW = 8
+_BUSY = 1 << 32
 
 
 class ReplicaEntry:
@@ -26,11 +27,13 @@ class ReplicaEntry:
 
     A later load is another entry: releasing a call on this one never touches the later one.
     `has_served`: it has served a request. `confirmed_at`: when it last proved to be there,
-    monotonic.
+    monotonic. `connection`: how often the node's connection had been lost when the replica was
+    known to be there; None before it is first picked.
     """
 
     __slots__ = (
         "confirmed_at",
+        "connection",
         "has_served",
         "in_flight",
         "last_used",
@@ -48,6 +51,7 @@ class ReplicaEntry:
         self.last_used = row.loaded_at
         self.live = True
         self.has_served = False
+        self.connection: int | None = None
         self.confirmed_at = confirmed_at
 
     @property
@@ -62,9 +66,23 @@ class ReplicaEntry:
 
 
 class NodeEntry:
-    """One node, as this router sees it. `fresh_until` is on the monotonic clock."""
+    """One node, as this router sees it. Times are on the monotonic clock.
 
-    __slots__ = ("fresh_until", "info", "loads", "reachable", "replicas", "revision")
+    `heard_at` is its last sign of life, `fresh_until` how long that is good for, `probed_at` when
+    it was last asked. It is not picked while it is not `reachable`, and picked last while `busy`.
+    """
+
+    __slots__ = (
+        "busy",
+        "fresh_until",
+        "heard_at",
+        "info",
+        "loads",
+        "probed_at",
+        "reachable",
+        "replicas",
+        "revision",
+    )
 
     def __init__(self, info: Node, revision: int) -> None:
         self.info = info
@@ -72,7 +90,10 @@ class NodeEntry:
         self.replicas: dict[str, ReplicaEntry] = {}
         self.loads: dict[str, Load] = {}
         self.reachable = True
+        self.busy = False
         self.fresh_until = 0.0
+        self.heard_at = 0.0
+        self.probed_at = 0.0
 
     @property
     def name(self) -> str:
@@ -98,7 +119,7 @@ class _Buckets:
     def put(self, entry: ReplicaEntry) -> None:
         """Insert, or move to where its load says, as the most recently used there."""
         self.discard(entry)
-        load = entry.in_flight + entry.others
+        load = entry.in_flight + entry.others + entry.node.busy * _BUSY
         bucket = self.by_load.get(load)
         if bucket is None:
             bucket = self.by_load[load] = OrderedDict()
@@ -165,7 +186,7 @@ class RoutingTable:
             self._removed.pop(name, None)
         moved = entry.info.address != view.node.address or entry.info.boot_id != view.node.boot_id
         if moved:
-            entry.reachable, entry.fresh_until = True, 0.0
+            entry.reachable, entry.busy, entry.fresh_until = True, False, 0.0
         entry.info, entry.revision = view.node, view.revision
         finished = entry.loads.keys() - {load.model for load in view.loads}
         entry.loads = {load.model: load for load in view.loads}
@@ -226,10 +247,10 @@ class RoutingTable:
             )
             self._apply_replicas(node, [*rows, new])
 
-    def set_reachable(self, node: NodeEntry, *, reachable: bool) -> None:
-        """Stop, or go on, picking a node. Its rows stay (invariant 14)."""
-        if node.reachable is not reachable:
-            node.reachable = reachable
+    def set_state(self, node: NodeEntry, *, reachable: bool, busy: bool) -> None:
+        """Say whether a node may be picked, and whether last. Its rows stay (invariant 14)."""
+        if (node.reachable, node.busy) != (reachable, busy):
+            node.reachable, node.busy = reachable, busy
             self._place(node)
 
     def set_others(self, usages: Iterable[Usage]) -> None:
@@ -307,6 +328,11 @@ class RoutingTable:
         return sum(entry.in_flight for entry in self._busy)
 
     # Looking
+
+    def addresses(self) -> set[str]:
+        """Return the addresses of all nodes, and of calls in flight to nodes that are gone."""
+        busy = {entry.node.info.address for entry in self._busy}
+        return busy | {node.info.address for node in self.nodes.values()}
 
     def replicas(self, model: str) -> Iterable[ReplicaEntry]:
         """Every live replica of a model, pickable or not."""

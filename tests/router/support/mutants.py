@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         "silence deletes",
         "nodes/prober.py",
-        "self._table.set_reachable(node, reachable=False)",
+        "self._table.set_state(node, reachable=there, busy=True)",
         "[self._table.drop(replica) for replica in list(node.replicas.values())]",
         "test_loading.py::test_a_node_that_dies_is_not_picked_and_its_rows_stay",
         "invariant 14: silence deletes nothing",

@@ -43,7 +43,8 @@ class Node:
 
     `says` is how it tells that a model is gone: `details` (typed), `text`, or `code` (bare).
     `fail` makes every inference call fail with that code and text instead, `fails` those of a
-    method; `vouches` adds the trailer of a guard that still holds the model. `chunks` is the number
+    method; with `serves_anyway` it answers OK without the model, as many a real backend does;
+    `vouches` adds the trailer of a guard that still holds the model. `chunks` is the number
     of messages of a streamed answer; after `die_after` of them the model goes away.
     """
 
@@ -63,6 +64,7 @@ class Node:
         self.die_after: int | None = None
         self.fails: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.vouches = False
+        self.serves_anyway = False
         self.status_state: pb.StatusResponse.State | None = None
         self.status_unimplemented = False
         self.status_delay = 0.0
@@ -245,7 +247,7 @@ class Node:
             held = ((HELD_KEY, model),) if self.vouches and model in self.held else ()
             context.set_trailing_metadata((("x-origin", self.name), *held))
             await context.abort(*fail)
-        if model not in self.held:
+        if model not in self.held and not self.serves_anyway:
             await self._refuse(model, context)
         return model
 

@@ -14,6 +14,7 @@ import grpc
 
 from grpcerrors import model_not_loaded
 from grpcerrors_router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.control import Answer
 from grpcerrors_router.registry import rows
 
@@ -290,8 +291,8 @@ class World:
             registry = WatchedRegistry(url, f"r{number}", self.clock)
             router = SmartRouter(registry, MODELS, settings=SETTINGS, clock=self.clock)
             control: Any = SimControl(self, number)
-            for part in (router._runner, router._prober, router._dispatcher.reconciler):
-                part._control = control
+            router._prober._nodes = NodeClient(router._channels, control)
+            router._runner._control = router._dispatcher.reconciler._control = control
             router._channels.multicallable = self._wire(number)  # type: ignore[method-assign]
             await registry.open()
             await router.watcher.relist()
