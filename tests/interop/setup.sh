@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what tests/interop needs beside Python: Go with grpc-go, Node with @grpc/grpc-js, proxies.
+# Install what tests/interop needs besides Python: Go with grpc-go, Node with @grpc/grpc-js, proxies.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -29,7 +29,7 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null
 fi
 
-npm install --prefix node --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+npm ci --prefix node --no-audit --no-fund --ignore-scripts --loglevel=error
 
 go version
 echo "grpc-go $(sed -n 's/^const Version = "\(.*\)"/\1/p' /usr/share/gocode/src/google.golang.org/grpc/version.go)"
