@@ -21,14 +21,34 @@ PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto"
 def generate(into: Path) -> list[Path]:
     """Compile the .proto files below the directory *into*; return the files that it wrote.
 
-    Raises CalledProcessError when the compiler refuses a file (its words are on stderr).
+    Raises CalledProcessError when the compiler refuses a file (its words are on stderr), ValueError
+    when its output is not of the form that is known.
     """
     compiler = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--isolated"]
     compiler += ["--python", sys.executable, "--with", COMPILER]
     outputs = [f"--{kind}_out={into}" for kind in ("python", "pyi", "grpc_python")]
     command = [*compiler, "python", "-m", "grpc_tools.protoc", f"-I{ROOM.parent}", *outputs]
     subprocess.run([*command, *PROTOS], check=True, cwd=ROOM.parent)  # noqa: S603 - fixed words
-    return sorted((into / ROOM.name).glob("*_pb2*.py*"))
+    made = sorted((into / ROOM.name).glob("*_pb2*.py*"))
+    for file in made:
+        if file.name.endswith("_pb2.py"):
+            file.write_text(_into_own_pool(file.read_text()))
+    return made
+
+
+def _into_own_pool(code: str) -> str:
+    """Return generated *code* with its messages in `grpcerrors_protocol.pool` (see there)."""
+    for was, now in (
+        (
+            "from google.protobuf import descriptor_pool as _descriptor_pool\n",
+            f"from {ROOM.name} import pool as _own_pool\n",
+        ),
+        ("_descriptor_pool.Default().", "_own_pool.POOL."),
+    ):
+        if code.count(was) != 1:
+            raise ValueError(f"the compiler has changed: {was!r} is not in its output once")
+        code = code.replace(was, now)
+    return code
 
 
 def stale() -> list[str]:

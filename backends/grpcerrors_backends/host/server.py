@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import grpcerrors.aio
 from grpcerrors_backends.host.control import Control
@@ -22,12 +22,13 @@ from grpcerrors_backends.host.membership import Member, Node, advertised, defaul
 from grpcerrors_backends.host.memory import MIB, give_back
 from grpcerrors_backends.host.service import SERVICE, service
 from grpcerrors_backends.host.slots import Slots
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.pool import pool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grpcerrors_backends.model import Model
-    from grpcerrors_protocol import backend_pb2 as pb
 
 log = structlog.get_logger()
 _ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^:/\s]+):\d{1,5}")
@@ -169,7 +170,8 @@ class Host:
         server.add_generic_rpc_handlers((self._service,))
         health_pb2_grpc.add_HealthServicer_to_server(probe, server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        files = (pb.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+        reflection.enable_server_reflection(names, server, pool_of(*files))
         listen = self._config.listen
         if not listen.startswith("unix:") and not _ADDRESS.fullmatch(listen):
             raise ListenError(f"--listen {listen!r} is not of the form HOST:PORT")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc
+from grpcerrors_protocol.pool import pool_of
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import Gateway, Refused
@@ -67,7 +68,12 @@ class GatewayServer:
         self._fleet = FleetService(router)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
         fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
-        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), self._server)
+        files = (backend_pb2, fleet_pb2, health_pb2, reflection_pb2)
+        reflection.enable_server_reflection(
+            (*SERVICES, reflection.SERVICE_NAME),
+            self._server,
+            pool_of(*(file.DESCRIPTOR for file in files)),
+        )
 
     async def start(self) -> str:
         """Bind and serve; return the bound "host:port".

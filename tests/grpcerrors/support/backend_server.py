@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-# Reflection tells what is in the pool of descriptors.
-from grpcerrors_protocol import backend_pb2  # noqa: F401
+from grpcerrors_protocol import backend_pb2
+from grpcerrors_protocol.pool import pool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +94,8 @@ def serve(
 
 def reflects(version: str, *services: str) -> grpc.GenericRpcHandler:
     """Server reflection of one version, telling of the services."""
-    servicer = reflection.ReflectionServicer(services)
+    pool = pool_of(backend_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+    servicer = reflection.ReflectionServicer(services, pool)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
