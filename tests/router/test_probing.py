@@ -81,13 +81,18 @@ async def test_a_call_queues_on_a_node_whose_only_worker_is_busy(
     sqlite_url: str, one_worker: tuple[OneWorker, str]
 ) -> None:
     servicer, address = one_worker
-    settings = replace(EAGER, fresh_for=0.05, busy_for=0.05, connect_timeout=1000.0)
+    settings = replace(
+        EAGER, fresh_for=0.05, busy_for=0.05, probe_timeout=0.12, connect_timeout=1000.0
+    )
     async with fleet(sqlite_url, settings=settings) as (router,):
         await router.registry.add_node(address, "fake", name="f")
         first = asyncio.ensure_future(predict(router))
         await asyncio.to_thread(servicer.started.acquire)
         node = router.table.nodes["f"]
         await eventually(lambda: node.busy)
+        for _ in range(20):
+            assert await router.probe_health("f"), "busy is not gone, whenever one asks"
+            node.fresh_until = 0.0
         second = asyncio.ensure_future(predict(router))
         await eventually(lambda: router.table.in_flight() == 2)
         assert node.reachable

@@ -11,7 +11,7 @@ import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from tests.router.conftest import Recorder, eventually, fleet
+from tests.router.conftest import HANG, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 
 if TYPE_CHECKING:
@@ -172,6 +172,27 @@ async def test_a_blocked_writer_learns_of_the_end(sqlite_url: str) -> None:
             await asyncio.wait_for(write(), 10)
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await call.details() == "enough"
+
+
+@pytest.mark.parametrize("rpc", ["AudioTranscriptionLive", "Upload"])
+async def test_a_write_that_is_given_up_cancels_the_call(sqlite_url: str, rpc: str) -> None:
+    """As with grpc.aio: the stream is not left with half a message in it."""
+    node = Node()
+    node.load_delay = HANG
+    async with fleet(sqlite_url, node) as (router,):
+        if rpc == "Upload":
+            call = router.channel("m").stream_unary("/backend.Backend/Upload")()
+        else:
+            call = stub(router).AudioTranscriptionLive()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await call.write(pb.TranscriptLiveRequest())
+        with pytest.raises(asyncio.InvalidStateError):
+            await call.write(pb.TranscriptLiveRequest())
+        await eventually(call.done)
+        assert call.cancelled()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        assert router.table.in_flight() == 0
 
 
 async def test_every_call_names_its_model_and_keeps_the_callers_metadata(sqlite_url: str) -> None:

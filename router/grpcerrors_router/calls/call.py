@@ -126,7 +126,12 @@ class _StreamRequest(_Call):
         if self.done():
             msg = "RPC already finished."
             raise asyncio.InvalidStateError(msg)
-        if not await self._writer().put(request):
+        try:
+            taken = await self._writer().put(request)
+        except asyncio.CancelledError:
+            self.cancel()  # as grpc.aio does
+            raise
+        if not taken:
             failure = await self._opened()
             if failure is not None:
                 raise failure
@@ -134,9 +139,7 @@ class _StreamRequest(_Call):
             raise asyncio.InvalidStateError(msg)
 
     async def done_writing(self) -> None:
-        queue = self._writer()
-        if not self.done():
-            await queue.close()
+        self._writer().close()
 
 
 class TrackedUnaryUnaryCall(_UnaryAnswer, grpc.aio.UnaryUnaryCall):

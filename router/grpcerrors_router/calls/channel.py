@@ -142,7 +142,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             **options: Any,
         ) -> TrackedStreamUnaryCall:
             queue = WriteQueue() if request_iterator is None else None
-            body = self.buffer(queue if queue is not None else request_iterator)
+            body = self.buffer(queue.messages if queue is not None else request_iterator)
             retrying = self.open("stream_unary", key, body, timeout, metadata, options)
             return TrackedStreamUnaryCall(retrying, queue)
 
@@ -159,7 +159,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             **options: Any,
         ) -> TrackedStreamStreamCall:
             queue = WriteQueue() if request_iterator is None else None
-            body = self.buffer(queue if queue is not None else request_iterator)
+            body = self.buffer(queue.messages if queue is not None else request_iterator)
             retrying = self.open("stream_stream", key, body, timeout, metadata, options)
             return TrackedStreamStreamCall(retrying, queue)
 

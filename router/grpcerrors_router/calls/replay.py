@@ -6,67 +6,43 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
+import anyio
+
 _END = object()
 
 
 class WriteQueue:
-    """The request stream of a caller who writes instead of passing an iterator."""
+    """The request stream of a caller who writes instead of passing an iterator.
+
+    A write waits until the message is taken; one that is cancelled has written nothing.
+    """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-        self._offered: asyncio.Future[object] | None = None
-        self._taken: asyncio.Future[None] | None = None
-        self._closed = False
-        self._over = False
+        self._send, self.messages = anyio.create_memory_object_stream[Any](0)
 
     async def put(self, message: object) -> bool:
-        """Hand a message over and wait until it is taken; False when the call ended before.
+        """Hand a message over; False when the call ended before it was taken.
 
-        Raises asyncio.InvalidStateError after `close`, as grpc does.
+        Raises:
+            asyncio.InvalidStateError: after `close`, as grpc does.
         """
-        if self._closed:
+        try:
+            await self._send.send(message)
+        except anyio.BrokenResourceError:
+            return False
+        except anyio.ClosedResourceError:
             msg = 'RPC is half closed after calling "done_writing".'
-            raise asyncio.InvalidStateError(msg)
-        async with self._turn:
-            return await self._offer(message)
+            raise asyncio.InvalidStateError(msg) from None
+        return True
 
-    async def close(self) -> None:
-        """End the stream. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            async with self._turn:
-                await self._offer(_END)
+    def close(self) -> None:
+        """End the stream after what is being written. Idempotent."""
+        self._send.close()
 
     def abort(self) -> None:
-        """The call is over: let whoever waits to write go."""
-        self._over = True
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
-
-    async def _offer(self, message: object) -> bool:
-        if self._over:
-            return False
-        self._taken = asyncio.get_running_loop().create_future()
-        self._slot().set_result(message)
-        await self._taken
-        return not self._over
-
-    def _slot(self) -> asyncio.Future[object]:
-        if self._offered is None:
-            self._offered = asyncio.get_running_loop().create_future()
-        return self._offered
-
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
-
-    async def __anext__(self) -> object:
-        message = await self._slot()
-        self._offered = None
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
-        if message is _END:
-            raise StopAsyncIteration
-        return message
+        """Let go of all who write: the call is over."""
+        self.messages.close()
+        self._send.close()
 
 
 class ReplayBuffer:

@@ -43,7 +43,7 @@ class Prober:
         self._settings = settings
         self._clock = clock
         self._probes: dict[str, asyncio.Task[bool]] = {}
-        self._questions: dict[str, asyncio.Task[bool]] = {}
+        self._questions: dict[str, asyncio.Task[bool | None]] = {}
 
     def is_fresh(self, node: NodeEntry) -> bool:
         """Return whether the node gave a sign of life so recently that no probe is needed."""
@@ -86,13 +86,12 @@ class Prober:
             self._questions[node.name] = question
             question.add_done_callback(lambda _: self._questions.pop(node.name, None))
         await asyncio.wait({question}, timeout=settings.probe_patience)
-        answered = question.done() and question.result()
-        there = answered or (
-            not question.done()
-            and await self._nodes.channels.connects(node.info.address, settings.connect_timeout)
-        )
+        there = question.result() if question.done() else None
+        if there is None:
+            channels, address = self._nodes.channels, node.info.address
+            there = await channels.connects(address, settings.connect_timeout)
         if question.done() and question.result():
-            return True  # it has answered in the meantime
+            return True
         if there:
             node.fresh_until = self._clock.monotonic() + settings.busy_for
         if (node.reachable, node.busy) != (there, True):
@@ -100,11 +99,13 @@ class Prober:
             self._table.set_state(node, reachable=there, busy=True)
         return there
 
-    async def _ask(self, node: NodeEntry) -> bool:
-        """Return whether the node answers to Health, with whatever."""
+    async def _ask(self, node: NodeEntry) -> bool | None:
+        """Ask for Health: whether the node answers, with whatever; None when that takes long."""
         try:
             await self._nodes.control.health(node.info.address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return None
             if error.code() in SILENT:
                 return False
         except asyncio.CancelledError:
