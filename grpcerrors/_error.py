@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 
@@ -59,15 +59,16 @@ class ContractError(Exception):
         super().__init__(status.details)
         self.code = status.code
         self.details = status.details
-        self.trailing_metadata = status.trailing_metadata
+        self.trailing_metadata = cast("tuple[tuple[str, bytes], ...]", status.trailing_metadata)
         self.condition = condition
         self.fields = metadata
         self.started = started
 
     def within(self, limit: int) -> grpc.Status:
         """Return the error as it travels in a trailer block of at most `limit` bytes."""
-        if _wire.trailers_size(self) <= limit:
-            return self
+        status = cast("grpc.Status", self)  # it has all that a Status has
+        if _wire.trailers_size(status) <= limit:
+            return status
         values = dict.fromkeys(self.condition.fields, "") | dict(self.fields)
         return _wire.encode(self.condition, values, started=self.started, limit=limit).status
 
