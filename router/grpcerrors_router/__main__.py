@@ -1,4 +1,4 @@
-"""`grpcerrors-router`."""
+"""`python -m grpcerrors_router`, the same as `grpcerrors-router`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,16 @@
-"""Logging of the router's programs: one line an event, on stderr, so that stdout stays data."""
+"""Logging of the router's programs: one line for each event, on stderr, so that stdout is data."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
-import structlog
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from structlog.typing import Processor
 
 
 class Level(StrEnum):
@@ -18,18 +22,52 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-def configure(level: Level = Level.INFO) -> None:
-    """Send structlog to stderr, from `level` up."""
-    lowest = logging.getLevelNamesMapping()[level.name]
+class Format(StrEnum):
+    """How log lines look."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
+    """Send structlog to stderr.
+
+    Args:
+        level: the lowest level that is written.
+        form: None for console on a terminal, else json.
+    """
+    import structlog  # noqa: PLC0415 - commands that do not log start without it
+
+    is_terminal = sys.stderr.isatty()
+    form = form or (Format.CONSOLE if is_terminal else Format.JSON)
+    render: list[Processor] = (
+        [escape, structlog.dev.ConsoleRenderer(colors=is_terminal)]
+        if form is Format.CONSOLE
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            drop_empty,
+            *render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.name]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def drop_empty(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
+    """Leave out values that say nothing, such as the reason of a load that went well."""
+    return {key: value for key, value in line.items() if value not in ("", None)}
+
+
+def escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
+    """Quote texts that a terminal would obey: they may come from a node."""
+    return {
+        key: ascii(value) if isinstance(value, str) and not value.isprintable() else value
+        for key, value in line.items()
+    }

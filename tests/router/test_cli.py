@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,13 @@ import grpc
 import pytest
 import structlog
 from rich.console import Console
+from typer.main import get_command
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import cli
 from grpcerrors_router.cli import tables
+from grpcerrors_router.cli.app import app
 from grpcerrors_router.cli.models import _Progress
 from grpcerrors_router.entities import (
     Heal,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 Run = tuple[int, str, str]
+SCRIPT = str(Path(sys.executable).with_name("grpcerrors-router"))
 
 
 @pytest.fixture
@@ -61,6 +66,20 @@ def run(served: Stack, capsys: Any, monkeypatch: Any) -> Callable[..., Awaitable
     return run
 
 
+async def command(served: Stack, *arguments: str, module: bool = True) -> Run:
+    """Run a command as a user does."""
+    program = (sys.executable, "-m", "grpcerrors_router") if module else (SCRIPT,)
+    process = await asyncio.create_subprocess_exec(
+        *(*program, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "ROUTER_REGISTRY": served.url, "ROUTER_GATEWAY": served.address},
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
 async def test_load_status_and_unload(served: Stack, run: Any) -> None:
     code, out, _ = await run("load", "m")
     assert code == 0
@@ -71,6 +90,7 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
     assert code == 0
     assert f"routers: {served.router.name}" in out
     (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
+    assert " up (asked) " in line
     generation = next(iter(served.router.table.replicas("m"))).generation
     assert f" m      {generation} " in line
     assert all(len(line) <= 100 for line in out.splitlines())
@@ -145,6 +165,10 @@ async def test_heals_shows_the_log(served: Stack, run: Any) -> None:
 async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> None:
     added = await run("add-node", "127.0.0.1:9", "--backend", "raw", "--slots", "2", "--name", "b")
     assert added[:2] == (0, "added b (raw, 2 slots)\n")
+    assert added[2].startswith("Warning: nothing answers at 127.0.0.1:9 yet")
+    assert "unreachable" in (await run("status"))[1]
+    again = await run("add-node", served.node.address, "--backend", "raw", "--name", "raw-1")
+    assert again == (0, "added raw-1 (raw, 1 slot)\n", "")
     assert (await run("drain", "b"))[:2] == (0, "draining b\n")
     views = {view.name: view for view in (await served.router.registry.snapshot()).nodes}
     node = views["b"].node
@@ -153,7 +177,7 @@ async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> N
     assert (await run("drain", "b", "--off"))[:2] == (0, "b takes requests again\n")
     assert (await run("remove-node", "b"))[:2] == (0, "removed b\n")
     code, _, err = await run("drain", "raw-2")
-    assert (code, err) == (2, 'no node "raw-2"; did you mean "raw-1"?\n')
+    assert (code, err) == (2, 'Error: no node "raw-2"; did you mean "raw-1"?\n')
 
 
 async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
@@ -171,13 +195,19 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
         (("load", "mm"), 'unknown model "mm": did you mean "m"? (NOT_FOUND)'),
         (("load", "orphan"), "(UNAVAILABLE)"),
         (("unload", "mm"), 'unknown model "mm"'),
-        (("load",), "Missing argument 'MODEL'."),
-        (("lod", "m"), "No such command 'lod'."),
+        (("load",), "Missing argument 'MODEL'; see grpcerrors-router load --help"),
+        (("lod", "m"), "No such command 'lod'"),
         (("load", "m", "--timeout", "soon"), "Invalid value for '--timeout'"),
         (("load", "m", "--gateway", "nowhere"), "--gateway must be HOST:PORT"),
         (("add-node", "here", "--backend", "raw"), "the address must be HOST:PORT"),
         (("add-node", "a:1", "--backend", "raw", "--slots", "0"), "Invalid value for '--slots'"),
         (("status", "--registry", "nonsense"), "--registry is not a URL"),
+        (("status", "--registry", "mysql://me:hunter2@h/x"), "--registry mysql://me:***@h/x: use"),
+        (("serve", "--models", "{good}", "--registry", "mysql://me:hunter2@h/x"), "use sqlite:///"),
+        (("status", "--registry", "sqlite:///{text}"), "file is not a database"),
+        (("drain", "n", "--registry", "sqlite:///{text}"), "file is not a database"),
+        (("add-node", "{taken}", "--backend", "raw"), "is a router"),
+        (("add-node", "0.0.0.0:1", "--backend", "raw"), "is a wildcard"),
         (("status", "--registry", "sqlite:///absent.db"), "no registry at absent.db; start"),
         (
             ("status", "--registry", "postgresql://me:hunter2@127.0.0.1:1/x"),
@@ -191,23 +221,53 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
     ],
 )
 async def test_a_mistake_is_one_line_and_exit_code_2(
-    run: Any, tmp_path: Path, arguments: tuple[str, ...], words: str
+    served: Stack, run: Any, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    bad = tmp_path / "bad.toml"
-    bad.write_text("[models.x]\nbakend = 'y'\n")
-    code, out, err = await run(*(word.format(bad=bad) for word in arguments))
+    places = {name: tmp_path / f"{name}.toml" for name in ("bad", "good", "text")}
+    places["bad"].write_text("[models.x]\nbakend = 'y'\n")
+    places["good"].write_text("[models.x]\nbackend = 'y'\n")
+    places["text"].write_text("This is no database. " * 100)
+    known = {**places, "taken": served.address}
+    code, out, err = await run(*(word.format(**known) for word in arguments))
     assert code == 2
     assert out == ""
-    assert words in err
+    assert err.startswith("Error: ")
+    assert words.format(**known) in err
     assert err.count("\n") == 1
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("option", ["--listen", "--metrics"])
+async def test_a_port_that_is_taken_is_named_with_its_option(
+    served: Stack, tmp_path: Path, option: str
+) -> None:
+    """In a process of its own, as gRPC's core writes to stderr by itself."""
+    models = tmp_path / "models.toml"
+    models.write_text("[models.x]\nbackend = 'y'\n")
+    at = ["--listen", "127.0.0.1:0"] if option == "--metrics" else []
+    code, out, err = await command(
+        served, "serve", "--models", str(models), *at, option, served.address
+    )
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"Error: {option} {served.address}: the port is taken")
+    assert "add_port" not in err
+
+
+async def test_a_file_that_is_no_database_is_no_registry(served: Stack, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("[models.x]\nbackend = 'y'\n")
+    (tmp_path / "text").write_text("This is no database. " * 100)
+    arguments = ("--models", str(tmp_path / "models.toml"), "--registry")
+    code, out, err = await command(served, "serve", *arguments, f"sqlite:///{tmp_path / 'text'}")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith("cannot be used as a registry: file is not a database")
+    assert "Traceback" not in err
 
 
 async def test_a_gateway_that_is_not_there_is_told(run: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("grpcerrors_router.cli.models.CONNECT_TIMEOUT", 0.2)
     code, _, err = await run("load", "m", "--gateway", "127.0.0.1:1")
     assert code == 2
-    assert err.startswith("no gateway answers at 127.0.0.1:1; start grpcerrors-router serve")
+    assert err.startswith("Error: no gateway answers at 127.0.0.1:1; start grpcerrors-router serve")
 
 
 async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> None:
@@ -220,17 +280,63 @@ async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> N
     await server.stop(0)
 
 
-def test_without_a_command_it_says_which_there_are() -> None:
+async def test_the_script_and_the_module_are_the_same_command(served: Stack) -> None:
+    for arguments in (("--version",), ("serve", "--help")):
+        first, second = [
+            await command(served, *arguments, module=module) for module in (True, False)
+        ]
+        assert first == second
+    code, out, _ = await command(served, "--version")
+    assert (code, out) == (0, f"grpcerrors-router {version('grpcerrors-router')}\n")
+
+
+async def test_without_a_command_it_lists_them(served: Stack) -> None:
+    code, _, err = await command(served)
+    assert code == 2
+    for name in ("serve", "status", "heals", "add-node", "drain", "load", "unload"):
+        assert f"  {name} " in err
+
+
+@pytest.mark.parametrize("name", [command.name for command in app.registered_commands])
+def test_each_command_is_explained_in_full(name: str | None) -> None:
+    commands: Any = get_command(app).commands  # type: ignore[attr-defined]
+    listed = {command.get_short_help_str(): command for command in commands.values()}
+    assert not any(short.endswith("...") for short in listed)
+    for command in commands.values():
+        assert f"grpcerrors-router {command.name}" in command.epilog
+        assert all(each.help for each in command.params)
+
+
+async def test_completion_knows_the_commands(served: Stack) -> None:
+    words = {
+        "_GRPCERRORS_ROUTER_COMPLETE": "complete_bash",
+        "COMP_WORDS": "x sta",
+        "COMP_CWORD": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        SCRIPT, stdout=subprocess.PIPE, env={**os.environ, **words}
+    )
+    out, _ = await process.communicate()
+    assert out.decode().split() == ["status"]
+
+
+HEAVY = ("psycopg", "prometheus_client", "structlog", "uvloop")
+
+
+def test_status_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """The imports are most of what `status` costs, and Ctrl-C meets them."""
+    program = (
+        "import sys; from grpcerrors_router.cli import main; main(sys.argv[1:]); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "grpcerrors_router"],
-        check=False,
+        [sys.executable, "-c", program, "status", "--registry", "sqlite:///nowhere.db"],
+        check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=tmp_path,
     )
-    assert done.returncode == 2
-    for command in ("serve", "status", "heals", "add-node", "drain", "load", "unload"):
-        assert f"  {command} " in done.stderr
+    assert done.stdout == "[]\n"
 
 
 NOW = time.time()
@@ -258,19 +364,22 @@ def test_tables_tell_the_states_of_nodes() -> None:
             view(Node("b", "h:2", "x", last_seen=NOW - 75)),
             view(Node("c", "h:3", "x", draining=True, last_seen=NOW)),
             view(Node("h:4", "h:4", "x", foreign=True)),
+            view(Node("x@h:5", "h:5", "x", foreign=True)),
             NodeView(2, "gone", None),
         ),
     )
     usage = [Usage("r1", "a", "m", 7, 2, NOW - 3700), Usage("r2", "a", "m", 7, 1, NOW - 5)]
     usage.append(Usage("r2", "a", "m", 6, 50, NOW))  # of an earlier load: not of this one
-    lines = draw(tables.node_table(snapshot, usage, NOW)).splitlines()
-    assert len(lines) == 6
+    lines = draw(tables.node_table(snapshot, usage, NOW, {"h:4": True, "h:5": False})).splitlines()
+    assert len(lines) == 7
     assert lines[1].split() == ["a", "(h:1)", "x", "up", "2/2", "m", "7", "3", "5", "s", "ago"]
     assert lines[2].split() == ["n", "(evicting)", "8", "0", "-"]
     assert "silent 1 min 15 s" in lines[3]
     assert "draining" in lines[4]
     assert lines[5].startswith("h:4 ")
-    assert "foreign, not heard yet" in lines[5]
+    assert "up (asked)" in lines[5]
+    assert lines[6].startswith("x@h:5  ")  # its address is in its name
+    assert "unreachable" in lines[6]
     assert "\x1b" not in "".join(lines)
 
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import NodeRegistry, SmartRouter
-from grpcerrors_router.cli import app
+from grpcerrors_router.cli.app import app
 from grpcerrors_router.config.models_toml import parse_models, read_models
 from grpcerrors_router.metrics import Metrics
 from tests.router.support.rawnode import RawNode, Script

@@ -1,4 +1,4 @@
-"""What the commands share: options, addresses, the registry, the console."""
+"""What the commands share: options, the registry, the console."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
-from grpcerrors_router.registry.registry import NodeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from rich.console import Console
+
+    from grpcerrors_router.registry.registry import NodeRegistry
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 WIDTH = 100
@@ -25,45 +24,61 @@ Registry = Annotated[
     typer.Option(
         metavar="URL",
         envvar="ROUTER_REGISTRY",
-        help="sqlite:///FILE, or postgresql://... when routers share it.",
+        help="Use the registry at sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     ),
 ]
 DEFAULT_REGISTRY = "sqlite:///router.db"
 Gateway = Annotated[
     str,
-    typer.Option(metavar="HOST:PORT", envvar="ROUTER_GATEWAY", help="A running gateway."),
+    typer.Option(
+        metavar="HOST:PORT", envvar="ROUTER_GATEWAY", help="Use the gateway at this address."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def split_address(address: str, option: str) -> tuple[str, int]:
-    """Return host and port of "host:port". Raises ValueError that names the `option`."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
-        raise ValueError(f"{option} must be HOST:PORT, as {DEFAULT_ADDRESS}; not {address!r}")
-    return host, int(port)
-
-
 def check_registry_url(url: str) -> str:
     """Return `url`. Raises ValueError, without the password in it, when it is none."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    use = "use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
-        make_url(url)
-    except ArgumentError as error:
-        raise ValueError(
-            "--registry is not a URL; use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-        ) from error
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError(f"--registry is not a URL; {use}") from None
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ValueError(f"--registry {parsed.render_as_string(hide_password=True)}: {use}")
     return url
+
+
+@contextlib.contextmanager
+def database_errors(url: str) -> Iterator[None]:
+    """Turn what a database says of itself, such as being none, into a ValueError of one line."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise ValueError(f"{shown} cannot be used as a registry: {error.orig}") from error
 
 
 @contextlib.asynccontextmanager
 async def existing_registry(url: str) -> AsyncIterator[NodeRegistry]:
     """Open a registry that a router has made. Raises ValueError when its file is not there."""
+    from grpcerrors_router.registry.registry import NodeRegistry
+
     _check_file(check_registry_url(url))
-    async with NodeRegistry(url) as registry:
-        yield registry
+    with database_errors(url):
+        async with NodeRegistry(url) as registry:
+            yield registry
 
 
 def _check_file(url: str) -> None:
+    from sqlalchemy import make_url
+
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise ValueError(
@@ -73,6 +88,8 @@ def _check_file(url: str) -> None:
 
 def console() -> Console:
     """Return a console that fits 100 columns, with colour on a terminal only."""
+    from rich.console import Console
+
     found = Console(highlight=False, soft_wrap=False)
     if found.width > WIDTH or not (found.is_terminal or "COLUMNS" in os.environ):
         found.width = WIDTH

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import grpc
 import typer
-from rich.console import Console
 
-from grpcerrors_protocol import fleet_pb2
-from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
-from grpcerrors_router.cli.common import DEFAULT_ADDRESS, Gateway, split_address
+from grpcerrors_router.cli.common import DEFAULT_ADDRESS, Gateway
+from grpcerrors_router.validation import split_address
 
+if TYPE_CHECKING:
+    from grpcerrors_protocol import fleet_pb2
+
+LOAD_EXAMPLES = """Example:
+
+\b
+  grpcerrors-router load tiny.en --timeout 600
+"""
+UNLOAD_EXAMPLES = """Examples:
+
+\b
+  grpcerrors-router unload tiny.en
+  grpcerrors-router unload tiny.en --node gpu-1 --force
+"""
 CONNECT_TIMEOUT = 5.0
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="As models.toml names it.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model in models.toml.")]
 
 
 def load(
     model: Model,
     timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for it.")
+        float, typer.Option(min=0.001, metavar="SECONDS", help="Wait for the model this long.")
     ] = 1800.0,
     gateway: Gateway = DEFAULT_ADDRESS,
 ) -> None:
-    """Load a model now; show how it goes. The load goes on when this command is stopped."""
+    """Load a model now and show progress.
+
+    When this command is stopped, the load continues.
+    """
+    import grpc
+
+    from grpcerrors_protocol import fleet_pb2
+    from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
+
     request = fleet_pb2.LoadRequest(model=model)
     with _channel(gateway) as channel:
         show = _Progress(model)
@@ -40,11 +59,20 @@ def load(
 
 def unload(
     model: Model,
-    node: Annotated[str, typer.Option(help="Where; everywhere unless given.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also with calls in flight.")] = False,
+    node: Annotated[
+        str, typer.Option(metavar="NODE", help="Unload it there.", show_default="on every node")
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Unload it even with calls in flight.")
+    ] = False,
     gateway: Gateway = DEFAULT_ADDRESS,
 ) -> None:
-    """Unload a model."""
+    """Unload a model from its nodes."""
+    import grpc
+
+    from grpcerrors_protocol import fleet_pb2
+    from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
+
     request = fleet_pb2.UnloadRequest(model=model, node=node, force=force)
     with _channel(gateway) as channel:
         try:
@@ -64,9 +92,11 @@ class _Progress:
         self._model = model
         self._status: Any = None
         if sys.stderr.isatty():
+            from rich.console import Console
+
             self._status = Console(stderr=True, highlight=False).status(f"loading {model}")
             self._status.start()
-        self._said: tuple[str, int] | None = None
+        self._shown: tuple[str, int] | None = None
 
     def __call__(self, progress: fleet_pb2.LoadProgress) -> None:
         where = f" on {progress.node}" if progress.node else ""
@@ -77,10 +107,10 @@ class _Progress:
         elif self._status is not None:
             self._status.update(f"loading {self._model}{where} ({took})")
         elif where:
-            saying = (progress.node, int(progress.seconds / self.EVERY))
-            if saying != self._said:
+            showing = (progress.node, int(progress.seconds / self.EVERY))
+            if showing != self._shown:
                 typer.echo(f"loading {self._model}{where} ({took})", err=True)
-            self._said = saying
+            self._shown = showing
 
     def end(self) -> None:
         if self._status is not None:
@@ -89,7 +119,9 @@ class _Progress:
 
 
 def _channel(gateway: str) -> Any:
-    split_address(gateway, "--gateway")
+    import grpc
+
+    split_address(gateway, "--gateway", DEFAULT_ADDRESS)
     channel = grpc.insecure_channel(gateway)
     try:
         grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT)
@@ -102,6 +134,10 @@ def _channel(gateway: str) -> Any:
 
 
 def _failure(error: Any, gateway: str) -> OSError:
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+    from grpc import StatusCode
+    from grpc_status import rpc_status
+
+    # A gateway's own UNIMPLEMENTED, about a node without Free, has details.
+    if error.code() is StatusCode.UNIMPLEMENTED and rpc_status.from_call(error) is None:
         return OSError(f"{gateway} is not a gateway of grpcerrors-router; give another --gateway")
     return OSError(f"{error.details()} ({error.code().name})")

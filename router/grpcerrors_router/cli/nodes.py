@@ -7,43 +7,81 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grpcerrors_router.cli.common import (
-    DEFAULT_REGISTRY,
-    Registry,
-    existing_registry,
-    split_address,
-)
-from grpcerrors_router.config.options import closest
+from grpcerrors_router.cli.common import DEFAULT_REGISTRY, Registry, existing_registry
+from grpcerrors_router.validation import check_node
 
 if TYPE_CHECKING:
     from grpcerrors_router.registry.registry import NodeRegistry
 
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Its name, as status shows it.")]
+ADD_EXAMPLES = """Example:
+
+\b
+  grpcerrors-router add-node 10.0.0.7:50051 --backend llama-cpp --name gpu-1
+"""
+REMOVE_EXAMPLES = """Example:
+
+\b
+  grpcerrors-router remove-node gpu-1
+"""
+DRAIN_EXAMPLES = """Examples:
+
+\b
+  grpcerrors-router drain gpu-1
+  grpcerrors-router drain gpu-1 --off
+"""
+
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as status shows it.")]
 
 
 def add_node(
-    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where the backend serves.")],
-    backend: Annotated[str, typer.Option(metavar="TYPE", help="As models.toml names it.")],
-    slots: Annotated[int, typer.Option(min=1, help="How many models it can hold.")] = 1,
-    name: Annotated[str | None, typer.Option(help="Its name; the address unless given.")] = None,
+    address: Annotated[
+        str, typer.Argument(metavar="HOST:PORT", help="Address that the backend serves on.")
+    ],
+    backend: Annotated[
+        str, typer.Option(metavar="TYPE", help="Load models of this backend type in models.toml.")
+    ],
+    slots: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Load this many models at the same time.")
+    ] = 1,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Call the node this.", show_default="the address"),
+    ] = None,
     registry: Registry = DEFAULT_REGISTRY,
 ) -> None:
-    """Add a backend that registers with nobody, such as one of LocalAI's."""
-    split_address(address, "the address")
+    """Add a backend that does not register.
+
+    Backends of LocalAI do not: the router finds out itself what such a node holds.
+    """
+    from grpcerrors_router.cli.ask import answering, is_router
+
+    check_node(name or address, address, backend, slots)
+
+    answers = answering([address])[address]
+    if answers and is_router(address):
+        raise ValueError(f"{address} is a router, and a router cannot be a node of another one")
 
     async def work() -> str:
         async with existing_registry(registry) as opened:
             return (await opened.add_node(address, backend, name=name, slots=slots)).name
 
     typer.echo(f"added {asyncio.run(work())} ({backend}, {slots} slot{'s' * (slots > 1)})")
+    if not answers:
+        typer.echo(
+            f"Warning: nothing answers at {address} yet; the router uses the node when it does",
+            err=True,
+        )
 
 
 def remove_node(node: Node, registry: Registry = DEFAULT_REGISTRY) -> None:
-    """Forget a node and what it holds; one that still sends heartbeats comes back."""
+    """Forget a node and its replicas.
+
+    A node that still sends heartbeats registers again.
+    """
 
     async def work() -> None:
         async with existing_registry(registry) as opened:
-            await _known(opened, node)
+            await _check_known(opened, node)
             await opened.remove_node(node)
 
     asyncio.run(work())
@@ -52,21 +90,26 @@ def remove_node(node: Node, registry: Registry = DEFAULT_REGISTRY) -> None:
 
 def drain(
     node: Node,
-    off: Annotated[bool, typer.Option("--off", help="Take new requests again.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Send requests to the node again.")] = False,
     registry: Registry = DEFAULT_REGISTRY,
 ) -> None:
-    """Send a node no new requests and no loads; those in flight go on."""
+    """Stop sending requests to a node.
+
+    Calls in flight run to their end, and nothing is loaded there.
+    """
 
     async def work() -> None:
         async with existing_registry(registry) as opened:
-            await _known(opened, node)
+            await _check_known(opened, node)
             await opened.set_draining(node, not off)
 
     asyncio.run(work())
     typer.echo(f"{node} takes requests again" if off else f"draining {node}")
 
 
-async def _known(registry: NodeRegistry, node: str) -> None:
+async def _check_known(registry: NodeRegistry, node: str) -> None:
+    from grpcerrors_router.config.closest import closest
+
     names = [view.name for view in (await registry.snapshot()).nodes]
     if node not in names:
         hint = closest(node, names) if names else "there are no nodes"

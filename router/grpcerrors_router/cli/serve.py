@@ -2,116 +2,109 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
 
-from grpcerrors_router import logs, metrics
 from grpcerrors_router.cli.common import (
     DEFAULT_ADDRESS,
     DEFAULT_REGISTRY,
     Registry,
     check_registry_url,
-    split_address,
+    database_errors,
 )
-from grpcerrors_router.config.models_toml import read_models
-from grpcerrors_router.gateway.server import GatewayServer
-from grpcerrors_router.registry.registry import NodeRegistry
-from grpcerrors_router.router import SmartRouter
+from grpcerrors_router.logs import Format, Level
+from grpcerrors_router.validation import is_name, split_address
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+EXAMPLES = """Examples:
 
-log = structlog.get_logger("router")
+\b
+  grpcerrors-router serve --models models.toml
+  grpcerrors-router serve --models models.toml --listen 10.0.0.1:50050 \\
+      --registry postgresql://router@db/router --metrics 127.0.0.1:9100
+"""
 
 
 class OnStale(StrEnum):
-    """What becomes of a request that met a stale replica."""
+    """What happens to a request that met a stale replica."""
 
     RETRY = "retry"
     RETURN = "return"
     OFF = "off"
 
 
-def serve(
-    models: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue, models.toml.")],
+def serve(  # noqa: PLR0913 - the options of the command
+    *,
+    models: Annotated[
+        Path, typer.Option(metavar="FILE", help="Read the models from this TOML file.")
+    ],
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where to serve; port 0 takes any.")
+        str,
+        typer.Option(metavar="HOST:PORT", help="Serve on this address; port 0 takes a free port."),
     ] = DEFAULT_ADDRESS,
     registry: Registry = DEFAULT_REGISTRY,
     on_stale: Annotated[
         OnStale,
         typer.Option(
-            help="A request that met a stale replica is sent again, gets its error after the heal, "
-            "or gets its error and nothing is healed."
+            help="After a stale replica, heal and retry the request; heal and return the error; "
+            "or return the error and heal nothing."
         ),
     ] = OnStale.RETRY,
     metrics_at: Annotated[
         str | None,
-        typer.Option("--metrics", metavar="HOST:PORT", help="Serve Prometheus metrics there."),
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Serve Prometheus metrics on this address.",
+            show_default="none",
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="This router, in the registry.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Call this router NAME in the registry it shares with others.",
+            show_default="random",
+        ),
+    ] = None,
     grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="What calls in flight get at a stop.")
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Give calls in flight this long to end after SIGTERM."
+        ),
     ] = 30.0,
-    log_level: Annotated[logs.Level, typer.Option(help="How much to log.")] = logs.Level.INFO,
+    log_level: Annotated[
+        Level, typer.Option(help="Write log lines of this level and above.")
+    ] = Level.INFO,
+    log_format: Annotated[
+        Format | None,
+        typer.Option(
+            help="Write the log, on stderr, in this format.",
+            show_default="console on a terminal, else json",
+        ),
+    ] = None,
 ) -> None:
-    """Serve the gateway; print one line when it is ready."""
-    split_address(listen, "--listen")
-    at = None if metrics_at is None else split_address(metrics_at, "--metrics")
-    catalogue = read_models(models)
-    logs.configure(log_level)
-    counted = metrics.Metrics()
-    smart = SmartRouter(
-        NodeRegistry(check_registry_url(registry), router=name or ""),
-        catalogue,
+    """Serve the gateway on one port.
+
+    Prints one line, "router ready on HOST:PORT", when it takes calls. Runs until SIGTERM or SIGINT.
+    """
+    from grpcerrors_router.cli.serving import Server, run
+
+    split_address(listen, "--listen", DEFAULT_ADDRESS)
+    at = None if metrics_at is None else split_address(metrics_at, "--metrics", "127.0.0.1:9100")
+    if name is not None and not is_name(name):
+        raise ValueError("--name must be 1 to 255 printable characters")
+    check_registry_url(registry)
+    server = Server(
+        models=models,
+        registry=registry,
+        name=name or "",
+        listen=listen,
         on_stale=on_stale.value,
-        events=counted,
+        metrics_at=at,
+        grace=grace,
     )
-    _run(_serve(smart, listen, counted, at, grace))
-
-
-async def _serve(
-    router: SmartRouter,
-    listen: str,
-    counted: metrics.Metrics,
-    metrics_at: tuple[str, int] | None,
-    grace: float,
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
-        ready = "router ready on "
-        await stack.enter_async_context(router)
-        server = GatewayServer(router, listen, counted.refused)
-        ready += await server.start()
-        stack.push_async_callback(server.stop, grace)
-        counted.follow(router.table)
-        if metrics_at is not None:
-            address, stop_metrics = metrics.serve(counted, *metrics_at)
-            stack.callback(stop_metrics)
-            ready += f", metrics on {address}"
-        print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
-        await stop.wait()
-        for number in signals:  # a second one need not wait for the grace to end
-            loop.remove_signal_handler(number)
-        log.info("stopping", in_flight=router.table.in_flight(), grace=grace)
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    # A fifth more calls a second than on asyncio's own loop; there is none for Windows.
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+    with database_errors(registry):
+        run(server, log_level, log_format)

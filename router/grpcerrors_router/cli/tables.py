@@ -11,7 +11,7 @@ from rich.text import Text
 from grpcerrors_router.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from grpcerrors_router.entities import Heal, Load, Node, Replica, RouterRow, Snapshot, Usage
 
@@ -24,8 +24,13 @@ def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
     return Text(f"routers: {names}; registry revision {revision}")
 
 
-def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
-    """Return a row for each replica, and one for each node that holds none."""
+def node_table(
+    snapshot: Snapshot, usage: Sequence[Usage], now: float, answering: Mapping[str, bool]
+) -> Table:
+    """Return a row for each replica, and one for each node that holds none.
+
+    `answering` says by address whether a foreign node answers.
+    """
     table = _table("NODE", "BACKEND", "STATE", "SLOTS", "MODEL", "GEN", "IN FLIGHT", "LAST USED")
     for view in sorted(snapshot.nodes, key=lambda each: each.name):
         if view.node is None:
@@ -34,7 +39,7 @@ def node_table(snapshot: Snapshot, usage: Sequence[Usage], now: float) -> Table:
         about: list[Text | str] = [
             _node_name(view.node),
             view.node.backend,
-            _state(view.node, now),
+            _state(view.node, now, answering.get(view.node.address)),
             slots,
         ]
         for replica in sorted(view.replicas, key=lambda each: each.model):
@@ -100,16 +105,15 @@ def _table(*columns: str) -> Table:
 
 
 def _node_name(node: Node) -> str:
-    return node.name if node.name == node.address else f"{node.name} ({node.address})"
+    return node.name if node.address in node.name else f"{node.name} ({node.address})"
 
 
-def _state(node: Node, now: float) -> Text:
+def _state(node: Node, now: float, answers: bool | None) -> Text:
     if node.draining:
         return Text("draining", "yellow")
-    silence = now - node.last_seen
     if node.foreign:
-        heard = f"heard {_span(silence)} ago" if node.last_seen else "not heard yet"
-        return Text(f"foreign, {heard}", "cyan")
+        return Text("up (asked)", "green") if answers else Text("unreachable", "red")
+    silence = now - node.last_seen
     if silence > _FRESH_FOR:
         return Text(f"silent {_span(silence)}", "red")
     return Text("up", "green")

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.live import Live
 
 from grpcerrors_router.cli.common import (
     DEFAULT_REGISTRY,
@@ -20,43 +18,66 @@ from grpcerrors_router.cli.common import (
     console,
     existing_registry,
 )
-from grpcerrors_router.cli.tables import heal_table, in_flight, load_table, node_table, router_line
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     from grpcerrors_router.entities import Heal, RouterRow, Snapshot, Usage
     from grpcerrors_router.registry.registry import NodeRegistry
 
+STATUS_EXAMPLES = """Examples:
+
+\b
+  grpcerrors-router status
+  grpcerrors-router status --watch --interval 5
+  grpcerrors-router status --json
+"""
+HEALS_EXAMPLES = """Example:
+
+\b
+  grpcerrors-router heals --limit 10
+"""
+
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that `status` shows, read at one time."""
+    """All that `status` shows, read at one time. `answering` is by address, for foreign nodes."""
 
     at: float
     snapshot: Snapshot
     usage: list[Usage]
     routers: list[RouterRow]
     heals: list[Heal]
+    answering: dict[str, bool]
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted.")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS")] = 1.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until interrupted.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Pause this long with --watch.")
+    ] = 1.0,
     as_json: AsJson = False,
     registry: Registry = DEFAULT_REGISTRY,
 ) -> None:
-    """Show nodes, replicas, generations, calls in flight and the last heals."""
+    """Show nodes, replicas, loads and heals.
+
+    Nodes that do not register are asked whether they answer.
+    """
     asyncio.run(_status(registry, as_json, interval if watch else None))
 
 
 def heals(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show at most this many.")] = 50,
     as_json: AsJson = False,
     registry: Registry = DEFAULT_REGISTRY,
 ) -> None:
-    """Show the heal log: when, where, by which evidence, and what the router did."""
+    """List the heal log, newest first.
+
+    A line says when and where a stale replica was dropped, and by which evidence.
+    """
+    from grpcerrors_router.cli.tables import heal_table
 
     async def work() -> list[Heal]:
         async with existing_registry(registry) as opened:
@@ -82,6 +103,8 @@ async def _status(url: str, as_json: bool, interval: float | None) -> None:
                 if interval is None:
                     return
                 await asyncio.sleep(interval)
+        from rich.live import Live
+
         with Live(_as_text(await _read(registry)), console=screen, screen=True) as live:
             while True:
                 await asyncio.sleep(interval)
@@ -89,21 +112,33 @@ async def _status(url: str, as_json: bool, interval: float | None) -> None:
 
 
 async def _read(registry: NodeRegistry) -> Fleet:
+    snapshot = await registry.snapshot()
+    foreign = [view.node.address for view in snapshot.nodes if view.node and view.node.foreign]
+    asked: dict[str, bool] = {}
+    if foreign:
+        from grpcerrors_router.cli.ask import answering
+
+        asked = await asyncio.to_thread(answering, foreign)
     return Fleet(
         time.time(),
-        await registry.snapshot(),
+        snapshot,
         await registry.usage(),
         await registry.routers(),
         await registry.heals(5),
+        asked,
     )
 
 
 def _as_text(fleet: Fleet) -> Group:
+    from rich.console import Group
+
+    from grpcerrors_router.cli.tables import heal_table, load_table, node_table, router_line
+
     parts: list[Table | Text | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
-    nodes = node_table(fleet.snapshot, fleet.usage, fleet.at)
+    nodes = node_table(fleet.snapshot, fleet.usage, fleet.at, fleet.answering)
     parts += [
         "",
-        nodes if nodes.row_count else "no nodes yet; start grpcerrors-backend, or add-node",
+        nodes if nodes.row_count else "no nodes yet; start one with --router, or use add-node",
     ]
     loads = load_table(fleet.snapshot, fleet.at)
     if loads.row_count:
@@ -113,12 +148,15 @@ def _as_text(fleet: Fleet) -> Group:
 
 
 def _as_data(fleet: Fleet) -> dict[str, Any]:
+    from grpcerrors_router.cli.tables import in_flight
+
     return {
         "at": fleet.at,
         "revision": fleet.snapshot.revision,
         "nodes": [
             {
                 **asdict(view.node),
+                "answering": fleet.answering.get(view.node.address),
                 "replicas": [
                     {**asdict(replica), "in_flight": in_flight(fleet.usage, replica)}
                     for replica in view.replicas

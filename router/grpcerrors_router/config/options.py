@@ -6,15 +6,15 @@ and it takes "3" for a number.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from grpcerrors_protocol import backend_pb2
+from grpcerrors_router.config.closest import closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from google.protobuf.message import Message
 
@@ -38,14 +38,6 @@ _TOML_NAMES = {str: "a string", bool: "a boolean", int: "a whole number", float:
 def option_mistakes(options: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield why no ModelOptions message can be made of `options`: the path, and what to do."""
     return _table(options, backend_pb2.ModelOptions, ())
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known word nearest to `name`, or all of them when none is."""
-    names = sorted(known)
-    lowered = {word.lower(): word for word in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    return f'did you mean "{lowered[near[0]]}"?' if near else f"known: {', '.join(names)}"
 
 
 def _table(table: Mapping[str, Any], make: type[Message], at: tuple[str, ...]) -> Iterator[Mistake]:

@@ -1,0 +1,97 @@
+"""The commands, and the one way in which each of them fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grpcerrors_router.cli import models, nodes, serve, view
+from grpcerrors_router.errors import RouteError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "grpcerrors-router"
+EXAMPLES = """Examples:
+
+\b
+  grpcerrors-router serve --models models.toml
+  grpcerrors-router status --watch
+"""
+
+app = typer.Typer(
+    help="Route model requests to the nodes that hold the models.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=view.STATUS_EXAMPLES)(view.status)
+app.command(epilog=view.HEALS_EXAMPLES)(view.heals)
+app.command(epilog=nodes.ADD_EXAMPLES)(nodes.add_node)
+app.command(epilog=nodes.REMOVE_EXAMPLES)(nodes.remove_node)
+app.command(epilog=nodes.DRAIN_EXAMPLES)(nodes.drain)
+app.command(epilog=models.LOAD_EXAMPLES)(models.load)
+app.command(epilog=models.UNLOAD_EXAMPLES)(models.unload)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {version('grpcerrors-router')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    try:
+        result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except typer.TyperException as error:  # bad usage, as typer finds it
+        return _report_usage(error)
+    except RouteError as error:
+        return _report(" ".join((error.details() or "").split()))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        # The mistakes in models.toml are reported at once, a line for each.
+        lines = str(error).splitlines()
+        return _report(*lines) if hasattr(error, "mistakes") else _report(" ".join(lines))
+    return result if isinstance(result, int) else 0
+
+
+def _report_usage(error: Exception) -> int:
+    message = str(getattr(error, "format_message", error.__str__)())
+    if message.startswith("Usage:"):  # for want of a command
+        sys.stderr.write(f"{message}\n")
+        return 2
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else PROGRAM
+    return _report(f"{' '.join(message.split()).rstrip('.')}; see {command} --help")
+
+
+def _report(*lines: str) -> int:
+    """Write an error to stderr, without what a terminal would obey."""
+    shown = (
+        "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in line)
+        for line in lines
+    )
+    sys.stderr.write("Error: " + "\n".join(shown) + "\n")
+    return 2

@@ -1,0 +1,104 @@
+"""What `serve` runs: router, gateway and metrics in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from grpcerrors_router import logs, metrics
+from grpcerrors_router.config.models_toml import read_models, shared_identities
+from grpcerrors_router.gateway.server import GatewayServer
+from grpcerrors_router.registry.registry import NodeRegistry
+from grpcerrors_router.router import SmartRouter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from grpcerrors_router.calls.retry import OnStale
+    from grpcerrors_router.entities import ModelSpec
+
+log = structlog.get_logger("router")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The options of `serve`."""
+
+    models: Path
+    registry: str
+    name: str
+    listen: str
+    on_stale: OnStale
+    metrics_at: tuple[str, int] | None
+    grace: float
+
+
+def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    models = read_models(server.models)
+    logs.configure(level, form)
+    for identity, names in shared_identities(models).items():
+        log.warning(
+            "models are loaded as the same Model: a request must name one by x-model-id",
+            Model=identity,
+            models=names,
+        )
+    work = _serve(server, models)
+    # A fifth more calls a second than on asyncio's own loop; there is none for Windows.
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    counted = metrics.Metrics()
+    router = SmartRouter(
+        NodeRegistry(server.registry, router=server.name),
+        models,
+        on_stale=server.on_stale,
+        events=counted,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(router)
+        gateway = GatewayServer(router, server.listen, counted.refused)
+        with _naming("--listen", server.listen):
+            ready = f"router ready on {await gateway.start()}"
+        stack.push_async_callback(gateway.stop, server.grace)
+        counted.follow(router.table)
+        if server.metrics_at is not None:
+            host, port = server.metrics_at
+            with _naming("--metrics", f"{host}:{port}"):
+                address, stop_metrics = metrics.serve(counted, host, port)
+            stack.push_async_callback(asyncio.to_thread, stop_metrics)
+            ready += f", metrics on {address}"
+        print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
+        await stop.wait()
+        for number in signals:  # a second one need not wait for the grace to end
+            loop.remove_signal_handler(number)
+        log.info("stopping", in_flight=router.table.in_flight(), grace=server.grace)
+
+
+@contextlib.contextmanager
+def _naming(option: str, address: str) -> Iterator[None]:
+    """Name the option whose address cannot be bound."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{option} {address}: the port is taken, or the host is not one of this machine's; "
+            "choose another, or port 0 for any free port"
+        ) from error
