@@ -5,7 +5,7 @@ import warnings
 
 from grpcerrors_protocol import backend_pb2 as grpcerrors__protocol_dot_backend__pb2
 
-GRPC_GENERATED_VERSION = '1.71.2'
+GRPC_GENERATED_VERSION = '1.71.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

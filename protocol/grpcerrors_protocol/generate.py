@@ -1,7 +1,7 @@
 """Generate the committed code: ``python -m grpcerrors_protocol.generate [--check]``.
 
 Needs ``uv``; the compiler comes in a throwaway environment. Its version is old on purpose: the
-code that grpcio-tools 1.71.2 writes runs on protobuf 5, 6 and 7 and on grpcio from 1.71 on, while
+code that grpcio-tools 1.71.0 writes runs on protobuf 5, 6 and 7 and on grpcio from 1.71 on, while
 newer compilers write code that refuses older runtimes.
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-COMPILER = "grpcio-tools==1.71.2"
+COMPILER = "grpcio-tools==1.71.0"
 ROOM = Path(__file__).resolve().parent
 PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto")
 
