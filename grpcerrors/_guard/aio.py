@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import grpc.aio
 
-from grpcerrors._abort import abort
+from grpcerrors._abort import abort, run, trailers_of
 from grpcerrors._error import ContractError
 from grpcerrors._guard import sync
 from grpcerrors._guard.guard import Guard
@@ -28,7 +28,8 @@ class ModelGuard(Guard, grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Guard the handler of one call (see `grpc.aio.ServerInterceptor`)."""
-        return self._guard(handler_call_details.method, await continuation(handler_call_details))
+        handler = await continuation(handler_call_details)
+        return self._guard(handler_call_details.method, handler)
 
     def _wrap(
         self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
@@ -38,7 +39,8 @@ class ModelGuard(Guard, grpc.aio.ServerInterceptor):
             return _wrap_coroutine(behavior, begin, self._drain)
         if inspect.isasyncgenfunction(behavior):
             return _wrap_generator(behavior, begin, self._drain)
-        return _wrap_sync(sync.wrap(behavior, begin, self._drain, streams=streams), streams=streams)
+        guarded = sync.wrap(behavior, begin, self._drain, streams=streams)
+        return _wrap_sync(guarded, asyncio.get_running_loop(), streams=streams)
 
 
 def _wrap_coroutine(
@@ -70,8 +72,13 @@ def _wrap_generator(
     return generator
 
 
-def _wrap_sync(guarded: Callable[..., Any], *, streams: bool) -> Callable[..., Any]:
-    """A sync handler, which gRPC runs in its thread pool."""
+def _wrap_sync(
+    guarded: Callable[..., Any], loop: asyncio.AbstractEventLoop, *, streams: bool
+) -> Callable[..., Any]:
+    """A sync handler, which gRPC or another interceptor runs in a thread pool.
+
+    gRPC makes for it a context whose `abort` is sync; another interceptor hands on the aio one.
+    """
 
     @functools.wraps(guarded)
     def unary(request: Any, context: Any) -> Any:
@@ -79,9 +86,12 @@ def _wrap_sync(guarded: Callable[..., Any], *, streams: bool) -> Callable[..., A
         with _ThreadContext(context) as held:
             answer = guarded(request, held)
         if held.aborted:
+            sent = None
             # Older grpcio returns here, newer raises; either way the call has ended.
             with contextlib.suppress(grpc.aio.AbortError):
-                context.abort(*held.aborted)
+                sent = context.abort(*held.aborted)
+            if inspect.isawaitable(sent):
+                return run(sent, loop)
         return answer
 
     @functools.wraps(guarded)
@@ -123,17 +133,20 @@ class _Serving:
             try:
                 await asyncio.wait((drained,), timeout=self._drain)
             except asyncio.CancelledError as error:
-                self._session.finish(Outcome(None, None, error))
+                self._session.finish(Outcome(None, None, None, error))
                 raise
         self._session.start()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         context = self._context
-        outcome = Outcome(context.code(), context.trailing_metadata(), error, self.answer)
-        instead = self._session.finish(outcome)
-        if instead is not None and not self.context.aborted:
-            await abort(context, instead)
+        ending = self._session.finish(Outcome.of(context, error, self.answer))
+        if self.context.aborted:
+            return
+        if ending.instead is not None:
+            await abort(context, ending.instead)
+        if ending.trailers is not None:
+            context.set_trailing_metadata(ending.trailers)
 
 
 class _AioContext:
@@ -142,23 +155,26 @@ class _AioContext:
     def __init__(self, context: Any, session: Session) -> None:
         self._context = context
         self._session = session
+        self._loop = asyncio.get_running_loop()
         self.aborted = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
-    async def abort(
-        self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()
-    ) -> None:
-        trailers = trailing_metadata or self._context.trailing_metadata()
-        instead = self._session.instead_of(Outcome(code, trailers))
-        self.aborted = True
-        if instead is not None:
-            await abort(self._context, instead)
-        await self._context.abort(code, details, trailing_metadata)
+    def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> Any:
+        # In a thread pool, where another interceptor has put a sync handler, nobody awaits it.
+        return run(self._abort(code, details, trailing_metadata), self._loop)
 
-    async def abort_with_status(self, status: grpc.Status) -> None:
-        await self.abort(status.code, status.details, status.trailing_metadata)
+    def abort_with_status(self, status: grpc.Status) -> Any:
+        return self.abort(status.code, status.details, status.trailing_metadata)
+
+    async def _abort(self, code: Any, details: str, trailers: tuple[Any, ...]) -> None:
+        given = trailers or self._context.trailing_metadata()
+        ending = self._session.abort(Outcome(code, details, given))
+        self.aborted = True
+        if ending.instead is not None:
+            await abort(self._context, ending.instead)
+        await self._context.abort(code, details, ending.trailers or trailers)
 
 
 class _ThreadContext:
@@ -174,7 +190,8 @@ class _ThreadContext:
     def __init__(self, context: Any) -> None:
         self._context = context
         self._code: Any = None
-        self._trailers: tuple[Any, ...] = ()
+        self._details = ""
+        self._trailers = trailers_of(context)
         self.aborted: tuple[Any, str] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -184,12 +201,19 @@ class _ThreadContext:
         self._context.set_code(code)
         self._code = code
 
+    def set_details(self, details: str) -> None:
+        self._context.set_details(details)
+        self._details = details
+
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self._context.set_trailing_metadata(trailing_metadata)
         self._trailers = tuple(trailing_metadata)
 
     def code(self) -> Any:
         return self.aborted[0] if self.aborted else self._code
+
+    def details(self) -> str:
+        return self.aborted[1] if self.aborted else self._details
 
     def trailing_metadata(self) -> tuple[Any, ...]:
         return self._trailers

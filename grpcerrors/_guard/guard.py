@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors._guard import methods
-from grpcerrors._guard.methods import Role
+from grpcerrors._guard.methods import SERVICE, Role
 from grpcerrors._guard.models import ManyModels, OneModel
 from grpcerrors._guard.session import Changing, Inference, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from grpcerrors._guard.models import Models
+
+_logger = logging.getLogger(__name__)
 
 # A server has some dozens of methods. One that answers to any name must not fill the memory.
 _CACHED = 1024
@@ -24,29 +27,34 @@ class Guard:
 
     It watches `LoadModel` and `Free`, and answers every inference RPC with `MODEL_NOT_LOADED`
     before its handler runs while no model is loaded, or with `MODEL_MISMATCH` when the request's
-    `ModelIdentity` names another model. Where a handler fails and its model has gone meanwhile, it
-    replaces the accident with `MODEL_NOT_LOADED`, marked `started`. A `ContractError` that a
-    handler raises is sent as it is. Control-plane RPCs of LocalAI's backend protocol pass, and RPCs
-    that the backend does not implement stay UNIMPLEMENTED.
+    `ModelIdentity` names another model. If a handler fails and its model is gone by then, it
+    replaces the accident with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it
+    adds the trailer `grpcerrors-held`, which tells a router that the failure has another cause. A
+    `ContractError` that a handler raises is sent as it is. Control-plane RPCs of LocalAI's backend
+    protocol pass, and RPCs that the backend does not implement stay UNIMPLEMENTED.
 
-    Put it last among the interceptors: behind authentication, so that a caller who may not call
-    learns nothing about the model, and a rejected LoadModel changes nothing.
+    Put it last among the interceptors, behind authentication: in front of it, callers without a
+    token learn whether a model is loaded.
 
     A load that overlaps with another, is cancelled or fails leaves nothing loaded; so does a Free
-    that fails in another way than by UNIMPLEMENTED.
+    that fails with another code than UNIMPLEMENTED. A LoadModel or Free that ends with
+    UNAUTHENTICATED or PERMISSION_DENIED changes nothing.
 
     Args:
         backend: the backend's name, as in `<backend>: model not loaded`.
         holds: for a host with several models, or one that evicts by itself: whether it holds the
             model of that identity, and for "" whether it holds any. It then decides alone, from any
             thread, and the answer is never a mismatch. Where it raises, the model is not held.
-        drain: seconds for which `Free` and `LoadModel` wait for the calls in flight before they go
-            on; None: they do not wait.
-        service: the full name of the one service to guard, such as `backend.Backend`; None: every
-            service except gRPC's own (`grpc.health.v1.Health` and the like).
+        drain: how many seconds `Free` and `LoadModel` wait for the calls in flight before they
+            start; None: they do not wait. New calls are refused meanwhile.
+        service: the full name of the service to guard; None: `backend.Backend`, LocalAI's. It must
+            name its RPCs as LocalAI's does; if it has no `LoadModel`, give `holds` too. The RPCs of
+            all other services pass untouched, with one warning per service where None is given.
+        exempt: the names of RPCs that work without a model, such as `{"VAD"}`; they pass.
 
     Raises:
         ValueError: `drain` is negative.
+        TypeError: `exempt` is a single string.
     """
 
     def __init__(
@@ -56,12 +64,18 @@ class Guard:
         holds: Callable[[str], bool] | None = None,
         drain: float | None = None,
         service: str | None = None,
+        exempt: Collection[str] = (),
     ) -> None:
         if drain is not None and drain < 0:
             raise ValueError(f"drain must be None or seconds from 0 on, not {drain}")
+        if isinstance(exempt, str):
+            raise TypeError(f"exempt must be a set of names, such as {{{exempt!r}}}")
         self._models: Models = ManyModels(backend, holds) if holds else OneModel(backend)
         self._drain = drain
-        self._service = service
+        self._service = service or SERVICE
+        self._chosen = service is not None
+        self._exempt = frozenset(exempt)
+        self._unknown: set[str] = set()
         self._guarded: dict[str, tuple[Any, Any]] = {}
 
     def unloaded(self) -> None:
@@ -83,15 +97,34 @@ class Guard:
         return guarded
 
     def _build(self, method: str, handler: Any) -> Any:
-        role = methods.role_of(method, self._service)
-        if handler is None or role is None:
+        if handler is None:
+            return None
+        service, _, name = method.removeprefix("/").rpartition("/")
+        if service != self._service:
+            self._warn(service)
             return handler
+        role = methods.role_of(name, self._exempt)
         behavior = methods.behavior_of(handler)
         if methods.is_unimplemented(behavior):
             return handler
         begin = functools.partial(self._begin, role, bool(handler.request_streaming))
         wrapped = self._wrap(behavior, begin, streams=bool(handler.response_streaming))
         return methods.with_behavior(handler, wrapped)
+
+    def _warn(self, service: str) -> None:
+        """Log once that a service is not guarded, unless the author chose which one is."""
+        expected = self._chosen or service.startswith("grpc.")
+        if expected or service in self._unknown or len(self._unknown) >= _CACHED:
+            return
+        self._unknown.add(service)
+        _logger.warning(
+            "%s: the guard does not know the service %s, so its RPCs pass unguarded."
+            " To guard it instead of %s, use ModelGuard(..., service=%r)",
+            self._models.backend,
+            service,
+            SERVICE,
+            service,
+        )
 
     def _wrap(
         self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+SERVICE = "backend.Backend"
 LOAD = "LoadModel"
 FREE = "Free"
 
@@ -56,21 +57,18 @@ class Role(enum.Enum):
     INFERENCE = enum.auto()
 
 
-def role_of(method: str, service: str | None) -> Role | None:
-    """Return the role of `/package.Service/Method`; None for a service that is not guarded.
+def role_of(name: str, exempt: Collection[str]) -> Role:
+    """Return the role of an RPC of a guarded service.
 
     Args:
-        method: the full name, as gRPC tells it.
-        service: the one service to guard; None for all but gRPC's own (`grpc.health.v1` and such).
+        name: its name without the service.
+        exempt: the names of more RPCs that answer whether or not a model is loaded.
     """
-    of, _, name = method.removeprefix("/").rpartition("/")
-    if of.startswith("grpc.") if service is None else of != service:
-        return None
     if name == LOAD:
         return Role.LOAD
     if name == FREE:
         return Role.FREE
-    return Role.CONTROL if name in CONTROL_PLANE else Role.INFERENCE
+    return Role.CONTROL if name in CONTROL_PLANE or name in exempt else Role.INFERENCE
 
 
 def behavior_of(handler: Any) -> Callable[..., Any]:

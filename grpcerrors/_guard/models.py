@@ -41,12 +41,14 @@ class Change:
     Attributes:
         drained: done when each call that was in flight before has left.
         overlapped: whether another change took effect meanwhile.
+        started: whether its handler has begun, so that the model may be gone already.
     """
 
-    __slots__ = ("_earlier", "drained", "overlapped")
+    __slots__ = ("_earlier", "drained", "overlapped", "started")
 
     def __init__(self, earlier: set[Call]) -> None:
         self.overlapped = False
+        self.started = False
         self.drained: Future[None] = Future()
         self._earlier = earlier
         self._settle()
@@ -95,9 +97,12 @@ class Models(abc.ABC):
             raise refusal
         return call
 
-    def gone(self, call: Call) -> bool:
-        """Whether the model that the call entered with has gone."""
-        return call.stale or self.refusal(call.identity) is not None
+    @abc.abstractmethod
+    def held(self, call: Call) -> str | None:
+        """Return the identity of the model that the call entered with; None when it has gone.
+
+        A model without a name, and one that only the host knows, is "".
+        """
 
     def leave(self, call: Call) -> None:
         """Note that a call has ended."""
@@ -112,6 +117,11 @@ class Models(abc.ABC):
             change = Change(set(self._calls))
             self._changes.add(change)
             return change
+
+    def start(self, change: Change) -> None:
+        """Note that the handler of a change begins."""
+        with self._lock:
+            change.started = True
 
     def keep(self, change: Change) -> None:
         """End a change that changed nothing."""
@@ -135,6 +145,12 @@ class OneModel(Models):
         if identity and loaded and identity != loaded:
             return model_mismatch(self.backend, loaded=loaded, requested=identity)
         return None
+
+    def held(self, call: Call) -> str | None:
+        """A change that still waits for calls to end has not touched the model."""
+        with self._lock:
+            gone = call.stale or any(change.started for change in self._changes)
+            return None if gone else self._loaded
 
     def commit(self, change: Change, identity: str | None) -> None:
         """Of changes that overlap, nobody can tell which came last: then nothing is loaded."""
@@ -175,6 +191,10 @@ class ManyModels(Models):
             _logger.exception("%s: holds(%r) failed", self.backend, identity)
             held = False
         return None if held else model_not_loaded(self.backend, model=identity)
+
+    def held(self, call: Call) -> str | None:
+        """The host is asked again."""
+        return None if call.stale or self.refusal(call.identity) else call.identity
 
     def commit(self, change: Change, identity: str | None) -> None:  # noqa: ARG002 - the host knows
         """Mark the calls whose model is gone, so that a later reload does not hide it."""

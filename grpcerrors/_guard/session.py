@@ -13,8 +13,11 @@ from grpcerrors._error import ContractError, model_not_loaded
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
+    from typing import TypeAlias
 
     from grpcerrors._guard.models import Models
+
+    Trailers: TypeAlias = tuple[tuple[str, Any], ...]
 
 _logger = logging.getLogger(__name__)
 
@@ -24,42 +27,80 @@ class Outcome(NamedTuple):
 
     Attributes:
         code: the status code that it set or aborted with.
+        details: the status message that it set or aborted with.
         trailers: the trailing metadata that it set or aborted with.
         error: what it raised.
         answer: its unary response.
     """
 
     code: Any
+    details: Any
     trailers: Iterable[tuple[str, Any]] | None
     error: BaseException | None = None
     answer: Any = None
 
     @classmethod
-    def of(cls, context: Any, error: BaseException | None, answer: Any) -> Outcome:
+    def of(cls, context: Any, error: BaseException | None, answer: Any = None) -> Outcome:
         """Read from its context how a handler ended."""
-        return cls(context.code(), context.trailing_metadata(), error, answer)
+        return cls(context.code(), context.details(), context.trailing_metadata(), error, answer)
 
     @property
     def failed(self) -> bool:
-        """Most handlers fail without raising: by a code, or by `Result.success`."""
-        return (
-            self.error is not None
-            or self.code not in (None, 0, StatusCode.OK)
-            or getattr(self.answer, "success", True) is False
-        )
+        """Whether it raised, or set a code: most handlers fail in the second way."""
+        return self.error is not None or self.code not in (None, 0, StatusCode.OK)
+
+    @property
+    def successful(self) -> bool:
+        """Whether it neither failed nor answered with a `Result` whose `success` is false."""
+        return not self.failed and getattr(self.answer, "success", True) is not False
 
     @property
     def unimplemented(self) -> bool:
-        """Whether it said that nobody wrote it."""
-        return self.code in (StatusCode.UNIMPLEMENTED, StatusCode.UNIMPLEMENTED.value[0])
+        """Whether it said that it does not exist."""
+        return self._is(StatusCode.UNIMPLEMENTED)
 
     @property
-    def deliberate(self) -> bool:
+    def refused(self) -> bool:
+        """Whether the caller was not allowed to call it."""
+        return self._is(StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED)
+
+    @property
+    def typed(self) -> bool:
         """Whether it said what is wrong in a form that a program can read."""
-        if self.unimplemented:
-            return True
         details = (value for key, value in self.trailers or () if key == _wire.DETAILS_KEY)
-        return any(map(_wire.decode, details))
+        return isinstance(self.error, ContractError) or any(map(_wire.decode, details))
+
+    @property
+    def message(self) -> str:
+        """Something at least as long as the status message, which gRPC makes of an exception."""
+        details = self.details
+        said = details.decode(errors="replace") if isinstance(details, bytes) else details or ""
+        if self.error is not None:
+            # "Exception calling application: …" or "Unexpected <class …>: …".
+            said = max(said, f"{type(self.error)} {_words(self.error)} {'':64}", key=len)
+        return said.encode(errors="replace").decode()
+
+    def _is(self, *codes: StatusCode) -> bool:
+        return any(self.code in (code, code.value[0]) for code in codes)
+
+
+class _Status(NamedTuple):
+    """What `_wire.trailers_size` looks at."""
+
+    details: str
+    trailing_metadata: Trailers
+
+
+class Ending(NamedTuple):
+    """What the client gets for a handler's answer.
+
+    Attributes:
+        instead: the error to answer instead of it; None where the handler's own answer stands.
+        trailers: the trailing metadata to set, in place of the handler's; None to leave those.
+    """
+
+    instead: ContractError | None = None
+    trailers: Trailers | None = None
 
 
 class Session:
@@ -71,20 +112,22 @@ class Session:
     def start(self) -> None:
         """Note that the handler begins."""
 
-    def instead_of(self, outcome: Outcome) -> ContractError | None:
-        """Return what to answer instead of the handler's answer; None where that stands."""
-        return outcome.error if isinstance(outcome.error, ContractError) else None
+    def judge(self, outcome: Outcome) -> Ending:
+        """Return what the client gets."""
+        return Ending(outcome.error if isinstance(outcome.error, ContractError) else None)
+
+    def abort(self, outcome: Outcome) -> Ending:
+        """Judge a handler that aborts where gRPC answers at once, before the handler ends."""
+        return self.judge(outcome)
 
     def end(self, outcome: Outcome) -> None:
         """Note that the handler has ended."""
 
-    def finish(self, outcome: Outcome) -> ContractError | None:
-        """Judge and end: return as `instead_of` does."""
+    def finish(self, outcome: Outcome) -> Ending:
+        """Judge, unless the call was cancelled, and end."""
+        cancelled = outcome.error is not None and not isinstance(outcome.error, Exception)
         try:
-            cancelled = isinstance(outcome.error, BaseException) and not isinstance(
-                outcome.error, Exception
-            )
-            return None if cancelled else self.instead_of(outcome)
+            return Ending() if cancelled else self.judge(outcome)
         finally:
             self.end(outcome)
 
@@ -96,16 +139,20 @@ class Inference(Session):
         self._models = models
         self._call = models.enter(identity)
 
-    def instead_of(self, outcome: Outcome) -> ContractError | None:
-        """An accident after the model has gone is the typed error."""
-        own = super().instead_of(outcome)
-        if own or not outcome.failed or outcome.deliberate or not self._models.gone(self._call):
-            return own
+    def judge(self, outcome: Outcome) -> Ending:
+        """Replace an accident after the model has gone; else vouch for the model."""
+        if outcome.successful or outcome.typed:
+            return super().judge(outcome)
+        held = self._models.held(self._call)
+        if held is not None:
+            return Ending(trailers=_vouching(outcome, held) if outcome.failed else None)
+        if outcome.unimplemented:
+            return Ending()
         backend = self._models.backend
         _logger.info("%s: a call failed, its model has gone", backend, exc_info=outcome.error)
-        return model_not_loaded(backend, model=self._call.identity, started=True)
+        return Ending(model_not_loaded(backend, model=self._call.identity, started=True))
 
-    def end(self, outcome: Outcome) -> None:  # noqa: ARG002 - it leaves, whatever came of it
+    def end(self, outcome: Outcome) -> None:  # noqa: ARG002 - it leaves, however it ended
         """Leave."""
         self._models.leave(self._call)
 
@@ -113,27 +160,53 @@ class Inference(Session):
 class Changing(Session):
     """A LoadModel of `identity`, or a Free where that is None.
 
-    Only a LoadModel that says so has loaded a model, and only a Free that is UNIMPLEMENTED, or a
-    handler that never ran, has kept one: any other failure may have done half its work.
+    A model is loaded only when LoadModel succeeded. The one before is kept only when the handler
+    never ran, the caller was not allowed to call it, or Free is not implemented: after any other
+    failure half the work may be done.
     """
 
     def __init__(self, models: Models, identity: str | None) -> None:
         self._models = models
         self._identity = identity
+        self._ended = False
         self._change = models.begin()
-        self._started = False
         self.drained = self._change.drained
 
     def start(self) -> None:
         """Note that the handler begins."""
-        self._started = True
+        self._models.start(self._change)
+
+    def abort(self, outcome: Outcome) -> Ending:
+        """Record the change before the client, told of it, sends its next call."""
+        self.end(outcome)
+        return super().abort(outcome)
 
     def end(self, outcome: Outcome) -> None:
         """Record what is loaded now."""
+        if self._ended:
+            return
+        self._ended = True
         freeing = self._identity is None
-        if not self._started or (freeing and outcome.unimplemented):
+        if not self._change.started or outcome.refused or (freeing and outcome.unimplemented):
             self._models.keep(self._change)
-        elif freeing or outcome.failed or outcome.answer is None:
+        elif freeing or not outcome.successful or outcome.answer is None:
             self._models.commit(self._change, None)
         else:
             self._models.commit(self._change, self._identity)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the error is anybody's
+        return ""
+
+
+def _vouching(outcome: Outcome, held: str) -> Trailers | None:
+    """Return the outcome's trailers and the one that vouches for the model, where there is room."""
+    earlier = tuple(item for item in outcome.trailers or () if item[0] != _wire.HELD_KEY)
+    for name in (held, ""):
+        trailers = (*earlier, _wire.held_trailer(name))
+        if _wire.trailers_size(_Status(outcome.message, trailers)) <= _wire.TRAILERS_LIMIT:
+            return trailers
+    return None

@@ -16,7 +16,6 @@ from grpcerrors._guard.session import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from grpcerrors._abort import SyncContext
     from grpcerrors._guard.session import Session
 
 
@@ -65,7 +64,7 @@ class _Serving:
         self._begin = begin
         self._drain = drain
         self._request = request
-        self._context: SyncContext = context
+        self._context = context
         self.answer: Any = None
 
     def __enter__(self) -> _Serving:  # noqa: PYI034 - Self is not in Python 3.10
@@ -79,6 +78,8 @@ class _Serving:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        instead = self._session.finish(Outcome.of(self._context, error, self.answer))
-        if instead is not None:
-            abort(self._context, instead)
+        ending = self._session.finish(Outcome.of(self._context, error, self.answer))
+        if ending.instead is not None:
+            abort(self._context, ending.instead)
+        if ending.trailers is not None:
+            self._context.set_trailing_metadata(ending.trailers)

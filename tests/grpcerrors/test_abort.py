@@ -21,6 +21,7 @@ from tests.grpcerrors.support.guarded import (
     Client,
     Gates,
     handlers,
+    interceptors,
     serving,
 )
 
@@ -35,7 +36,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A backend without any guard."""
     gates = Gates()
     served = handlers(BACKENDS[request.param](gates))
-    with serving(request.param, [], {SERVICE: served}) as channel:
+    with serving(request.param, interceptors(request.param), {SERVICE: served}) as channel:
         yield Client(channel, gates, None)
 
 
@@ -87,6 +88,13 @@ async def test_an_aio_fake_that_returns_gets_the_error_raised() -> None:
         await abort(context, ERROR)
     assert caught.value is ERROR
     assert context.sent == (ERROR.code, ERROR.details)
+
+
+def test_an_aio_fake_without_a_loop_gives_a_coroutine() -> None:
+    sent: Any = abort(AioContext(), ERROR)
+    with pytest.raises(ContractError) as caught:
+        asyncio.run(sent)
+    assert caught.value is ERROR
 
 
 @pytest.mark.parametrize("make", [mock.Mock, mock.MagicMock])

@@ -43,6 +43,7 @@ class OneModelMachine(RuleBasedStateMachine):
         self.in_flight: dict[Call, int] = {}
         self.awaited: dict[Change, set[Call]] = {}
         self.disturbed: set[Change] = set()
+        self.started: set[Change] = set()
 
     def tick(self) -> int:
         self.clock += 1
@@ -68,8 +69,8 @@ class OneModelMachine(RuleBasedStateMachine):
         if call is None:
             return
         entered = self.in_flight.pop(call)
-        gone = bool(self.under_way) or entered < self.replaced
-        assert self.models.gone(call) == gone
+        gone = bool(self.started) or entered < self.replaced
+        assert self.models.held(call) == (None if gone else self.loaded)
         self.models.leave(call)
         for calls in self.awaited.values():
             calls.discard(call)
@@ -81,15 +82,22 @@ class OneModelMachine(RuleBasedStateMachine):
         self.awaited[change] = set(self.in_flight)
         return change
 
+    @rule(change=changes)
+    def start(self, change: Change) -> None:
+        self.models.start(change)
+        self.started.add(change)
+
     @rule(change=consumes(changes))
     def keep(self, change: Change) -> None:
         self.models.keep(change)
+        self.started.discard(change)
         del self.under_way[change], self.awaited[change]
 
     @rule(change=consumes(changes), identity=st.one_of(st.none(), identities))
     def commit(self, change: Change, identity: str | None) -> None:
         alone = change not in self.disturbed
         self.models.commit(change, identity)
+        self.started.discard(change)
         del self.under_way[change], self.awaited[change]
         self.disturbed |= set(self.under_way)
         self.loaded = identity if alone else None
@@ -143,7 +151,7 @@ class ManyModelsMachine(RuleBasedStateMachine):
         if call is None:
             return
         gone = self.missed.pop(call) or call.identity not in self.held
-        assert self.models.gone(call) == gone
+        assert self.models.held(call) == (None if gone else call.identity)
         self.models.leave(call)
 
     @rule(held=st.sets(identities), told=st.booleans())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from tests.grpcerrors.support.guarded import (
     answer,
     guarded,
     handlers,
+    interceptors,
     serving,
 )
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 NOT_LOADED = "MODEL_NOT_LOADED"
 STARTED = "MODEL_NOT_LOADED started"
 ON_AIO = [surface for surface in SURFACES if surface != "sync"]
+SYNC_ON_AIO = [surface for surface in ON_AIO if surface.startswith("sync")]
 
 
 @pytest.fixture(params=SURFACES, scope="module")
@@ -105,6 +108,22 @@ def test_a_drain_that_takes_too_long_is_given_up(surface: str) -> None:
         assert answer(early).verdict == STARTED
 
 
+def test_a_drain_does_not_hide_what_a_running_handler_says(surface: str) -> None:
+    """The change is announced, but the model is still there."""
+    with guarded(surface, drain=30) as client:
+        client.load()
+        early = client.start("Predict", "wait:early abort:INVALID_ARGUMENT")
+        client.gates.reached("early")
+        free = client.start("Free")
+        while client.call("Predict").verdict == "OK":
+            pass
+        client.gates.open("early")
+        seen = answer(early)
+        assert (seen.verdict, seen.text) == ("INVALID_ARGUMENT", "its own words")
+        assert seen.trailers["grpcerrors-held"] == "m"
+        assert answer(free).verdict == "OK"
+
+
 @pytest.mark.parametrize("change", ["Free", "LoadModel"])
 def test_a_change_cancelled_while_it_waits_has_changed_nothing(change: str) -> None:
     with guarded("aio", drain=30) as client:
@@ -127,7 +146,8 @@ def test_a_change_cancelled_while_it_waits_has_changed_nothing(change: str) -> N
 # gRPC's own thread never ends where a client leaves a sync stream on an aio server.
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_cancelled_call_has_left(client: Client, surface: str, shape: str) -> None:
-    if surface == "sync on aio" and SHAPES[shape][1]:
+    executor = surface != "sync on aio" and not SHAPES[shape][0]
+    if surface in SYNC_ON_AIO and SHAPES[shape][1] and not executor:
         pytest.skip("grpcio keeps the thread of a cancelled sync stream on an aio server")
     client.load()
     call = client.start(shape, "yield wait:there yield yield")
@@ -222,23 +242,18 @@ def test_a_callable_object_is_nobodys_generated_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "service", "role"),
+    ("name", "exempt", "role"),
     [
-        ("/backend.Backend/Predict", None, Role.INFERENCE),
-        ("/backend.Backend/LoadModel", None, Role.LOAD),
-        ("/backend.Backend/Free", None, Role.FREE),
-        ("/backend.Backend/Status", None, Role.CONTROL),
-        ("/acme.v1.Speech/Say", None, Role.INFERENCE),
-        ("/acme.v1.Speech/Say", SERVICE, None),
-        ("/backend.Backend/Predict", SERVICE, Role.INFERENCE),
-        ("/grpc.health.v1.Health/Check", None, None),
-        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", None, None),
-        ("/grpc.health.v1.Health/Check", "grpc.health.v1.Health", Role.INFERENCE),
-        ("Predict", None, Role.INFERENCE),
+        ("Predict", (), Role.INFERENCE),
+        ("Predict", {"VAD"}, Role.INFERENCE),
+        ("VAD", {"VAD"}, Role.CONTROL),
+        ("LoadModel", {"LoadModel"}, Role.LOAD),
+        ("Free", (), Role.FREE),
+        ("Status", (), Role.CONTROL),
     ],
 )
-def test_roles(method: str, service: str | None, role: Role | None) -> None:
-    assert role_of(method, service) is role
+def test_roles(name: str, exempt: set[str], role: Role) -> None:
+    assert role_of(name, exempt) is role
 
 
 def test_the_control_plane_is_that_of_the_protocol() -> None:
@@ -246,25 +261,54 @@ def test_the_control_plane_is_that_of_the_protocol() -> None:
     assert {"LoadModel", "Free", "Health", "StoresGet"} <= methods.CONTROL_PLANE
 
 
-@pytest.mark.parametrize("service", [None, SERVICE])
-def test_other_services_pass(surface: str, service: str | None) -> None:
+@pytest.mark.parametrize("service", [None, SERVICE, "acme.Other"])
+def test_only_one_service_is_guarded(
+    surface: str, service: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     gates = Gates()
     kind = sync.ModelGuard if surface == "sync" else aio.ModelGuard
     served = handlers(BACKENDS[surface](gates))
     services = {SERVICE: served, "grpc.health.v1.Health": served, "acme.Other": served}
-    with serving(surface, [kind("x", service=service)], services) as channel:
-        seen = {
-            name: answer(channel.stream_stream(f"/{name}/Predict")(iter([b""]), timeout=30)).verdict
-            for name in services
-        }
+    guards = interceptors(surface, kind("x", service=service))
+    seen: dict[str, list[str]] = {}
+    with serving(surface, guards, services) as channel, caplog.at_level(logging.WARNING):
+        for name in services:
+            for rpc in ("Predict", "LoadModel", "Predict"):
+                call = channel.stream_stream(f"/{name}/{rpc}")(iter([b""]), timeout=30)
+                seen.setdefault(name, []).append(answer(call).verdict)
     assert seen == {
-        SERVICE: NOT_LOADED,
-        "grpc.health.v1.Health": "OK",
-        "acme.Other": NOT_LOADED if service is None else "OK",
+        name: [NOT_LOADED if name == (service or SERVICE) else "OK", "OK", "OK"]
+        for name in services
     }
+    warned = [text for text in caplog.messages if "does not know the service acme.Other" in text]
+    assert len(warned) == (service is None)
+    assert caplog.text.count("does not know") == len(warned)
+
+
+def test_an_exempt_rpc_works_without_a_model(surface: str) -> None:
+    with guarded(surface, exempt={"Predict"}) as client:
+        assert client.call("Predict").verdict == "OK"
+        seen = client.call("Predict", "raise")
+        assert (seen.verdict, seen.trailers.get("grpcerrors-held")) == ("UNKNOWN", None)
+        assert client.call("PredictStream").verdict == NOT_LOADED
 
 
 # --- what else there is ---
+
+
+def test_exempt_takes_names() -> None:
+    with pytest.raises(TypeError, match=r"exempt must be a set of names, such as \{'VAD'\}"):
+        sync.ModelGuard("x", exempt="VAD")
+
+
+def test_the_services_warned_about_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_CACHED", 2)
+    made = sync.ModelGuard("x")
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
+    for name in "ABCD":
+        assert made._guard(f"/{name}/Predict", handler) is handler
+        assert made._guard(f"/{name}/Predict", None) is None
+    assert made._unknown == {"A", "B"}
 
 
 def test_a_negative_drain_is_refused() -> None:
@@ -305,19 +349,19 @@ def test_handlers_are_wrapped_once_and_the_cache_is_bounded(
     monkeypatch.setattr(guard, "_CACHED", 2)
     made = sync.ModelGuard("x")
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
-    first = made._guard("/a.B/C", handler)
-    assert made._guard("/a.B/C", handler) is first
+    first = made._guard(f"/{SERVICE}/C", handler)
+    assert made._guard(f"/{SERVICE}/C", handler) is first
     fresh = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
-    assert made._guard("/a.B/C", fresh) is not first
+    assert made._guard(f"/{SERVICE}/C", fresh) is not first
     for name in "DEFG":
-        made._guard(f"/a.B/{name}", handler)
+        made._guard(f"/{SERVICE}/{name}", handler)
     assert len(made._guarded) == 2
 
 
 def test_an_abstract_guard_wraps_nothing() -> None:
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
     with pytest.raises(NotImplementedError):
-        guard.Guard("x")._guard("/a.B/C", handler)
+        guard.Guard("x")._guard(f"/{SERVICE}/C", handler)
 
 
 @pytest.mark.parametrize("surface", ON_AIO)
@@ -344,11 +388,15 @@ def test_abort_takes_what_grpcs_own_takes(surface: str) -> None:
         code, details = grpc.StatusCode.DATA_LOSS, "b"
         trailing_metadata = (("kept", "status"),)
 
-    backend = (Sync if surface == "sync on aio" else Aio)(Gates())
+    backend = (Sync if surface in SYNC_ON_AIO else Aio)(Gates())
     with guarded(surface, backend) as client:
         client.load()
         seen = client.call("Predict", "prompt")
-        assert (seen.code, seen.text, seen.trailers) == ("ABORTED", "a", {"kept": "prompt"})
+        assert (seen.code, seen.text, seen.trailers) == (
+            "ABORTED",
+            "a",
+            {"kept": "prompt", "grpcerrors-held": "m"},
+        )
         seen = client.call("Health")
         assert (seen.code, seen.text, seen.trailers) == ("DATA_LOSS", "b", {"kept": "status"})
 

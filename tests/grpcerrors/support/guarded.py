@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 SERVICE = "backend.Backend"
-SURFACES = ("sync", "aio", "aio writer", "sync on aio")
+SURFACES = (
+    "sync",
+    "aio",
+    "aio writer",
+    "sync on aio",
+    "sync behind an executor",
+    "sync in front of an executor",
+)
 # (request streams, response streams) of one inference RPC of each shape.
 SHAPES = {
     "Predict": (False, False),
@@ -229,7 +236,57 @@ BACKENDS: dict[str, type[Any]] = {
     "aio": AioBackend,
     "aio writer": WriterBackend,
     "sync on aio": SyncBackend,
+    "sync behind an executor": SyncBackend,
+    "sync in front of an executor": SyncBackend,
 }
+
+
+class Executor(grpc.aio.ServerInterceptor):
+    """Runs sync handlers of unary requests in a thread pool, and gives them the aio context.
+
+    LocalAI's `model_identity.py` does so. A context's `abort` is a coroutine then, in a handler
+    that cannot await it.
+    """
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        behavior = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        make = (
+            grpc.unary_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        twin = (_stream_in_thread if handler.response_streaming else _call_in_thread)(behavior)
+        return make(twin, handler.request_deserializer, handler.response_serializer)
+
+
+def _call_in_thread(behavior: Any) -> Any:
+    async def twin(request: Any, context: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, behavior, request, context)
+
+    return twin
+
+
+def _stream_in_thread(behavior: Any) -> Any:
+    async def twin(request: Any, context: Any) -> AsyncIterator[Any]:
+        loop = asyncio.get_running_loop()
+        messages = behavior(request, context)
+        while message := await loop.run_in_executor(None, next, messages, None):
+            yield message
+
+    return twin
+
+
+def interceptors(surface: str, *guard: Any) -> list[Any]:
+    """Return the interceptors of a surface, the outermost first."""
+    if surface == "sync behind an executor":
+        return [Executor(), *guard]
+    if surface == "sync in front of an executor":
+        return [*guard, Executor()]
+    return [*guard]
 
 
 def handlers(backend: Any) -> dict[str, Any]:
@@ -290,8 +347,9 @@ def _serve_aio(interceptors: list[Any], generic: list[Any]) -> Iterator[int]:
         ready.set_result((port, lambda: loop.call_soon_threadsafe(done.set)))
         await done.wait()
         await server.stop(None)
+        # The handlers' threads wait on the loop, so it ends after them.
+        await loop.run_in_executor(None, pool.shutdown)
 
-    # The handlers' threads wait on the loop, so they end after it.
     with futures.ThreadPoolExecutor(16) as pool, futures.ThreadPoolExecutor(1) as thread:
         running = thread.submit(asyncio.run, serve(pool))
         port, stop = ready.result(PATIENCE)
@@ -372,5 +430,5 @@ def guarded(surface: str, backend: Any = None, **options: Any) -> Iterator[Clien
     kind = sync.ModelGuard if surface == "sync" else aio.ModelGuard
     guard = kind("kokoro", **options)
     served = handlers(backend or BACKENDS[surface](gates))
-    with serving(surface, [guard], {SERVICE: served}) as channel:
+    with serving(surface, interceptors(surface, guard), {SERVICE: served}) as channel:
         yield Client(channel, gates, guard)
