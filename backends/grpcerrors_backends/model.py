@@ -52,18 +52,3 @@ class Model:
 
     def close(self) -> None:
         """Give the memory back. Called once, after the last call has ended. May block."""
-
-
-def load_settings(options: pb.ModelOptions) -> dict[str, str]:
-    """Return the free settings of *options*: its "key:value" strings as a dict.
-
-    Raises LoadError for an entry without a colon.
-    """
-    settings = {}
-    for entry in options.Options:
-        key, colon, value = entry.partition(":")
-        if not colon:
-            message = f'Options entry {entry!r} is not of the form "key:value"'
-            raise LoadError(message)
-        settings[key.strip()] = value.strip()
-    return settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from grpcerrors_backends.model import LoadError, load_settings
+from grpcerrors_backends.model import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """The settings of one LoadModel; every reader raises LoadError for a value it cannot take."""
+    """The settings of one LoadModel. Read each, then call `done`.
+
+    Every method raises LoadError for a value that it cannot take, the constructor for an entry
+    without a colon.
+    """
 
     def __init__(self, options: pb.ModelOptions) -> None:
-        self._left = load_settings(options)
+        self._left = _pairs(options)
         self._known: list[str] = []
 
     def text(self, key: str, default: str = "") -> str:
@@ -53,3 +57,14 @@ class Settings:
             known = ", ".join(self._known) or "none"
             message = f"unknown load options {', '.join(sorted(self._left))}; there are: {known}"
             raise LoadError(message)
+
+
+def _pairs(options: pb.ModelOptions) -> dict[str, str]:
+    settings = {}
+    for entry in options.Options:
+        key, colon, value = entry.partition(":")
+        if not colon:
+            message = f'Options entry {entry!r} is not of the form "key:value"'
+            raise LoadError(message)
+        settings[key.strip()] = value.strip()
+    return settings

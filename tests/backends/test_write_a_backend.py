@@ -29,7 +29,8 @@ class Reader:
         self.directory = directory
         self.server: subprocess.Popen[str] | None = None
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+        rooms = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": rooms}
 
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)

@@ -16,29 +16,32 @@ wait); ModelOptions.Threads (whisper; 0: one).
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Protocol, Self
 
 from grpcerrors import live_transcription_unsupported
-from grpcerrors_backends._audio import SPEECH_RATE, Samples, read_speech
 from grpcerrors_backends.model import BadInput, Model
 from grpcerrors_backends.settings import Settings
 from grpcerrors_backends.transcriber.live import converse
+from grpcerrors_backends.transcriber.recording import SPEECH_RATE, recording
 from grpcerrors_backends.transcriber.speech import Heard, Word, check_language, delta, segment
 from grpcerrors_backends.transcriber.sphinx import Sphinx
 from grpcerrors_backends.transcriber.whisper import Whisper
 from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import grpc
+
+    from grpcerrors_backends._audio import Samples
 
 
 class Engine(Protocol):
     """What the transcriber needs of a speech model."""
 
-    def hear(self, samples: Samples, alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *samples* until *alive* says no."""
+    def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
+        """Yield what is said in *pieces*, in order, until *alive* returns False."""
 
     def close(self) -> None:
         """Give the memory back."""
@@ -79,11 +82,18 @@ class Transcriber(Model):
     ) -> Iterator[pb.TranscriptStreamResponse]:
         """Yield deltas, which put together are the text of the final result that comes last."""
         _check(request)
-        samples = read_speech(request.dst)
+        pieces = recording(request.dst)
+        first = next(pieces)  # what is wrong with the file comes before a wait for the engine
         word_times = "word" in request.timestamp_granularities
-        result = pb.TranscriptResult(language="en", duration=samples.size / SPEECH_RATE)
+        result = pb.TranscriptResult(language="en")
+
+        def counted() -> Iterator[Samples]:
+            for piece in itertools.chain((first,), pieces):
+                result.duration += piece.size / SPEECH_RATE
+                yield piece
+
         utterance: list[Word] = []
-        for heard in self._engine.hear(samples, context.is_active):
+        for heard in self._engine.hear(counted(), context.is_active):
             piece = delta(heard.words, first=not result.text)
             utterance += heard.words
             result.text += piece

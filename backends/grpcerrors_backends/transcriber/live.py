@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from grpcerrors_backends._audio import SPEECH_RATE
 from grpcerrors_backends.model import BadInput
+from grpcerrors_backends.transcriber.recording import SPEECH_RATE
 from grpcerrors_backends.transcriber.speech import Heard, Word, check_language, delta, segment
 from grpcerrors_protocol import backend_pb2 as pb
 

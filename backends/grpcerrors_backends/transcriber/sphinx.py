@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from pocketsphinx import Decoder, Endpointer
 
-from grpcerrors_backends._audio import SPEECH_RATE, Samples, to_pcm16
+from grpcerrors_backends._audio import Samples, to_pcm16
+from grpcerrors_backends.transcriber.recording import SPEECH_RATE
 from grpcerrors_backends.transcriber.speech import Heard, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _FRAMES_A_SECOND: Final = 100
 # A pause of half a second ends an utterance; measured best of those tried on synthetic speech.
@@ -58,16 +59,18 @@ class Sphinx:
         finally:
             self._idle.put(decoder)
 
-    def hear(self, samples: Samples, alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *samples* (mono, SPEECH_RATE), until *alive* says no."""
+    def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
+        """Yield what is said in *pieces* (mono, SPEECH_RATE), until *alive* returns False."""
         with self.listen(alive) as listener:
+            if listener is None:
+                return
             step = SPEECH_RATE // 10
-            for start in range(0, len(samples), step):
-                if listener is None or not alive():
-                    return
-                yield from listener.feed(samples[start : start + step])
-            if listener is not None:
-                yield from listener.finish()
+            for piece in pieces:
+                for start in range(0, len(piece), step):
+                    if not alive():
+                        return
+                    yield from listener.feed(piece[start : start + step])
+            yield from listener.finish()
 
 
 class Listener:

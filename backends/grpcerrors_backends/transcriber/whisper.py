@@ -7,12 +7,14 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from grpcerrors_backends.model import LoadError
 from grpcerrors_backends.registry import how_to_install
 from grpcerrors_backends.transcriber.speech import Heard, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from grpcerrors_backends._audio import Samples
 
@@ -36,9 +38,10 @@ class Whisper:
         """Give the weights back now rather than when the garbage collector comes by."""
         self._model.model.unload_model()
 
-    def hear(self, samples: Samples, alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *samples*, an utterance at a time, until *alive* says no."""
-        with self._turn:
+    def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
+        """Yield what is said in *pieces*, an utterance at a time, until *alive* returns False."""
+        with self._turn:  # so one recording at a time is in memory
+            samples = np.concatenate(list(pieces))
             found, _ = self._model.transcribe(samples, language="en", word_timestamps=True)
             for part in found:
                 if not alive():

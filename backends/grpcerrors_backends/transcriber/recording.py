@@ -1,0 +1,98 @@
+"""Recordings as a speech engine takes them: mono, 16 kHz, a piece at a time.
+
+A recording of any length and sample rate is decoded in bounded memory.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import numpy as np
+import soundfile
+import soxr
+
+from grpcerrors_backends.model import BadInput, NotFound, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from grpcerrors_backends._audio import Samples
+
+SPEECH_RATE: Final = 16_000
+"""What every speech engine here takes, in Hz."""
+
+MAX_SECONDS: Final = 3600
+"""The longest recording of one request."""
+
+_RATES: Final = range(4_000, 192_001)
+_BLOCK: Final = 1 << 18  # samples of all channels that are decoded at a time
+_EXPECTED: Final = "expected a RIFF/WAVE file of PCM samples"
+_UNKNOWN_SIZE: Final = (
+    0xFFFFFFFF - 64
+)  # or more: the header was written before the length was known
+
+
+def recording(path: str) -> Iterator[Samples]:
+    """Yield the WAV file at *path* as mono samples in [-1, 1] at SPEECH_RATE.
+
+    Channels are averaged. One second of audio takes 64 kB; a piece has some seconds.
+
+    Raises:
+        NotFound: there is no such file.
+        BadInput: it is not a whole WAV file of 4 to 192 kHz.
+        TooLarge: it lasts longer than MAX_SECONDS.
+    """
+    if not path:
+        raise BadInput(
+            "dst is empty: it has to be the path of a WAV file that this backend can read"
+        )
+    # Not a pipe, which would block. Unlike pathlib's, this isfile raises nothing, for no path.
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise NotFound(f"no audio file at {path!r}")
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            _check_whole(path, file)
+            with soundfile.SoundFile(file) as sound:
+                yield from _decode(path, sound)
+    except OSError as error:
+        raise BadInput(f"cannot read the audio file {path!r}: {error.strerror}") from error
+    except soundfile.SoundFileError as error:
+        raise BadInput(f"{path!r} is not audio that can be read ({error}): {_EXPECTED}") from error
+
+
+def _check_whole(path: str, file: BinaryIO) -> None:
+    """Raise BadInput if *file* is no RIFF/WAVE file, or its header promises more than it has."""
+    size = os.fstat(file.fileno()).st_size
+    if file.read(4) != b"RIFF" or file.read(8)[4:] != b"WAVE":
+        raise BadInput(f"{path!r} does not begin as audio does: {_EXPECTED}")
+    while len(header := file.read(8)) == 8:  # noqa: PLR2004 - bytes of a chunk's header
+        name, length = struct.unpack("<4sI", header)
+        if name == b"data":
+            left = size - file.tell()
+            if left < length < _UNKNOWN_SIZE:
+                raise BadInput(
+                    f"{path!r} is cut off: its header promises {length} bytes, it has {left}"
+                )
+            file.seek(0)
+            return
+        file.seek(length + length % 2, os.SEEK_CUR)
+    raise BadInput(f"{path!r} has no samples: {_EXPECTED}")
+
+
+def _decode(path: str, sound: soundfile.SoundFile) -> Iterator[Samples]:
+    rate = sound.samplerate
+    if sound.format not in ("WAV", "WAVEX"):
+        raise BadInput(f"{path!r} is a {sound.format} file: {_EXPECTED}")
+    if rate not in _RATES:
+        raise BadInput(f"sample rate {rate} Hz: expected {_RATES[0]} to {_RATES[-1]}")
+    if sound.frames > MAX_SECONDS * rate:
+        raise TooLarge(f"{path!r} lasts longer than {MAX_SECONDS} s, the limit of one request")
+    resampler = soxr.ResampleStream(rate, SPEECH_RATE, 1, dtype="float32")
+    frames = max(1, _BLOCK // sound.channels)
+    while len(block := sound.read(frames, dtype="float32", always_2d=True)):
+        # A file of floating-point samples may hold anything.
+        mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32)).clip(-1, 1)
+        yield resampler.resample_chunk(mono)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
