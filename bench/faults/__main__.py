@@ -40,6 +40,7 @@ SCENARIOS = {
     "sigstop": Scenario(slow.sigstop, 40),
     "hanging-load": Scenario(slow.hanging_load, 60),
     "burst": Scenario(slow.burst),
+    "foreign-burst": Scenario(slow.foreign_burst),
     "thrash": Scenario(capacity.thrash, 30),
     "words": Scenario(stale.words),
     "quoted-words": Scenario(stale.quoted_words),

@@ -74,6 +74,22 @@ async def burst(world: World, _seconds: float, calls: int = 4000) -> Result:
     return result
 
 
+async def foreign_burst(world: World, _seconds: float, calls: int = 4000) -> Result:
+    """The same, to a foreign backend, whose server has gRPC's own limits."""
+    gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
+    node = await world.foreign("--load-seconds", "2")
+    await world.add_node(gateway, node, "f", "foreign")
+    result = Result("foreign-burst")
+    async with Callers(gateway.address, 8) as callers:
+        requests = [callers.predict("m", f"{i}", deadline=60) for i in range(calls)]
+        result.count(await asyncio.gather(*requests))
+    await world.record(result)
+    result.check_none("CANCELLED", result.failures("CANCELLED"))
+    result.check_share("answered", result.ok, calls, 0.999)
+    result.check_none("executed twice", result.twice)
+    return result
+
+
 async def one_worker(world: World, _seconds: float, busy: float = 16.0) -> Result:
     """A synchronous server with one thread, busy for 16 s; ten seconds later comes a request."""
     gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
