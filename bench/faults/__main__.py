@@ -90,7 +90,10 @@ def main() -> int:
     unknown = set(options.names) - set(SCENARIOS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
-    results = asyncio.run(_run_all(options.names or list(SCENARIOS), options.seconds))
+    try:
+        results = asyncio.run(_run_all(options.names or list(SCENARIOS), options.seconds))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        return 130
     console = Console(width=max(Console().width, 120))
     console.print(figures(results), verdicts(results))
     for result in results:
