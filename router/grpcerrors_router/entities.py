@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,12 @@ class ModelSpec:
         """The `Model` that it is loaded as, and that `ModelIdentity` names."""
         return str(self.options.get("Model") or self.name)
 
+    @property
+    def digest(self) -> str:
+        """A digest of what is loaded: it changes when `backend` or `options` do."""
+        what = json.dumps([self.backend, self.options], sort_keys=True, default=str)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -56,7 +64,9 @@ class Replica:
 
     `generation` is the registry's number for this load, never reused. `held` is the number under
     which the node itself knows the load: the same, or what it reported when the registry adopted a
-    model that it had not loaded; 0 when the node was never told one.
+    model that it had not loaded; 0 when the node was never told one. `options` is the digest of the
+    options it was loaded with, "" when unknown. `in_flight` and `last_used` are written behind the
+    traffic: calls in flight as last reported, and when the model was last used.
     """
 
     node: str
@@ -64,13 +74,19 @@ class Replica:
     generation: int
     held: int
     boot_id: str = ""
-    evicting: bool = False
     loaded_at: float = 0.0
+    options: str = ""
+    in_flight: int = 0
+    last_used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load job, under way or failed and backing off. `generation` is its fencing token."""
+    """A load job, under way or failed and backing off. `generation` is its fencing token.
+
+    `victim` is the model that gives way, with its generation; a job whose victim is its own model
+    is an unload. `answered`: the node itself gave the reason of the last failure in `message`.
+    """
 
     node: str
     model: str
@@ -83,10 +99,20 @@ class Load:
     failures: int = 0
     retry_at: float = 0.0
     message: str = ""
+    victim_generation: int = 0
+    answered: bool = False
 
     def running(self, now: float) -> bool:
         """Whether its owner still holds the lease."""
         return self.state == "running" and self.lease_until > now
+
+    def evicts(self, replica: Replica, now: float) -> bool:
+        """Whether its owner is taking that replica from its node."""
+        return (
+            self.victim == replica.model
+            and self.victim_generation == replica.generation
+            and self.running(now)
+        )
 
     def backing_off(self, now: float) -> bool:
         """Whether the last try failed so recently that the node should be left alone."""
@@ -95,21 +121,31 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node with all that the registry knows of it, as of `revision`; `node` None = removed."""
+    """One node with all that the registry knows of it, as of `revision`; `node` None = removed.
+
+    `now` is the registry's own time when it was read: its other times are to be compared with it,
+    not with the clock of the reader.
+    """
 
     revision: int
     name: str
     node: Node | None
     replicas: tuple[Replica, ...] = ()
     loads: tuple[Load, ...] = ()
+    now: float = 0.0
+
+    def evicting(self, replica: Replica) -> bool:
+        """Whether a job is taking that replica from the node."""
+        return any(load.evicts(replica, self.now) for load in self.loads)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole registry as of `revision`."""
+    """The whole registry as of `revision`, read at `now` by the registry's clock."""
 
     revision: int
     nodes: tuple[NodeView, ...]
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +184,31 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Calls in flight that one router has on one load of a model."""
+class Correction:
+    """What a heartbeat changed: rows that it disproved, and rows of an earlier process."""
 
-    router: str
-    node: str
-    model: str
+    heals: tuple[Heal, ...] = ()
+    restarted: tuple[Replica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a replica is used: calls in flight, and seconds since the last one began or ended."""
+
     generation: int
     in_flight: int
-    last_used: float
+    idle: float
 
 
 @dataclass(frozen=True, slots=True)
 class RouterRow:
-    """A router that shares the registry, how far it has followed it, and until when it counts."""
+    """A router that shares the registry, and until when it counts as alive.
+
+    It has followed the registry as far as `seen_revision`, and has no call in flight on anything
+    that was being evicted by then.
+    """
 
     name: str
     seen_revision: int
     expires_at: float
+    session: str = ""

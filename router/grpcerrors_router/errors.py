@@ -210,10 +210,10 @@ class InUse(RouteError):
     reason = "IN_USE"
 
     def __init__(self, model: str, node: str, why: str = "") -> None:
-        why = why or "it has calls in flight; retry later, or force it"
+        self.why = why or "it has calls in flight; retry later, or force it"
         super().__init__(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f'model "{model}" stays on node "{node}": {why}',
+            f'model "{model}" stays on node "{node}": {self.why}',
             metadata={"model": model, "node": node},
         )
 
@@ -235,6 +235,67 @@ class RegistryUnavailable(RouteError):
     def __init__(self, why: str) -> None:
         super().__init__(
             grpc.StatusCode.UNAVAILABLE, f"the registry cannot be reached: {why}", retry_after=1.0
+        )
+
+
+class RegistryOutdated(RouteError):
+    """FAILED_PRECONDITION: the database has the schema of another version of the router."""
+
+    reason = "REGISTRY_OUTDATED"
+
+    def __init__(self, found: str | None, wanted: str | None) -> None:
+        if found is None:
+            text = "it has no tables yet"
+        elif wanted is not None and found < wanted:
+            text = f"its schema {found} is older than {wanted}, which this version reads"
+        else:
+            text = f"its schema {found} is newer than {wanted}, which this version reads"
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"the registry does not fit: {text}; start grpcerrors-router serve of the newer "
+            "version once",
+        )
+
+
+class NameTaken(RouteError):
+    """ALREADY_EXISTS: another living process has this name in the registry.
+
+    `kind` is "node" or "router"; `known` and `refused` say where, or what, the two are.
+    """
+
+    reason = "NAME_TAKEN"
+
+    def __init__(self, kind: str, name: str, known: str, refused: str) -> None:
+        super().__init__(
+            grpc.StatusCode.ALREADY_EXISTS,
+            f'the {kind} name "{name}" belongs to {known}, which is alive, so {refused} cannot '
+            f"take it; give each {kind} a name of its own",
+            metadata={"name": name},
+        )
+
+
+class RouterStopping(RouteError):
+    """UNAVAILABLE with RetryInfo: this router is stopping. Retry at another one."""
+
+    reason = "ROUTER_STOPPING"
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.UNAVAILABLE, "the router is stopping", retry_after=1.0)
+
+
+class UnloadUnsupported(RouteError):
+    """UNIMPLEMENTED: the node cannot unload a model, so it still holds it, and the row stays."""
+
+    reason = "UNLOAD_UNSUPPORTED"
+
+    def __init__(self, model: str, node: str) -> None:
+        self.why = (
+            "its backend has no Free; restart the backend, or load another model in its place"
+        )
+        super().__init__(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f'model "{model}" stays on node "{node}": {self.why}',
+            metadata={"model": model, "node": node},
         )
 
 

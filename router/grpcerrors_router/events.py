@@ -18,7 +18,10 @@ class Events:
         """A request is sent again after `node` turned out not to hold the model."""
 
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
-        """A row was dropped."""
+        """A row was dropped on evidence that it was stale."""
+
+    def restarted(self, node: str, models: int) -> None:
+        """A node came back as a new process; that many rows of the old one went with it."""
 
     def false_positive(self, model: str, node: str) -> None:
         """An error's words or code said "not loaded", and the replica was kept: they are wrong."""

@@ -13,7 +13,7 @@ from grpcerrors_router.calls.channel import InFlightTrackingClient
 from grpcerrors_router.calls.dispatch import Dispatcher
 from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
-from grpcerrors_router.errors import UnknownModel
+from grpcerrors_router.errors import InUse, RouteError, UnknownModel
 from grpcerrors_router.events import Events
 from grpcerrors_router.loads.flight import Flights
 from grpcerrors_router.loads.job import JobRunner
@@ -23,6 +23,7 @@ from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
 from grpcerrors_router.settings import Settings
 from grpcerrors_router.view.outbox import Outbox
+from grpcerrors_router.view.presence import Presence
 from grpcerrors_router.view.table import RoutingTable
 from grpcerrors_router.view.watcher import Watcher
 
@@ -66,7 +67,7 @@ class SmartRouter:
         self.events = events or Events()
         clock = clock or SystemClock()
         self.table = RoutingTable(clock)
-        self.outbox = Outbox(self.events)
+        self.outbox = Outbox(self.events, self.settings.outbox_limit)
         self._clock = clock
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
@@ -109,9 +110,10 @@ class SmartRouter:
             clock=clock,
         )
         self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
-        self._membership = Membership(
-            registry, self.table, prober, self.watcher, self.events, clock
+        self.presence = Presence(
+            registry, self.table, self.watcher, self.outbox, self.settings, clock
         )
+        self._membership = Membership(registry, self.table, prober, self.events, self.settings)
         self._tasks: list[asyncio.Task[None]] = []
         registry.subscribe(self.table.apply)
 
@@ -121,29 +123,34 @@ class SmartRouter:
         return self.registry.router
 
     async def start(self) -> None:
-        """Open the registry, read it, and go on following it. Raises RegistryUnavailable."""
+        """Open the registry, read it, and start following it.
+
+        Raises RegistryUnavailable, and NameTaken when another living router has this one's name.
+        """
         await self.registry.open()
         await self.watcher.relist()
-        await self.watcher.share_once()
+        await self.presence.enter()
         self._tasks = [
             asyncio.create_task(self.watcher.follow()),
             asyncio.create_task(self.watcher.listen()),
-            asyncio.create_task(self.watcher.share()),
+            asyncio.create_task(self.presence.run()),
+            asyncio.create_task(self.presence.prune()),
             asyncio.create_task(self._prober.watch()),
         ]
 
     async def close(self) -> None:
-        """Stop, and give back what this router has counted. The registry is closed too."""
+        """Stop, and end what this router has begun. The registry is closed too."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flights.close()
+        await self._runner.close()
         await self._dispatcher.reconciler.close()
         await self._prober.close()
         await self._channels.close()
         with contextlib.suppress(Exception):
             await self.outbox.flush()
-            await self.registry.retire()
+            await self.presence.exit()
         await self.registry.close()
 
     async def __aenter__(self) -> Self:
@@ -195,15 +202,15 @@ class SmartRouter:
     async def heartbeat(self, beat: Heartbeat) -> float:
         """Take in what a node says of itself; seconds until it should say so again.
 
-        Raises ValueError for a heartbeat that makes no sense, RegistryUnavailable when it brings
-        news that cannot be written down.
+        Raises ValueError for a heartbeat that makes no sense, NameTaken when another living process
+        has the node's name, RegistryUnavailable when it brings news that cannot be written down.
         """
         await self._membership.heartbeat(beat)
         return self.settings.heartbeat_interval
 
     async def leave(self, node: str, boot_id: str) -> bool:
         """A node stops: forget it and its rows, unless another boot has taken its place."""
-        return await self.registry.remove_node(node, boot_id)
+        return await self.registry.leave(node, boot_id)
 
     # Models
 
@@ -216,13 +223,23 @@ class SmartRouter:
     ) -> list[str]:
         """Free a model on one node, or wherever it is; the nodes that have freed it.
 
-        Raises UnknownModel, InUse (unless forced), RegistryUnavailable.
+        Every node is asked, also when an earlier one refuses. Raises UnknownModel, InUse (unless
+        forced), UnloadUnsupported, RegistryUnavailable; the text names the nodes that did free it.
         """
         replicas = [r for r in self.table.replicas(model) if node in (None, r.node.name)]
         if not replicas and model not in self.models:
             raise UnknownModel(model, {*self.models, *self.table.models()})
-        return [
-            replica.node.name
-            for replica in replicas
-            if await self._runner.unload(replica, force=force)
-        ]
+        freed: list[str] = []
+        kept: dict[str, RouteError] = {}
+        for replica in replicas:
+            try:
+                if await self._runner.unload(replica, force=force):
+                    freed.append(replica.node.name)
+            except RouteError as error:
+                kept[replica.node.name] = error
+        for name, refusal in kept.items():
+            if not freed:
+                raise refusal
+            why = getattr(refusal, "why", refusal.details())
+            raise InUse(model, name, f"{why}; it was unloaded from {', '.join(freed)}") from refusal
+        return freed

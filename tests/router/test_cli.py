@@ -32,7 +32,6 @@ from grpcerrors_router.entities import (
     Replica,
     RouterRow,
     Snapshot,
-    Usage,
 )
 from tests.router.conftest import eventually
 from tests.router.support.rawnode import Stack, stack
@@ -134,10 +133,16 @@ async def test_status_as_json_counts_what_is_in_flight(served: Stack, run: Any) 
     stub = BackendStub(served.through)
     calls = [stub.Predict(pb.PredictOptions(ModelIdentity="m")) for _ in range(3)]
     await eventually(lambda: len(served.node.seen) == 3)
-    await served.router.watcher.share_once()
-    code, out, _ = await run("status", "--json")
-    assert code == 0
-    data = json.loads(out)
+
+    async def status() -> Any:
+        code, out, _ = await run("status", "--json")
+        assert code == 0
+        return json.loads(out)
+
+    async with asyncio.timeout(60):
+        data = await status()
+        while data["nodes"][0]["replicas"][0]["in_flight"] != 3:
+            data = await status()
     (node,) = data["nodes"]
     (replica,) = node["replicas"]
     assert (node["name"], node["backend"], replica["model"]) == ("raw-1", "raw", "m")
@@ -351,15 +356,20 @@ def draw(renderable: Any) -> str:
 
 def test_tables_tell_the_states_of_nodes() -> None:
     def view(node: Node, *replicas: Replica) -> NodeView:
-        return NodeView(1, node.name, node, replicas)
+        jobs = tuple(
+            Load(node.name, "o", 9, "r", "running", NOW, NOW + 9, "n", victim_generation=8)
+            for replica in replicas
+            if replica.model == "n"
+        )
+        return NodeView(1, node.name, node, replicas, jobs, NOW)
 
     snapshot = Snapshot(
         9,
         (
             view(
                 Node("a", "h:1", "x", 2, last_seen=NOW),
-                Replica("a", "m", 7, 7),
-                Replica("a", "n", 8, 8, evicting=True),
+                Replica("a", "m", 7, 7, in_flight=3, last_used=NOW - 5),
+                Replica("a", "n", 8, 8),
             ),
             view(Node("b", "h:2", "x", last_seen=NOW - 75)),
             view(Node("c", "h:3", "x", draining=True, last_seen=NOW)),
@@ -368,9 +378,7 @@ def test_tables_tell_the_states_of_nodes() -> None:
             NodeView(2, "gone", None),
         ),
     )
-    usage = [Usage("r1", "a", "m", 7, 2, NOW - 3700), Usage("r2", "a", "m", 7, 1, NOW - 5)]
-    usage.append(Usage("r2", "a", "m", 6, 50, NOW))  # of an earlier load: not of this one
-    lines = draw(tables.node_table(snapshot, usage, NOW, {"h:4": True, "h:5": False})).splitlines()
+    lines = draw(tables.node_table(snapshot, NOW, {"h:4": True, "h:5": False})).splitlines()
     assert len(lines) == 7
     assert lines[1].split() == ["a", "(h:1)", "x", "up", "2/2", "m", "7", "3", "5", "s", "ago"]
     assert lines[2].split() == ["n", "(evicting)", "8", "0", "-"]

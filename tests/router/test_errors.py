@@ -42,6 +42,10 @@ def made(text: str) -> list[RouteError]:
         errors.InUse(text, text),
         errors.InternalFailure(),
         errors.RegistryUnavailable(text),
+        errors.RegistryOutdated(text, text),
+        errors.NameTaken(text, text, text, text),
+        errors.RouterStopping(),
+        errors.UnloadUnsupported(text, text),
     ]
 
 

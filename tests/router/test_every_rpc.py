@@ -25,8 +25,8 @@ RPCS = pytest.mark.parametrize("rpc", INFERENCE, ids=lambda rpc: rpc.name)
 class CountingRegistry(NodeRegistry):
     """The real one; counts what it is asked to remove, and fails when told to."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, **named: Any) -> None:
+        super().__init__(url, **named)
         self.removals: list[tuple[str, str, int | None]] = []
         self.broken = False
 

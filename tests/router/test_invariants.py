@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from grpcerrors_router.registry import rows
 from tests.router.support.simulation import MODELS, World
 
 ROUTER = st.integers(0, 1)
@@ -36,14 +37,6 @@ class Interleavings(RuleBasedStateMachine):
         super().__init__()
         self.world = World(self.url())
 
-    def step(self, coroutine: Any = None) -> None:
-        async def go() -> None:
-            if coroutine is not None:
-                await coroutine
-            await self.world.settle()
-
-        self.world.run(go())
-
     # Clients
 
     @rule(
@@ -54,24 +47,25 @@ class Interleavings(RuleBasedStateMachine):
     )
     def route(self, router: int, model: str, stream: bool, on_stale: str) -> None:
         self.world.request(router, model, stream, on_stale)
-        self.step()
+
+    @rule(router=ROUTER, model=MODEL)
+    def unload(self, router: int, model: str) -> None:
+        """An operator's; who gives up waiting for it is a `cancel`."""
+        self.world.do(router, self.world.members[router].router.unload(model))
 
     @precondition(lambda self: self.world.calls)
     @rule(index=INDEX)
     def tell(self, index: int) -> None:
         """A call goes on: it completes, streams a message, or fails, maybe very late."""
-        call = self.world.calls[index % len(self.world.calls)]
-
-        async def go() -> None:
-            call.tell()
-
-        self.step(go())
+        self.world.calls[index % len(self.world.calls)].tell()
+        self.world.settle()
 
     @precondition(lambda self: self.world.tasks)
     @rule(index=INDEX)
     def cancel(self, index: int) -> None:
-        self.world.tasks[index % len(self.world.tasks)].cancel()
-        self.step()
+        """At whatever it waits for: a slot, a load, the wire, a commit that goes through."""
+        self.world.tasks[index % len(self.world.tasks)][1].cancel()
+        self.world.settle()
 
     # Nodes
 
@@ -84,15 +78,17 @@ class Interleavings(RuleBasedStateMachine):
     def restart(self, node: str) -> None:
         self.world.nodes[node].restart()
 
+    @precondition(lambda self: not any(m.threads.held for m in self.world.members))
     @rule(node=NODE, router=ROUTER)
     def heartbeat(self, node: str, router: int) -> None:
-        beat = self.world.nodes[node].beat()
-        registry: Any = self.world.routers[router].registry
-        before = self.world.run(registry.rows())
-        self.step(self.world.routers[router].heartbeat(beat))
-        again = self.world.run(registry.rows())
-        self.step(self.world.routers[router].heartbeat(beat))
-        assert self.world.run(registry.rows()) == again, "invariant 15: same boot, same news"
+        world = self.world
+        beat = world.nodes[node].beat()
+        member = world.members[router]
+        before = member.registry.rows()
+        world.loop.finish(member.router.heartbeat(beat))
+        again = member.registry.rows()
+        world.loop.finish(member.router.heartbeat(beat))
+        assert member.registry.rows() == again, "invariant 15: same boot, same news"
         others = {key: row for key, row in before.items() if key[0] != node}
         assert others.items() <= again.items(), "invariant 15: only its own rows"
 
@@ -100,57 +96,63 @@ class Interleavings(RuleBasedStateMachine):
     def pace(self, node: str, slow: bool) -> None:
         """Loads hang, or all that hung go on."""
         host = self.world.nodes[node]
+        host.mend()
         host.slow = slow
-
-        async def go() -> None:
-            while not slow and host.gates:
-                gate = host.gates.pop(0)
-                if not gate.done():
-                    gate.set_result(None)
-
-        self.step(go())
+        self.world.settle()
 
     @rule(node=NODE, silent=st.booleans(), router=ROUTER)
     def silence(self, node: str, silent: bool, router: int) -> None:
         """Invariant 14."""
-        host, target = self.world.nodes[node], self.world.routers[router]
+        world = self.world
+        host, target = world.nodes[node], world.members[router]
+        world.settle()  # what others had begun is not what the probe does
         host.silent = silent
-        registry: Any = target.registry
-        self.step()  # what others had begun is not what the probe does
-        before = self.world.run(registry.rows())
-        entry = target.table.nodes[node]
-        entry.fresh_until = 0.0
-        assert self.world.run(target.probe_health(node)) is not silent
-        after = self.world.run(registry.rows())
+        before = target.registry.look()
+        target.router.table.nodes[node].fresh_until = 0.0
+        assert world.loop.finish(target.router.probe_health(node)) is not silent
+        after = target.registry.look()
         # What was being evicted may go meanwhile, and what was being loaded may come.
-        kept = {where: row.generation for where, row in before.items() if not row.evicting}
-        now = {where: row.generation for where, row in after.items()}
-        assert kept.items() <= now.items(), "invariant 14: silence deletes nothing"
+        victims = {
+            (job.node, job.victim) for view in before.nodes for job in view.loads if job.victim
+        }
+        kept = {
+            (row.node, row.model, row.generation)
+            for view in before.nodes
+            for row in view.replicas
+            if (row.node, row.model) not in victims
+        }
+        now = {(r.node, r.model, r.generation) for view in after.nodes for r in view.replicas}
+        assert kept <= now, "invariant 14: silence deletes nothing"
 
     # Routers
 
     @rule(router=ROUTER)
-    def follow(self, router: int) -> None:
-        """Without this step, notifications are lost."""
-        self.step(self.world.follow(router))
+    def crash(self, router: int) -> None:
+        """At whatever it is doing; a router of another name starts in its place."""
+        self.world.crash(router)
 
-    @rule(router=ROUTER)
-    def relist(self, router: int) -> None:
-        self.step(self.world.routers[router].watcher.relist())
+    @rule(router=ROUTER, held=st.booleans())
+    def database(self, router: int, held: bool) -> None:
+        """Transactions of a router commit, but it does not hear of it; or then it does."""
+        threads = self.world.members[router].threads
+        if held:
+            threads.held = True
+        else:
+            threads.release()
+        self.world.settle()
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 11.0, 21.0]))
     def wait(self, seconds: float) -> None:
-        """Leases run out."""
-        self.world.clock.advance(seconds)
-        self.step()
+        """Leases run out, routers follow the registry."""
+        self.world.settle(seconds)
 
     # What holds at any time
 
     @invariant()
     def counts_are_conserved(self) -> None:
-        for number, router in enumerate(self.world.routers):
-            outstanding = sum(call.router == number for call in self.world.calls)
-            assert router.table.in_flight() == outstanding, "invariant 9"
+        for member in self.world.members:
+            outstanding = sum(call.member is member for call in self.world.calls)
+            assert member.router.table.in_flight() == outstanding, "invariant 9"
 
     @invariant()
     def nothing_is_executed_twice(self) -> None:
@@ -158,19 +160,18 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_sent_again_after_the_first_message(self) -> None:
-        for number, sent in self.world.first_message.items():
-            assert self.world.sent[number] == sent, "invariant 8"
+        for key, sent in self.world.first_message.items():
+            assert self.world.sent[key] == sent, "invariant 8"
 
     @invariant()
     def a_generation_is_dropped_once(self) -> None:
-        heals = self.world.run(self.world.routers[0].registry.heals(1000))
-        dropped = [heal.generation for heal in heals if heal.action == "dropped"]
+        with self.world.members[0].registry.store.engine.connect() as conn:
+            dropped = [heal.generation for heal in rows.latest_heals(conn, 1000)]
         assert len(dropped) == len(set(dropped)), "invariant 13"
 
     @invariant()
     def rows_are_unique_and_fit(self) -> None:
-        snapshot = self.world.run(self.world.routers[0].registry.snapshot())
-        for view in snapshot.nodes:
+        for view in self.world.members[0].registry.look().nodes:
             assert view.node is not None
             names = [row.model for row in view.replicas]
             assert len(names) == len(set(names)), "invariant 2"
@@ -178,27 +179,23 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def the_tables_hold_nothing_newer_than_the_registry(self) -> None:
-        registry: Any = self.world.routers[0].registry
-        rows = self.world.run(registry.rows())
-        for router in self.world.routers:
+        known = self.world.members[0].registry.rows()
+        for member in self.world.members:
             for model in MODELS:
-                for entry in router.table.replicas(model):
-                    row = rows.get((entry.node.name, model))
+                for entry in member.router.table.replicas(model):
+                    row = known.get((entry.node.name, model))
                     assert row is None or row.generation >= entry.generation
 
     def teardown(self) -> None:
-        """Quiescent: everything ends, and every count is back at zero."""
+        """All faults stop: requests are answered, and every count is back at zero."""
         world = self.world
         try:
-            for node in world.nodes.values():
-                node.slow = node.silent = False
-            for task in world.tasks.values():
+            for _, task in world.tasks.values():
                 task.cancel()
-            self.step()
-            for router in world.routers:
-                assert router.table.in_flight() == 0, "invariant 9: quiescent"
-                counts = [entry.in_flight for m in MODELS for entry in router.table.replicas(m)]
-                assert not any(counts), "invariant 9: quiescent"
+            world.settle()
+            world.check_liveness()
+            for member in world.members:
+                assert member.router.table.in_flight() == 0, "invariant 9: quiescent"
         finally:
             world.close()
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from grpcerrors_router import ModelSpec, Settings
 from grpcerrors_router.clock import SystemClock
-from grpcerrors_router.entities import Node, NodeView, Replica
-from grpcerrors_router.loads.placement import Nowhere, Place, place
+from grpcerrors_router.entities import Load, Node, NodeView, Replica
+from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
 from grpcerrors_router.loads.quarantine import Quarantine
 from grpcerrors_router.view.table import RoutingTable
+
+SETTINGS = Settings()
 
 
 @pytest.fixture
 def table() -> RoutingTable:
     """One node with one slot, which model m holds."""
-    table = RoutingTable()
-    table.apply(NodeView(9, "a", Node("a", "127.0.0.1:1", "fake"), (Replica("a", "m", 9, 9),)))
-    return table
+    return loaded(Replica("a", "m", 9, 9), now=1000.0)
 
 
-def place_n(table: RoutingTable) -> Place | Nowhere:
-    return place(table, ModelSpec("n", "fake"), 0.0, Quarantine(Settings(), SystemClock()))
+def place_n(table: RoutingTable, *, evict: bool = True, drain: bool = False) -> Any:
+    now = table._clock.monotonic()
+    quarantine = Quarantine(SETTINGS, SystemClock())
+    terms = Terms(evict=evict, drain=drain)
+    return place(table, ModelSpec("n", "fake"), now, quarantine, SETTINGS, terms)
 
 
 def test_an_idle_replica_gives_way(table: RoutingTable) -> None:
     assert place_n(table) == Place(table.nodes["a"], table.pick("m"))
+    assert isinstance(place_n(table, evict=False), Nowhere)
 
 
 def test_a_replica_in_use_is_no_victim(table: RoutingTable) -> None:
@@ -33,6 +39,59 @@ def test_a_replica_in_use_is_no_victim(table: RoutingTable) -> None:
     entry = table.pick("m")
     assert entry is not None
     table.enter(entry)
-    assert isinstance(place_n(table), Nowhere), "invariant 10: the replica is in use"
+    assert place_n(table) == Later(), "invariant 10: the replica is in use"
+    assert place_n(table, drain=True) == Place(table.nodes["a"], entry), "it takes no new calls"
     table.leave(entry)
     assert isinstance(place_n(table), Place)
+
+
+def test_a_model_stays_for_a_while_after_its_load() -> None:
+    table = loaded(Replica("a", "m", 9, 9, loaded_at=100.0), now=100.5)
+    assert place_n(table) == Later()
+    table = loaded(Replica("a", "m", 9, 9, loaded_at=100.0), now=101.5)
+    assert isinstance(place_n(table), Place)
+
+
+@pytest.mark.parametrize(
+    ("failures", "answered", "age", "spared"),
+    [
+        (1, True, 10.0, True),
+        (1, False, 10.0, False),
+        (2, False, 10.0, True),
+        (1, True, SETTINGS.failure_memory + 1, False),
+    ],
+)
+def test_a_model_that_fails_to_load_evicts_nothing(
+    failures: int, answered: bool, age: float, spared: bool
+) -> None:
+    """One silence proves nothing about the model; an answer, or two silences, do for a while."""
+    table = loaded(Replica("a", "m", 9, 9), now=1000.0)
+    failed = Load(
+        "b", "n", 8, "r", "failed", 0.0, 0.0, failures=failures, retry_at=1000.0 - age,
+        message="out of memory", answered=answered,
+    )  # fmt: skip
+    table.apply(NodeView(10, "b", Node("b", "127.0.0.1:2", "other"), (), (failed,), 1000.0))
+    found = place_n(table)
+    if spared:
+        assert isinstance(found, Nowhere)
+        assert found.message == "out of memory"
+    else:
+        assert isinstance(found, Place)
+
+
+def test_an_expired_eviction_frees_its_victim() -> None:
+    """Invariant 17: the router that evicted has died; nothing is left of it."""
+    job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
+    row = Replica("a", "m", 9, 9)
+    assert loaded(row, job, now=199.0).pick("m") is None
+    assert place_n(loaded(row, job, now=199.0)) == Later()
+    table = loaded(row, job, now=201.0)
+    assert table.pick("m") is not None
+    assert isinstance(place_n(table), Place)
+
+
+def loaded(row: Replica, *jobs: Load, now: float) -> RoutingTable:
+    """A table that has read one node at `now` by the registry's clock."""
+    table = RoutingTable()
+    table.apply(NodeView(9, "a", Node("a", "127.0.0.1:1", "fake"), (row,), jobs, now))
+    return table

@@ -1,8 +1,9 @@
-"""The registry's rules on SQLite and PostgreSQL: rows, jobs, inventories, leases."""
+"""The registry's rules on SQLite and PostgreSQL: rows, jobs, inventories, names, routers."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from grpcerrors_router import Heartbeat, Held, NodeRegistry, RegistryUnavailable, RoutingTable
-from grpcerrors_router.entities import Load, NodeView, Replica, Usage
+from grpcerrors_router.entities import Correction, Load, NodeView, Replica, RouterRow, Use
 from grpcerrors_router.entities import Node as Row
+from grpcerrors_router.errors import NameTaken, RegistryOutdated
 from grpcerrors_router.registry.jobs import Outcome, Refusal, Wish
 from grpcerrors_router.registry.schema import changes, metadata, replicas
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -59,8 +61,13 @@ async def node(registry: NodeRegistry, name: str = "a", slots: int = 1) -> None:
 async def loaded(registry: NodeRegistry, model: str = "m", name: str = "a") -> Load:
     claim = await registry.claim_load(wish(name, model, 99))
     assert isinstance(claim, Load)
-    assert await registry.finish_load(claim, Outcome())
+    assert await registry.finish_load(claim, Outcome()) == ""
     return claim
+
+
+async def evicting(registry: NodeRegistry) -> set[str]:
+    views = (await registry.snapshot()).nodes
+    return {row.model for view in views for row in view.replicas if view.evicting(row)}
 
 
 async def rows(registry: NodeRegistry) -> dict[tuple[str, str], Replica]:
@@ -91,7 +98,7 @@ async def test_the_database_enforces_one_row_per_node_and_model(registry: NodeRe
     await node(registry)
     await loaded(registry)
     row = {"node": "a", "model": "m", "generation": 999, "held": 0, "boot_id": "",
-           "evicting": False, "loaded_at": 0.0}  # fmt: skip
+           "loaded_at": 0.0}  # fmt: skip
     with pytest.raises(sa.exc.IntegrityError):
         await registry.store.write(lambda conn: conn.execute(sa.insert(replicas).values(**row)))
 
@@ -116,10 +123,10 @@ async def test_a_stale_token_changes_nothing(registry: NodeRegistry) -> None:
     successor = await registry.claim_load(wish())
     assert isinstance(successor, Load)
     assert not await registry.renew_load(stalled, 10)
-    assert not await registry.finish_load(stalled, Outcome())
-    assert not await registry.finish_load(stalled, Outcome("failed", retry_after=60))
+    assert await registry.finish_load(stalled, Outcome()) is None
+    assert await registry.finish_load(stalled, Outcome("failed", retry_after=60)) is None
     assert await rows(registry) == {}
-    assert await registry.finish_load(successor, Outcome())
+    assert await registry.finish_load(successor, Outcome()) == ""
     assert (await rows(registry))["a", "m"].generation == successor.generation
 
 
@@ -174,24 +181,48 @@ async def test_an_eviction_names_a_generation_and_is_undone_when_the_load_fails(
         wish(model="m2", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(claim, Load)
-    assert (await rows(registry))["a", "m1"].evicting
-    assert await registry.finish_load(claim, Outcome("in use"))
-    assert not (await rows(registry))["a", "m1"].evicting
+    assert await evicting(registry) == {"m1"}
+    assert await registry.finish_load(claim, Outcome("in use")) == "in use"
+    assert await evicting(registry) == set()
     again = await registry.claim_load(
         wish(model="m2", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(again, Load)
-    assert await registry.finish_load(again, Outcome(freed=True))
+    assert await registry.finish_load(again, Outcome(freed=True)) == ""
     assert set(await rows(registry)) == {("a", "m2")}
 
 
 async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeRegistry) -> None:
+    """Invariant 17: the eviction ends with the lease, without anybody who ends it."""
     await node(registry)
     old = await loaded(registry, "m1")
     await registry.claim_load(wish(model="m2", victim="m1", victim_generation=old.generation))
+    assert await evicting(registry) == {"m1"}
     CLOCK.now += 11
-    assert await registry.claim_load(wish(model="m1")) is Refusal.ENOUGH
-    assert not (await rows(registry))["a", "m1"].evicting
+    assert await evicting(registry) == set()
+    claim = await registry.claim_load(
+        wish(model="m3", victim="m1", victim_generation=old.generation)
+    )
+    assert isinstance(claim, Load)
+
+
+async def test_a_victim_s_slot_counts_once(registry: NodeRegistry) -> None:
+    await node(registry, slots=2)
+    one, two = await loaded(registry, "m1"), await loaded(registry, "m2")
+    for model, victim in (("m3", one), ("m4", two)):
+        asked = wish(model=model, victim=victim.model, victim_generation=victim.generation)
+        assert isinstance(await registry.claim_load(asked), Load)
+
+
+async def test_an_eviction_ends_another_generation_never(registry: NodeRegistry) -> None:
+    """Invariant 1: the victim was loaded again behind the back of the job."""
+    await registry.heartbeat(beat("b1", 1, Held("m", 7)))
+    old = (await rows(registry))["a", "m"]
+    job = await registry.claim_unload(wish(victim="m", victim_generation=old.generation))
+    assert job is not None
+    await registry.heartbeat(beat("b1", 3, Held("m", 8)))
+    await registry.finish_load(job, Outcome("unloaded", freed=True))
+    assert (await rows(registry))["a", "m"].held == 8
 
 
 async def test_a_failed_load_is_left_alone_for_a_while(registry: NodeRegistry) -> None:
@@ -219,7 +250,7 @@ async def test_registering_again_with_the_same_boot_changes_nothing(
     """Invariant 15."""
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
     before = await rows(registry)
-    assert await registry.heartbeat(beat("b1", 1, Held("m", 7))) == []
+    assert await registry.heartbeat(beat("b1", 1, Held("m", 7))) == Correction()
     assert await rows(registry) == before
 
 
@@ -228,17 +259,19 @@ async def test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good(
 ) -> None:
     """Invariant 15, with the old boot's last heartbeat arriving late."""
     await registry.heartbeat(beat("b1", 5, Held("m", 7)))
-    heals = await registry.heartbeat(beat("b2", 1, Held("n", 9)))
-    assert [(heal.model, heal.evidence) for heal in heals] == [("m", "boot")]
+    correction = await registry.heartbeat(beat("b2", 1, Held("n", 9)))
+    assert [row.model for row in correction.restarted] == ["m"]
+    assert correction.heals == (), "a restart is no heal"
+    assert await registry.heals() == []
     fresh = await rows(registry)
     assert set(fresh) == {("a", "n")}
-    assert await registry.heartbeat(beat("b1", 6, Held("m", 7))) == []
+    assert await registry.heartbeat(beat("b1", 6, Held("m", 7))) == Correction()
     assert await rows(registry) == fresh
 
 
 async def test_a_heartbeat_disproves_and_adopts(registry: NodeRegistry) -> None:
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
-    heals = await registry.heartbeat(beat("b1", 2, Held("n"), Held("o")))
+    heals = (await registry.heartbeat(beat("b1", 2, Held("n"), Held("o")))).heals
     assert [(heal.model, heal.evidence) for heal in heals] == [("m", "heartbeat")]
     adopted = await rows(registry)
     assert set(adopted) == {("a", "n"), ("a", "o")}
@@ -250,11 +283,11 @@ async def test_a_heartbeat_older_than_the_load_disproves_nothing(registry: NodeR
     await registry.heartbeat(beat("b1", 1))
     claim = await registry.claim_load(wish())
     assert isinstance(claim, Load)
-    assert await registry.heartbeat(beat("b1", 1)) == []
+    assert await registry.heartbeat(beat("b1", 1)) == Correction()
     await registry.finish_load(claim, Outcome(boot_id="b1", inventory=2))
-    assert await registry.heartbeat(beat("b1", 1)) == []
+    assert await registry.heartbeat(beat("b1", 1)) == Correction()
     assert set(await rows(registry)) == {("a", "m")}
-    assert len(await registry.heartbeat(beat("b1", 3))) == 1
+    assert len((await registry.heartbeat(beat("b1", 3))).heals) == 1
 
 
 async def test_a_heartbeat_does_not_adopt_what_is_just_being_loaded(registry: NodeRegistry) -> None:
@@ -273,7 +306,7 @@ async def test_a_load_by_a_process_that_is_gone_is_not_published(registry: NodeR
     claim = await registry.claim_load(wish())
     assert isinstance(claim, Load)
     await registry.heartbeat(beat("b2", 1))
-    assert not await registry.finish_load(claim, Outcome(boot_id="b1", inventory=2))
+    assert await registry.finish_load(claim, Outcome(boot_id="b1", inventory=2)) is None
     late = await registry.claim_load(wish())
     assert isinstance(late, Load)
     await registry.finish_load(late, Outcome(boot_id="b1", inventory=2))
@@ -310,12 +343,92 @@ async def test_a_senseless_heartbeat_is_refused(
 async def test_leaving_names_a_boot(registry: NodeRegistry) -> None:
     await registry.heartbeat(beat("b1", 1, Held("m")))
     await registry.heartbeat(beat("b2", 1, Held("m")))
-    assert not await registry.remove_node("a", "b1")
-    assert await registry.remove_node("a", "b2")
+    assert not await registry.leave("a", "b1")
+    assert not await registry.leave("a", "")
+    assert await registry.leave("a", "b2")
     assert (await registry.snapshot()).nodes == ()
+    await registry.heartbeat(beat("b2", 2, Held("m")))
+    assert (await registry.snapshot()).nodes == (), "a heartbeat that was overtaken"
+    await registry.heartbeat(beat("b3", 1, Held("m")))
+    assert len((await registry.snapshot()).nodes) == 1
 
 
-# Following, leases
+async def test_leaving_is_for_nodes_that_register_themselves(registry: NodeRegistry) -> None:
+    await node(registry)
+    assert not await registry.leave("a", "")
+    assert len((await registry.snapshot()).nodes) == 1
+
+
+async def test_a_node_that_was_removed_by_hand_may_come_back(registry: NodeRegistry) -> None:
+    await registry.heartbeat(beat("b1", 1, Held("m")))
+    assert await registry.remove_node("a")
+    await registry.heartbeat(beat("b1", 1, Held("m")))
+    assert set(await rows(registry)) == {("a", "m")}
+
+
+# Names
+
+
+async def test_a_name_belongs_to_one_living_process(registry: NodeRegistry) -> None:
+    known = beat("b1", 1, Held("m"))
+    second = replace(beat("b2", 1), address="127.0.0.1:5002")
+    await registry.heartbeat(known, alive_for=8)
+    CLOCK.now += 7
+    with pytest.raises(NameTaken, match=r"127\.0\.0\.1:5001.*127\.0\.0\.1:5002"):
+        await registry.heartbeat(second, alive_for=8)
+    assert set(await rows(registry)) == {("a", "m")}, "the known node keeps its rows"
+    CLOCK.now += 2
+    await registry.heartbeat(second, alive_for=8)
+    assert await rows(registry) == {}
+    with pytest.raises(NameTaken):
+        await registry.heartbeat(known, alive_for=8)
+    CLOCK.now += 9
+    await registry.heartbeat(known, alive_for=8)
+    assert set(await rows(registry)) == {("a", "m")}, "it was displaced, not banned"
+
+
+async def test_a_restart_at_the_same_address_takes_over_at_once(registry: NodeRegistry) -> None:
+    await registry.heartbeat(beat("b1", 1, Held("m")), alive_for=8)
+    correction = await registry.heartbeat(beat("b2", 1), alive_for=8)
+    assert [row.model for row in correction.restarted] == ["m"]
+
+
+# Evictions are no heals
+
+
+async def test_what_the_router_evicts_is_no_heal(registry: NodeRegistry) -> None:
+    """The node's heartbeat arrives before the end of the job, and after it."""
+    await registry.heartbeat(beat("b1", 1, Held("m", 7)))
+    row = (await rows(registry))["a", "m"]
+    job = await registry.claim_unload(wish(victim="m", victim_generation=row.generation))
+    assert job is not None
+    assert await registry.heartbeat(beat("b1", 2)) == Correction()
+    await registry.finish_load(job, Outcome("unloaded", "b1", 2, freed=True))
+    assert await registry.heartbeat(beat("b1", 2)) == Correction()
+    assert await registry.heals() == []
+    assert await rows(registry) == {}
+
+
+async def test_a_heartbeat_that_an_unload_has_overtaken_adopts_nothing(
+    registry: NodeRegistry,
+) -> None:
+    await registry.heartbeat(beat("b1", 1, Held("m", 7)))
+    row = (await rows(registry))["a", "m"]
+    job = await registry.claim_unload(wish(victim="m", victim_generation=row.generation))
+    assert job is not None
+    await registry.finish_load(job, Outcome("unloaded", "b1", 2, freed=True))
+    await registry.heartbeat(beat("b1", 1, Held("m", 7)))
+    assert await rows(registry) == {}
+
+
+async def test_an_operator_s_drop_is_no_heal(registry: NodeRegistry) -> None:
+    await node(registry)
+    await loaded(registry)
+    assert await registry.remove_node_model("a", "m")
+    assert await registry.heals() == []
+
+
+# Following, routers
 
 
 async def test_changes_say_which_nodes_to_read_again(registry: NodeRegistry) -> None:
@@ -363,22 +476,132 @@ def test_the_table_never_goes_back() -> None:
     assert table.pick("m") is None
 
 
-async def test_counts_expire_with_their_router(url: str) -> None:
-    """Invariant 9: a dead router's calls in flight count no longer than its lease."""
+async def test_a_router_is_alive_as_long_as_its_lease(url: str) -> None:
+    """Invariant 9."""
     async with (
         NodeRegistry(url, router="r1", clock=CLOCK) as one,
         NodeRegistry(url, router="r2", clock=CLOCK) as two,
     ):
-        await node(one)
-        row = await loaded(one)
-        mine = Usage("r1", "a", "m", row.generation, 3, CLOCK.now)
-        await one.publish_usage(1, 10, [mine], {})
-        assert await two.publish_usage(1, 10, [], {}) == [mine]
+        assert await one.sign_in(1, 10) is None
         CLOCK.now += 8
-        assert await two.publish_usage(1, 10, [], {}) == [mine]
+        assert await two.sign_in(5, 10) is None
+        assert [(r.name, r.seen_revision) for r in await two.routers()] == [("r1", 1), ("r2", 5)]
         CLOCK.now += 3
-        assert await two.publish_usage(1, 10, [], {}) == []
         assert [router.name for router in await two.routers()] == ["r2"]
+        await two.sign_out()
+        assert await two.routers() == []
+
+
+async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
+    async with (
+        NodeRegistry(url, router="same", clock=CLOCK) as one,
+        NodeRegistry(url, router="same", clock=CLOCK) as two,
+    ):
+        assert await one.sign_in(7, 10) is None
+        other = await two.sign_in(9, 10)
+        assert isinstance(other, RouterRow)
+        await two.sign_out()
+        assert [row.seen_revision for row in await one.routers()] == [7]
+        CLOCK.now += 11
+        assert await two.sign_in(9, 10) is None, "the first one has died"
+
+
+async def test_use_and_signs_of_life_are_noted(registry: NodeRegistry) -> None:
+    await node(registry)
+    row = await loaded(registry)
+    await registry.note({"a": 2.0, "gone": 1.0}, [Use(row.generation, 3, 4.0), Use(1, 1, 1.0)])
+    (view,) = (await registry.snapshot()).nodes
+    assert view.node is not None
+    assert view.node.last_seen == CLOCK.now - 2
+    assert (view.replicas[0].in_flight, view.replicas[0].last_used) == (3, CLOCK.now - 4)
+    await registry.note({"a": 60.0}, [])
+    assert (await registry.snapshot()).nodes[0].node == view.node, "news never goes back"
+
+
+async def test_what_nobody_needs_is_pruned(registry: NodeRegistry) -> None:
+    await node(registry, "foreign")
+    await registry.heartbeat(beat("b1", 1, Held("m"), name="silent"))
+    await registry.heartbeat(beat("b1", 2, name="silent"))
+    await registry.claim_load(wish("foreign"))
+    CLOCK.now += 3601
+    await registry.heartbeat(beat("b9", 1, name="heard"))
+    await registry.prune(node_retention=3600, heal_retention=7200)
+    snapshot = await registry.snapshot()
+    assert {view.name for view in snapshot.nodes} == {"foreign", "heard"}
+    assert not any(view.loads for view in snapshot.nodes), "the router that loaded has died"
+    assert len(await registry.heals()) == 1
+    await registry.prune(node_retention=3600, heal_retention=3600)
+    assert await registry.heals() == []
+
+
+async def test_old_boots_and_changes_are_pruned(registry: NodeRegistry) -> None:
+    await registry.heartbeat(beat("b1", 1))
+    await registry.heartbeat(beat("b2", 1))
+    await registry.store.write(
+        lambda conn: conn.execute(sa.text("update revision set number = number + 20000"))
+    )
+    await registry.prune(node_retention=3600, heal_retention=3600)
+
+    def kept(conn: sa.Connection) -> tuple[list[str], int]:
+        names = conn.scalars(sa.text("select boot_id from boots")).all()
+        return list(names), int(conn.scalar(sa.text("select count(*) from changes")) or 0)
+
+    assert await registry.store.read(kept) == (["b2"], 0)
+
+
+async def test_reading_never_migrates(url: str) -> None:
+    registry = NodeRegistry(url)
+    with pytest.raises(RegistryOutdated, match="no tables yet"):
+        await registry.open(migrate=False)
+    await registry.open()
+    await registry.open(migrate=False)
+    await registry.store.write(
+        lambda conn: conn.execute(sa.text("update router_version set version_num = '9999'"))
+    )
+    with pytest.raises(RegistryOutdated, match="newer"):
+        await registry.open(migrate=False)
+    await registry.close()
+
+
+async def test_a_large_heartbeat_is_a_few_statements(registry: NodeRegistry) -> None:
+    statements = 0
+
+    def count(*_: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    sa.event.listen(registry.store.engine, "before_cursor_execute", count)
+    held = [Held(f"model-{number}", 7) for number in range(1000)]
+    await registry.heartbeat(beat("b1", 1, *held))
+    await registry.heartbeat(beat("b1", 2))
+    assert statements < 50
+    assert len(await registry.heals(2000)) == 1000
+
+
+@pytest.mark.slow
+async def test_transactions_that_deadlock_are_repeated(postgres_url: str) -> None:
+    async with NodeRegistry(postgres_url) as registry:
+        await node(registry, "a")
+        await node(registry, "b")
+        met = threading.Barrier(2)
+        tries = 0
+
+        def crosswise(first: str, second: str) -> Callable[[sa.Connection], None]:
+            def transaction(conn: sa.Connection) -> None:
+                nonlocal tries
+                tries += 1
+                touch = sa.text("update nodes set last_seen = 1 where name = :name")
+                conn.execute(touch, {"name": first})
+                if tries <= 2:
+                    met.wait(60)
+                conn.execute(touch, {"name": second})
+
+            return transaction
+
+        await asyncio.gather(
+            registry.store.write(crosswise("a", "b")), registry.store.write(crosswise("b", "a"))
+        )
+        assert tries == 3
 
 
 async def test_an_unreachable_registry_says_so() -> None:

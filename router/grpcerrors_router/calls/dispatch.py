@@ -125,12 +125,8 @@ class Dispatcher:
                 if spec is None:
                     self._refuse_unknown(model)
                 await self._flights.wait(spec or ModelSpec(model, ""), deadline)
-            elif await self._answers(entry, deadline) and self._pickable(entry):
+            elif await self._answers(entry, deadline) and self.table.can_pick(entry):
                 return entry
-
-    @staticmethod
-    def _pickable(entry: ReplicaEntry) -> bool:
-        return entry.live and entry.node.open and not entry.row.evicting
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
         """Return whether the node is there, and still the same. Raises LoadTimeout."""

@@ -13,7 +13,7 @@ from grpcerrors_router.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from grpcerrors_router.entities import Heal, Load, Node, Replica, RouterRow, Snapshot, Usage
+    from grpcerrors_router.entities import Heal, Load, Node, RouterRow, Snapshot
 
 _FRESH_FOR = Settings().fresh_for
 
@@ -24,9 +24,7 @@ def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
     return Text(f"routers: {names}; registry revision {revision}")
 
 
-def node_table(
-    snapshot: Snapshot, usage: Sequence[Usage], now: float, answering: Mapping[str, bool]
-) -> Table:
+def node_table(snapshot: Snapshot, now: float, answering: Mapping[str, bool]) -> Table:
     """Return a row for each replica, and one for each node that holds none.
 
     `answering` says by address whether a foreign node answers.
@@ -43,13 +41,12 @@ def node_table(
             slots,
         ]
         for replica in sorted(view.replicas, key=lambda each: each.model):
-            last = last_used(usage, replica)
             table.add_row(
                 *about,
-                replica.model + (" (evicting)" if replica.evicting else ""),
+                replica.model + (" (evicting)" if view.evicting(replica) else ""),
                 str(replica.generation),
-                str(in_flight(usage, replica)),
-                f"{_span(now - last)} ago" if last else "-",
+                str(replica.in_flight),
+                f"{_span(now - replica.last_used)} ago" if replica.last_used else "-",
             )
             about = ["", "", "", ""]
         if not view.replicas:
@@ -80,21 +77,6 @@ def heal_table(heals: Sequence[Heal], now: float) -> Table:
     if not heals:
         table.add_row("nothing yet")
     return table
-
-
-def in_flight(usage: Sequence[Usage], replica: Replica) -> int:
-    """Return the calls in flight on one load, over all routers."""
-    return sum(each.in_flight for each in _of(usage, replica))
-
-
-def last_used(usage: Sequence[Usage], replica: Replica) -> float:
-    """Return when a load was last used, 0 when nobody knows."""
-    return max((each.last_used for each in _of(usage, replica)), default=0.0)
-
-
-def _of(usage: Sequence[Usage], replica: Replica) -> list[Usage]:
-    wanted = (replica.node, replica.model, replica.generation)
-    return [each for each in usage if (each.node, each.model, each.generation) == wanted]
 
 
 def _table(*columns: str) -> Table:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from grpcerrors_router.entities import Heal, RouterRow, Snapshot, Usage
+    from grpcerrors_router.entities import Heal, RouterRow, Snapshot
     from grpcerrors_router.registry.registry import NodeRegistry
 
 STATUS_EXAMPLES = """Examples:
@@ -45,12 +45,15 @@ HEALS_EXAMPLES = """Example:
 class Fleet:
     """All that `status` shows, read at one time. `answering` is by address, for foreign nodes."""
 
-    at: float
     snapshot: Snapshot
-    usage: list[Usage]
     routers: list[RouterRow]
     heals: list[Heal]
     answering: dict[str, bool]
+
+    @property
+    def at(self) -> float:
+        """Unix seconds by the registry's clock."""
+        return self.snapshot.now
 
 
 def status(
@@ -120,9 +123,7 @@ async def _read(registry: NodeRegistry) -> Fleet:
 
         asked = await asyncio.to_thread(answering, foreign)
     return Fleet(
-        time.time(),
         snapshot,
-        await registry.usage(),
         await registry.routers(),
         await registry.heals(5),
         asked,
@@ -135,7 +136,7 @@ def _as_text(fleet: Fleet) -> Group:
     from grpcerrors_router.cli.tables import heal_table, load_table, node_table, router_line
 
     parts: list[Table | Text | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
-    nodes = node_table(fleet.snapshot, fleet.usage, fleet.at, fleet.answering)
+    nodes = node_table(fleet.snapshot, fleet.at, fleet.answering)
     parts += [
         "",
         nodes if nodes.row_count else "no nodes yet; start one with --router, or use add-node",
@@ -148,7 +149,6 @@ def _as_text(fleet: Fleet) -> Group:
 
 
 def _as_data(fleet: Fleet) -> dict[str, Any]:
-    from grpcerrors_router.cli.tables import in_flight
 
     return {
         "at": fleet.at,
@@ -158,7 +158,7 @@ def _as_data(fleet: Fleet) -> dict[str, Any]:
                 **asdict(view.node),
                 "answering": fleet.answering.get(view.node.address),
                 "replicas": [
-                    {**asdict(replica), "in_flight": in_flight(fleet.usage, replica)}
+                    {**asdict(replica), "evicting": view.evicting(replica)}
                     for replica in view.replicas
                 ],
                 "loads": [asdict(load) for load in view.loads],

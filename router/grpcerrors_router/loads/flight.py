@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from grpcerrors_router.errors import LoadFailed, LoadTimeout, NoCapacity, RouteError
-from grpcerrors_router.loads.placement import Nowhere, Place, place
+from grpcerrors_router.errors import (
+    LoadFailed,
+    LoadTimeout,
+    NoCapacity,
+    Overloaded,
+    RouteError,
+    RouterStopping,
+)
+from grpcerrors_router.loads.job import Result
+from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
 from grpcerrors_router.registry.jobs import Refusal, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from grpcerrors_router.clock import Clock
-    from grpcerrors_router.entities import ModelSpec
-    from grpcerrors_router.loads.job import JobRunner, Result
+    from grpcerrors_router.entities import Load, ModelSpec
+    from grpcerrors_router.loads.job import JobRunner
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
@@ -25,42 +33,79 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("router.load")
 
+_HEDGES = 2
+
+
+@dataclass(eq=False)
+class _Flight:
+    """The way of one model to its replicas. `since` is its place in the queue for slots."""
+
+    spec: ModelSpec
+    since: float
+    tried: dict[str, Result] = field(default_factory=dict)
+    loads: dict[asyncio.Task[Result], str] = field(default_factory=dict)
+    waits_for_slot: bool = False
+    resumes_at: float = 0.0
+
 
 class Flights:
     """Single flight: callers wait for the flight, each for its own deadline.
 
-    A flight belongs to nobody: it goes on when the caller who started it has gone.
+    A flight belongs to nobody: it continues when the caller who started it has gone. Flights that
+    wait for slots are served in the order in which they began, so that models take fair turns.
     """
 
     def __init__(
         self,
         table: RoutingTable,
         registry: NodeRegistry,
-        loading: JobRunner,
+        runner: JobRunner,
         quarantine: Quarantine,
         settings: Settings,
         clock: Clock,
     ) -> None:
         self._table = table
         self._registry = registry
-        self._runner = loading
+        self._runner = runner
         self._quarantine = quarantine
         self._settings = settings
         self._clock = clock
-        self._flights: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._loads: set[asyncio.Task[Result]] = set()
+        self._waiting: Counter[str] = Counter()
         self._pauses: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._closed = False
 
     async def wait(self, spec: ModelSpec, deadline: float | None) -> None:
         """Return when a replica of the model can be picked.
 
-        `deadline` is on the monotonic clock. Raises RouteError: why it cannot be had, or
-        LoadTimeout when the caller's time is up.
+        `deadline` is on the monotonic clock. Raises RouteError: why it cannot be had, Overloaded
+        when too many wait already, or LoadTimeout when the caller's time is up.
         """
+        model = spec.name
+        if not spec.backend:
+            raise self._only_adopted(model)
+        if self._waiting[model] >= self._settings.max_waiting:
+            text = f'{self._settings.max_waiting} requests wait for model "{model}"'
+            raise Overloaded(text, model=model, retry_after=self._seconds.get(model, 1.0))
+        self._waiting[model] += 1
+        try:
+            await self._wait(spec, deadline)
+        finally:
+            self._waiting[model] -= 1
+            if not self._waiting[model]:
+                del self._waiting[model]
+
+    async def _wait(self, spec: ModelSpec, deadline: float | None) -> None:
         while self._table.pick(spec.name) is None:
             left = None if deadline is None else deadline - self._clock.monotonic()
             if left is not None and left <= 0:
-                raise LoadTimeout(spec.name)
-            flight = self._flight(spec)
+                if self._table.loads(spec.name):
+                    raise LoadTimeout(spec.name)
+                raise LoadTimeout(spec.name, "it waits for a slot, retry later")
+            flight = self._task(spec)
             # No polling here: thousands may wait. Should a change slip by, the flight's end wakes.
             up = asyncio.ensure_future(self._table.changed(spec.name))
             try:
@@ -70,71 +115,125 @@ class Flights:
             if flight.done() and not flight.cancelled():
                 error = flight.exception()
                 if error is not None and self._table.pick(spec.name) is None:
-                    raise error
+                    # One error for each: a shared one would collect the frames of all who wait.
+                    raise copy.copy(error)
+
+    def _only_adopted(self, model: str) -> RouteError:
+        where = sorted(replica.node.name for replica in self._table.replicas(model))
+        nodes = ", ".join(f'"{name}"' for name in where) or "no node"
+        why = f"it is not in models.toml, and {nodes}, which held it, takes no requests now"
+        return NoCapacity(model, why, 2.0)
 
     def keep_up(self, spec: ModelSpec) -> None:
         """Start a flight in the background if fewer replicas are up than wanted."""
         if (
-            self._table.live_count(spec.name) < spec.replicas
-            and spec.name not in self._flights
+            spec.name not in self._tasks
             and self._pauses.get(spec.name, 0.0) <= self._clock.monotonic()
+            and self._table.live_count(spec.name) < spec.replicas
+            and not self._closed
         ):
-            self._flight(spec)
+            self._task(spec)
 
-    def _flight(self, spec: ModelSpec) -> asyncio.Task[None]:
-        flight = self._flights.get(spec.name)
-        if flight is None:
-            flight = asyncio.create_task(self._bring_up(spec))
-            self._flights[spec.name] = flight
-            flight.add_done_callback(lambda task: self._landed(spec.name, task))
-        return flight
+    def _task(self, spec: ModelSpec) -> asyncio.Task[None]:
+        if self._closed:
+            raise RouterStopping
+        task = self._tasks.get(spec.name)
+        if task is None:
+            task = asyncio.create_task(self._fly(spec))
+            self._tasks[spec.name] = task
+            task.add_done_callback(lambda task: self._landed(spec.name, task))
+        return task
 
     def _landed(self, model: str, task: asyncio.Task[None]) -> None:
-        self._flights.pop(model, None)
+        self._tasks.pop(model, None)
         if not task.cancelled() and task.exception() is not None:
             pause = getattr(task.exception(), "retry_after", None) or 1.0
             self._pauses[model] = self._clock.monotonic() + pause
 
-    async def _bring_up(self, spec: ModelSpec) -> None:
+    async def _fly(self, spec: ModelSpec) -> None:
         """Load until as many replicas are up as wanted. Raises RouteError when that fails."""
-        tried: dict[str, Result] = {}
-        give_up = self._clock.monotonic() + self._settings.place_timeout
-        while self._table.live_count(spec.name) < spec.replicas:
-            if self._elsewhere(spec):
-                await self._table.changed(spec.name, self._settings.place_retry)
-                continue
-            choice = place(
-                self._table,
-                spec,
-                self._clock.time(),
-                self._quarantine,
-                tried,
-                may_evict=self._table.pick(spec.name) is None,
-            )
-            if isinstance(choice, Nowhere):
-                if tried or not choice.soon or self._clock.monotonic() >= give_up:
-                    raise self._failure(spec, tried, choice)
-                await self._table.changed(spec.name, self._settings.place_retry)
-                continue
-            await self._load_at(spec, choice, tried)
+        flight = _Flight(spec, self._clock.monotonic())
+        self._flights[spec.name] = flight
+        try:
+            while self._table.live_count(spec.name) < spec.replicas:
+                choice = self._choose(flight)
+                if isinstance(choice, Nowhere):
+                    raise self._failure(flight, choice)
+                if isinstance(choice, Later) or not await self._start(flight, choice):
+                    await self._pause(flight)
+        finally:
+            del self._flights[spec.name]
 
-    def _elsewhere(self, spec: ModelSpec) -> bool:
-        """Whether all that is missing is being loaded already."""
-        now = self._clock.time()
-        coming = sum(
-            load is not None and load.running(now) and load.victim != spec.name
-            for load in (node.loads.get(spec.name) for node in self._table.nodes.values())
+    def _choose(self, flight: _Flight) -> Place | Later | Nowhere:
+        """What to do for a model now: load it at a place, wait, or give up."""
+        spec, now = flight.spec, self._clock.monotonic()
+        live, coming = self._table.live_count(spec.name), self._table.loads(spec.name)
+        flight.waits_for_slot = False
+        if now < flight.resumes_at:
+            return Later()
+        if live + len(coming) >= spec.replicas or flight.loads:
+            return self._hedge(flight, live, coming)
+        # A model that runs elsewhere already evicts nobody for one more replica.
+        terms = Terms(evict=not live, drain=now - flight.since >= self._settings.drain_after)
+        choice = self._place(flight, terms)
+        if isinstance(choice, Nowhere):
+            return choice
+        flight.waits_for_slot = True
+        if isinstance(choice, Later) and not self._waiting[spec.name]:
+            return Nowhere("every slot is in use", 1.0)
+        if isinstance(choice, Place) and self._is_other_turn(flight, choice):
+            return Later()
+        return choice
+
+    def _hedge(self, flight: _Flight, live: int, coming: list[Load]) -> Place | Later:
+        """A second place for a load that takes suspiciously long, or nothing yet.
+
+        Callers wait meanwhile, so a node with a free slot is tried after a few seconds: it costs
+        one load, which is freed again if the first one ends after all. Where something has to give
+        way, a load is given far more time. A model that is known to load slowly gets twice that.
+        """
+        spec = flight.spec
+        if live or not coming or not self._waiting[spec.name] or len(coming) > _HEDGES:
+            return Later()
+        age = self._clock.monotonic() - max(load.started_at for load in coming)
+        usual = 2 * self._seconds.get(spec.name, 0.0)
+        if age < max(self._settings.load_hedge_free, usual):
+            return Later()
+        evict = age >= max(self._settings.load_hedge, usual)
+        choice = self._place(flight, Terms(evict=evict))
+        return choice if isinstance(choice, Place) else Later()
+
+    def _place(self, flight: _Flight, terms: Terms) -> Place | Later | Nowhere:
+        return place(
+            self._table,
+            flight.spec,
+            self._clock.monotonic(),
+            self._quarantine,
+            self._settings,
+            terms,
+            {*flight.tried, *flight.loads.values()},
         )
-        return self._table.live_count(spec.name) + coming >= spec.replicas
 
-    async def _load_at(self, spec: ModelSpec, choice: Place, tried: dict[str, Result]) -> None:
-        victim = choice.victim
+    def _is_other_turn(self, flight: _Flight, choice: Place) -> bool:
+        """Whether a model that has waited longer can have that node now."""
+        for other in self._flights.values():
+            if other.waits_for_slot and other.since < flight.since:
+                theirs = self._place(other, Terms())
+                if isinstance(theirs, Place) and theirs.node is choice.node:
+                    return True
+        return False
+
+    async def _start(self, flight: _Flight, choice: Place) -> bool:
+        """Claim a load and start it; False when the registry, which knows better, refuses."""
+        spec, victim = flight.spec, choice.victim
+        asked_at = self._clock.monotonic()
+        coming = len(self._table.loads(spec.name))
         claim = await self._registry.claim_load(
             Wish(
                 choice.node.name,
                 spec.name,
                 self._registry.router,
-                spec.replicas,
+                max(spec.replicas, self._table.live_count(spec.name) + coming + 1),
                 self._settings.load_lease,
                 victim.model if victim is not None else "",
                 victim.generation if victim is not None else 0,
@@ -142,31 +241,69 @@ class Flights:
             )
         )
         if isinstance(claim, Refusal):
-            # The registry knows better, and the table has just learned it.
-            await self._table.changed(spec.name, self._settings.place_retry)
-            return
-        result = await self._runner.run(spec, claim, choice.node, victim)
-        if not result.ok and not result.try_again:
-            tried[choice.node.name] = result
+            return False
+        load = asyncio.create_task(
+            self._runner.run(spec, claim, choice.node, victim, asked_at=asked_at)
+        )
+        self._loads.add(load)
+        flight.loads[load] = choice.node.name
+        load.add_done_callback(lambda task: self._ended(flight, task, asked_at))
+        return True
 
-    def _failure(
-        self, spec: ModelSpec, tried: Mapping[str, Result], nowhere: Nowhere
-    ) -> RouteError:
-        retry_after = max(nowhere.retry_after, 0.1)
-        for node, result in tried.items():
+    def _ended(self, flight: _Flight, task: asyncio.Task[Result], since: float) -> None:
+        self._loads.discard(task)
+        node = flight.loads.pop(task)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            _log.error("a load failed in the router itself", exc_info=task.exception())
+            flight.tried[node] = Result(ok=False, message="the router failed", answered=False)
+            return
+        result, model = task.result(), flight.spec.name
+        if result.ok:
+            self._seconds[model] = self._clock.monotonic() - since
+            entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
+            if entry is not None and self._table.live_count(model) > flight.spec.replicas:
+                # The slower one of two, of which either would have done.
+                self._runner.unload_soon(entry)
+        elif result.try_again:
+            # Nothing stands against the node, but what was in the way is likely still there.
+            flight.resumes_at = self._clock.monotonic() + result.pause
+        else:
+            flight.tried[node] = result
+
+    def _has(self, node: str) -> bool:
+        return node in self._table.nodes
+
+    async def _pause(self, flight: _Flight) -> None:
+        """Wait until something may be different."""
+        about = "" if flight.waits_for_slot else flight.spec.name
+        change = asyncio.ensure_future(self._table.changed(about, self._settings.place_retry))
+        try:
+            await asyncio.wait({change, *flight.loads}, return_when="FIRST_COMPLETED")
+        finally:
+            change.cancel()
+
+    def _failure(self, flight: _Flight, nowhere: Nowhere) -> RouteError:
+        model, retry_after = flight.spec.name, max(nowhere.retry_after, 0.1)
+        for node, result in flight.tried.items():
             return LoadFailed(
-                spec.name, node, result.message, answered=result.answered, retry_after=retry_after
+                model, node, result.message, answered=result.answered, retry_after=retry_after
             )
         if nowhere.message:
             return LoadFailed(
-                spec.name, nowhere.node, nowhere.message, answered=True, retry_after=retry_after
+                model,
+                nowhere.node,
+                nowhere.message,
+                answered=nowhere.answered,
+                retry_after=retry_after,
             )
-        return NoCapacity(spec.name, nowhere.why, retry_after)
+        return NoCapacity(model, nowhere.why, retry_after)
 
     async def close(self) -> None:
-        """Stop the flights; their jobs' leases run out by themselves."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*flights, return_exceptions=True)
+        """Stop the flights, and end their jobs. Who waits gets RouterStopping."""
+        self._closed = True
+        tasks = [*self._tasks.values(), *self._loads]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
-from grpcerrors_router.errors import InUse, RegistryUnavailable
+from grpcerrors_router.errors import (
+    InUse,
+    RegistryUnavailable,
+    RouteError,
+    RouterStopping,
+    UnloadUnsupported,
+)
 from grpcerrors_router.nodes.prober import SILENT, Prober
 from grpcerrors_router.registry.jobs import Outcome, Wish
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import Load, ModelSpec, Replica
     from grpcerrors_router.events import Events
-    from grpcerrors_router.nodes.control import ControlPlane
+    from grpcerrors_router.nodes.control import Answer, ControlPlane
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.outbox import Outbox
@@ -30,18 +36,30 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("router.load")
 
+_LOOK = 0.05
+"""Seconds between two looks whether an eviction was acknowledged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a load went here. `try_again`: the node is not to blame, place the model anew.
+    """How a load went here.
 
-    `answered`: the node itself said `message`.
+    `answered`: the node itself said `message`. `try_again`: the node is not to blame, place the
+    model again after `pause` seconds.
     """
 
     ok: bool
     message: str = ""
     answered: bool = True
     try_again: bool = False
+    pause: float = 0.0
+
+
+@dataclass(slots=True)
+class _Lease:
+    """Until when, on the monotonic clock, nobody else may take the job over."""
+
+    until: float
 
 
 class JobRunner:
@@ -68,21 +86,31 @@ class JobRunner:
         self._settings = settings
         self._clock = clock
         self._rng = rng
+        self._unloads: set[asyncio.Task[bool]] = set()
 
     async def run(
-        self, spec: ModelSpec, job: Load, node: NodeEntry, victim: ReplicaEntry | None
+        self,
+        spec: ModelSpec,
+        job: Load,
+        node: NodeEntry,
+        victim: ReplicaEntry | None,
+        *,
+        asked_at: float,
     ) -> Result:
-        """Load the model for a claimed job; the job is ended whatever happens."""
-        started = self._clock.monotonic()
+        """Load the model for a job that was claimed at `asked_at`; the job ends in any case."""
         self._events.load_started(spec.name, node.name, job.generation)
         _log.info("loading", model=spec.name, node=node.name, generation=job.generation)
         result, outcome = Result(ok=False, message="the load was abandoned"), Outcome("abandoned")
         try:
-            async with self._leased(job):
-                result, outcome = await self._perform(spec, job, node, victim)
+            async with self._leased(job, asked_at) as lease:
+                result, outcome = await self._perform(spec, job, node, victim, lease)
         finally:
-            taken_over = not await asyncio.shield(self._finish(job, outcome))
-        seconds = self._clock.monotonic() - started
+            refused = await asyncio.shield(self._finish(job, outcome))
+        if result.ok and refused:
+            # The node loaded it, but as another process than the one that the registry knows.
+            pause = self._settings.load_backoff
+            result = Result(ok=False, message=refused, try_again=True, pause=pause)
+        seconds = self._clock.monotonic() - asked_at
         self._events.load_finished(spec.name, node.name, job.generation, seconds, result.message)
         _log.info(
             "loaded" if result.ok else "not loaded",
@@ -92,22 +120,29 @@ class JobRunner:
             seconds=round(seconds, 3),
             reason=result.message,
         )
-        if taken_over:
-            return Result(ok=False, message="the job was taken over", try_again=True)
         return result
 
     async def _perform(
-        self, spec: ModelSpec, job: Load, node: NodeEntry, victim: ReplicaEntry | None
+        self,
+        spec: ModelSpec,
+        job: Load,
+        node: NodeEntry,
+        victim: ReplicaEntry | None,
+        lease: _Lease,
     ) -> tuple[Result, Outcome]:
-        freed = False
+        freed = Outcome()
         if victim is not None:
-            if not await self._quiesced(job, victim):
-                return Result(ok=False, message="in use", try_again=True), Outcome("in use")
+            if not await self._quiesced(job, victim, lease):
+                victim.spared_until = self._clock.monotonic() + 3 * self._settings.quiesce_timeout
+                pause = self._settings.place_retry
+                result = Result(ok=False, message="in use", try_again=True, pause=pause)
+                return result, Outcome("in use")
             if not _replaces(node):
-                problem = await self._free(node, victim.row)
-                if problem is not None:
-                    return problem, self._failed(job, problem, freed=False)
-                freed = True
+                try:
+                    answer = await self._free(node, victim.row)
+                except _NotFreedError as error:
+                    return error.result, self._failed(job, error.result, Outcome())
+                freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
             self._events.evicted(victim.model, node.name, victim.generation)
         try:
             answer = await self._control.load(
@@ -120,17 +155,47 @@ class JobRunner:
         else:
             if answer.ok:
                 self._prober.heard(node)
-                freed = freed or victim is not None
-                return Result(ok=True), Outcome("", answer.boot_id, answer.inventory, freed)
+                done = Outcome(
+                    "",
+                    answer.boot_id,
+                    answer.inventory,
+                    freed=victim is not None,
+                    options=spec.digest,
+                )
+                return Result(ok=True), done
             result = Result(ok=False, message=answer.message or "the node gave no reason")
-        return result, self._failed(job, result, freed=freed)
+        return result, self._failed(job, result, freed)
+
+    def unload_soon(self, replica: ReplicaEntry) -> asyncio.Task[bool]:
+        """Start to free one load of a model. The task belongs to nobody, and fails quietly."""
+        return self._unload_task(replica, force=False)
 
     async def unload(self, replica: ReplicaEntry, *, force: bool = False) -> bool:
         """Free one load of a model; False when it is gone already.
 
-        Raises InUse when calls are in flight on any router, unless forced; RegistryUnavailable.
+        The unload continues when its caller has gone. Raises InUse when calls are in flight on any
+        router, unless forced; UnloadUnsupported when the node has no Free; RegistryUnavailable.
         """
-        node = replica.node
+        task = self._unload_task(replica, force=force)
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise RouterStopping
+        return task.result()
+
+    def _unload_task(self, replica: ReplicaEntry, *, force: bool) -> asyncio.Task[bool]:
+        task = asyncio.create_task(self._unload(replica, force=force))
+        self._unloads.add(task)
+        task.add_done_callback(self._unloaded)
+        return task
+
+    def _unloaded(self, task: asyncio.Task[bool]) -> None:
+        self._unloads.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, RouteError):
+            _log.error("unloading failed", exc_info=error)
+
+    async def _unload(self, replica: ReplicaEntry, *, force: bool) -> bool:
+        node, asked_at = replica.node, self._clock.monotonic()
         wish = Wish(
             node.name,
             replica.model,
@@ -145,48 +210,53 @@ class JobRunner:
             return False
         outcome = Outcome("abandoned")
         try:
-            async with self._leased(job):
-                if not force and not await self._quiesced(job, replica):
+            async with self._leased(job, asked_at) as lease:
+                if not force and (
+                    replica.in_flight or not await self._quiesced(job, replica, lease)
+                ):
                     raise InUse(replica.model, node.name)
-                problem = await self._free(node, replica.row)
-                if problem is None:
-                    outcome = Outcome("unloaded", freed=True)
-                    self._events.evicted(replica.model, node.name, replica.generation)
+                answer = await self._free(node, replica.row)
+                outcome = Outcome("unloaded", answer.boot_id, answer.inventory, freed=True)
+                self._events.evicted(replica.model, node.name, replica.generation)
+        except _NotFreedError as error:
+            if error.unsupported:
+                raise UnloadUnsupported(replica.model, node.name) from None
+            why = f"the node did not unload it: {error.result.message}"
+            raise InUse(replica.model, node.name, why) from None
         finally:
             await asyncio.shield(self._finish(job, outcome))
-        if problem is not None:
-            raise InUse(replica.model, node.name, f"the node did not unload it: {problem.message}")
         return True
 
-    async def _quiesced(self, job: Load, replica: ReplicaEntry) -> bool:
+    async def _quiesced(self, job: Load, replica: ReplicaEntry, lease: _Lease) -> bool:
         """Whether no router has a call in flight on a replica that none may pick any more.
 
-        The job has marked it. A router that has followed the registry as far as the mark picks it
-        no more, and has published its counts since (invariant 10).
+        Every living router that has followed the registry as far as the job picks it no more, and
+        acknowledges that when its last call has ended (invariant 10). A job whose lease has run out
+        may have been taken over, and its victim may be in use again.
         """
         give_up = self._clock.monotonic() + self._settings.quiesce_timeout
-        me = self._registry.router
-        while not replica.in_flight:
-            routers = await self._registry.routers()
-            usages = await self._registry.usage()
-            self._table.set_others(usage for usage in usages if usage.router != me)
-            if all(r.name == me or r.seen_revision >= job.generation for r in routers):
-                return not replica.in_flight and not replica.others
-            if self._clock.monotonic() > give_up:
-                return False
-            await self._clock.sleep(0.05)
+        while self._clock.monotonic() < min(give_up, lease.until):
+            if not replica.in_flight:
+                others = [r for r in await self._registry.routers() if r.name != self._me]
+                if all(router.seen_revision >= job.generation for router in others):
+                    return not replica.in_flight and self._clock.monotonic() < lease.until
+            await self._clock.sleep(_LOOK)
         return False
 
-    async def _free(self, node: NodeEntry, row: Replica) -> Result | None:
+    @property
+    def _me(self) -> str:
+        return self._registry.router
+
+    async def _free(self, node: NodeEntry, row: Replica) -> Answer:
         try:
             answer = await self._control.free(node.info.address, row, self._settings.free_timeout)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED and node.info.slots == 1:
-                return None
-            return self._error(node, error)
-        if answer.ok:
-            return None
-        return Result(ok=False, message=answer.message or "Free failed without a reason")
+            unsupported = error.code() is grpc.StatusCode.UNIMPLEMENTED
+            raise _NotFreedError(self._error(node, error), unsupported=unsupported) from error
+        if not answer.ok:
+            message = answer.message or "Free failed without a reason"
+            raise _NotFreedError(Result(ok=False, message=message))
+        return answer
 
     def _load_timeout(self, spec: ModelSpec) -> float:
         own = spec.load_timeout
@@ -198,19 +268,28 @@ class JobRunner:
             self._prober.suspect(node)
         return Result(ok=False, message=error.details() or error.code().name, answered=answered)
 
-    def _failed(self, job: Load, result: Result, *, freed: bool) -> Outcome:
+    def _failed(self, job: Load, result: Result, freed: Outcome) -> Outcome:
         pause = self._settings.load_backoff * 2.0 ** min(job.failures, 20)
         pause = min(pause, self._settings.load_backoff_max) * self._rng.uniform(0.75, 1.0)
-        return Outcome(result.message, freed=freed, retry_after=pause)
+        return Outcome(
+            result.message,
+            freed.boot_id,
+            freed.inventory,
+            freed.freed,
+            retry_after=pause,
+            answered=result.answered,
+        )
 
-    async def _finish(self, job: Load, outcome: Outcome) -> bool:
-        """End the job; False when it was taken over. Waits in the outbox if it must."""
-        current = True
+    async def _finish(self, job: Load, outcome: Outcome) -> str:
+        """End the job; why no replica was published. Waits in the outbox if it must."""
+        refused = ""
 
         async def finish() -> None:
-            nonlocal current
-            current = await self._registry.finish_load(job, outcome)
-            if not current:
+            nonlocal refused
+            ended = await self._registry.finish_load(job, outcome)
+            refused = ended or ""
+            if ended is None:
+                refused = "the job was taken over"
                 _log.warning(
                     "a load was taken over; its end changes nothing",
                     model=job.model,
@@ -220,29 +299,50 @@ class JobRunner:
 
         if not outcome.message and self._outbox.down:
             self._table.publish(job, outcome.boot_id)
-        await self._outbox.write(f"end of the load of {job.model} on {job.node}", finish)
-        return current
+        what = f"end of the load of {job.model} on {job.node}, generation {job.generation}"
+        await self._outbox.write(what, finish)
+        return refused
 
     @asynccontextmanager
-    async def _leased(self, job: Load) -> AsyncIterator[None]:
-        renewal = asyncio.create_task(self._renew(job))
+    async def _leased(self, job: Load, asked_at: float) -> AsyncIterator[_Lease]:
+        lease = _Lease(asked_at + self._settings.load_lease)
+        renewal = asyncio.create_task(self._renew(job, lease))
         try:
-            yield
+            yield lease
         finally:
             renewal.cancel()
 
-    async def _renew(self, job: Load) -> None:
+    async def _renew(self, job: Load, lease: _Lease) -> None:
+        started = self._clock.monotonic()
         while True:
             await self._clock.sleep(self._settings.load_lease / 3)
+            asked_at = self._clock.monotonic()
             _log.info(
                 "still loading",
                 model=job.model,
                 node=job.node,
-                seconds=round(self._clock.time() - job.started_at, 1),
+                seconds=round(asked_at - started, 1),
             )
             with contextlib.suppress(RegistryUnavailable):
                 if not await self._registry.renew_load(job, self._settings.load_lease):
                     return
+                lease.until = asked_at + self._settings.load_lease
+
+    async def close(self) -> None:
+        """Stop unloading, and end the jobs."""
+        tasks = list(self._unloads)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _NotFreedError(Exception):
+    """A node kept what it was asked to free; `unsupported`: it has no Free."""
+
+    def __init__(self, result: Result, *, unsupported: bool = False) -> None:
+        super().__init__(result.message)
+        self.result = result
+        self.unsupported = unsupported
 
 
 def _replaces(node: NodeEntry) -> bool:

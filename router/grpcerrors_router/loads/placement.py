@@ -1,38 +1,55 @@
-"""Where to load a model: a free slot first, else the slot of an idle replica."""
+"""Where to load a model: a free slot first, else the slot of a replica that can give way."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from grpcerrors_router.registry.jobs import occupied
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from grpcerrors_router.entities import ModelSpec
     from grpcerrors_router.loads.quarantine import Quarantine
+    from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import NodeEntry, ReplicaEntry, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node for a load, and the idle replica that has to go for it, if any."""
+    """A node for a load, and the replica that has to give way for it, if any."""
 
     node: NodeEntry
     victim: ReplicaEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Nowhere:
-    """Why no node can take the model, and when it is worth asking again.
+class Later:
+    """No node can take the model now, but one will: its slots are busy with work that ends."""
 
-    `message` is what `node` itself said at its last try. `soon`: a slot may come free any moment.
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """No node can take the model, and waiting for a slot does not change that.
+
+    `retry_after` in seconds is when it is worth asking again. `message` is what `node` itself said
+    at its last try, and `answered` whether it did.
     """
 
     why: str
     retry_after: float
     message: str = ""
     node: str = ""
-    soon: bool = False
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a load may ask for: `evict` an idle replica, or `drain` one that has calls in flight."""
+
+    evict: bool = True
+    drain: bool = False
 
 
 def place(
@@ -40,52 +57,88 @@ def place(
     spec: ModelSpec,
     now: float,
     quarantine: Quarantine,
+    settings: Settings,
+    terms: Terms,
     tried: Collection[str] = (),
-    *,
-    may_evict: bool = True,
-) -> Place | Nowhere:
-    """Choose a node for `spec`; `now` is in unix seconds, nodes in `tried` are left out.
+) -> Place | Later | Nowhere:
+    """Choose a node for `spec`; `now` is the table's time, nodes in `tried` are left out.
 
-    A model that runs elsewhere already (`may_evict` False) evicts nobody for one more replica.
-    Free slots come first, the emptiest node before others. Then the least recently used replica
-    without a call in flight on any router gives way.
+    Free slots come first, the emptiest node before others. Then the least recently used idle
+    replica gives way. A model that a node refused a while ago evicts nothing: it would take healthy
+    models down on one node after the other.
     """
     offering = [node for node in table.nodes.values() if node.info.backend == spec.backend]
-    if not offering:
-        return Nowhere(f'no node offers backend "{spec.backend}"', 5.0)
     awake = [node for node in offering if node.open]
     if not awake:
-        return Nowhere(f'all {len(offering)} nodes of backend "{spec.backend}" are silent', 2.0)
+        return _nobody(spec.backend, len(offering))
     eligible: list[NodeEntry] = []
-    waits: list[Nowhere] = []
+    refusals: list[Nowhere] = []
+    ends = False  # whether something under way may yet make room
     for node in awake:
-        blocked = _blocked(node, spec, now, quarantine)
-        if blocked is not None:
-            waits.append(blocked)
-        elif node.name not in tried and spec.name not in node.replicas:
+        refusal = _refusal(node, spec, now, quarantine)
+        if refusal is not None:
+            refusals.append(refusal)
+        elif spec.name in node.replicas or _is_loading(node, spec.name, now):
+            ends = True
+        elif node.name not in tried:
             eligible.append(node)
     free = [node for node in eligible if _used(node, now) < node.info.slots]
     if free:
         return Place(min(free, key=lambda node: (_used(node, now) - node.info.slots, node.name)))
-    idle = [
+    failure = _failure(table, spec.name, now, settings)
+    if failure is not None:
+        refusals.append(failure)
+    elif terms.evict and eligible:
+        victim = _victim(eligible, now, settings, drain=terms.drain)
+        return Later() if victim is None else Place(victim.node, victim)
+    if ends:
+        return Later()
+    return min(
+        refusals,
+        key=lambda refusal: refusal.retry_after,
+        default=Nowhere("every slot is in use", 1.0),
+    )
+
+
+def _nobody(backend: str, offering: int) -> Nowhere:
+    if not offering:
+        return Nowhere(f'no node offers backend "{backend}"', 5.0)
+    return Nowhere(f'all {offering} nodes of backend "{backend}" are silent or draining', 2.0)
+
+
+def _victim(
+    eligible: list[NodeEntry], now: float, settings: Settings, *, drain: bool
+) -> ReplicaEntry | None:
+    may_go = [
         replica
         for node in eligible
         for replica in node.replicas.values()
-        if not (replica.in_flight or replica.others or replica.row.evicting)
+        if replica.evicting_until <= now
+        and replica.row.loaded_at + settings.min_residency <= now
+        and (not replica.in_flight or (drain and replica.spared_until <= now))
     ]
-    if idle and may_evict:
-        victim = min(idle, key=lambda replica: (replica.last_used, replica.node.name))
-        return Place(victim.node, victim)
-    if waits:
-        return min(waits, key=lambda wait: wait.retry_after)
-    return Nowhere("every slot is in use", 1.0, soon=bool(eligible) and may_evict)
+    return min(
+        may_go,
+        key=lambda replica: (
+            replica.in_flight,
+            bool(replica.reported),
+            replica.last_used,
+            replica.node.name,
+        ),
+        default=None,
+    )
 
 
 def _used(node: NodeEntry, now: float) -> int:
-    return len(node.replicas) + sum(load.running(now) for load in node.loads.values())
+    return len(occupied(set(node.replicas), node.loads.values(), now))
 
 
-def _blocked(
+def _is_loading(node: NodeEntry, model: str, now: float) -> bool:
+    load = node.loads.get(model)
+    return load is not None and load.running(now)
+
+
+def _refusal(
     node: NodeEntry, spec: ModelSpec, now: float, quarantine: Quarantine
 ) -> Nowhere | None:
     left = quarantine.left(node.name, spec.name)
@@ -95,5 +148,20 @@ def _blocked(
     load = node.loads.get(spec.name)
     if load is not None and load.backing_off(now):
         why = f'node "{node.name}" failed to load it a moment ago'
-        return Nowhere(why, load.retry_at - now, load.message, node.name)
+        return Nowhere(why, load.retry_at - now, load.message, node.name, load.answered)
+    return None
+
+
+def _failure(table: RoutingTable, model: str, now: float, settings: Settings) -> Nowhere | None:
+    """The last refusal of the model by a node; one silence proves nothing about the model."""
+    for node in table.nodes.values():
+        load = node.loads.get(model)
+        if (
+            load is not None
+            and load.state == "failed"
+            and (load.answered or load.failures > 1)
+            and load.retry_at + settings.failure_memory > now
+        ):
+            why = f'node "{node.name}" failed to load it, so it takes free slots only'
+            return Nowhere(why, 5.0, load.message, node.name, load.answered)
     return None

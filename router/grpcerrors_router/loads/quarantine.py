@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.settings import Settings
+
+
+@dataclass(slots=True)
+class _Case:
+    drops: int = 0
+    last: float = 0.0
+    until: float = 0.0
 
 
 class Quarantine:
@@ -15,25 +23,31 @@ class Quarantine:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._drops: dict[tuple[str, str], int] = {}
-        self._until: dict[tuple[str, str], float] = {}
+        self._cases: dict[tuple[str, str], _Case] = {}
 
     def dropped(self, node: str, model: str, *, has_served: bool) -> None:
         """Count a drop; `has_served` when the load had served a request before."""
-        key = (node, model)
-        drops = 1 if has_served else self._drops.get(key, 0) + 1
-        self._drops[key] = drops
-        over = drops - self._settings.storm_drops
+        now = self._clock.monotonic()
+        self._prune(now)
+        case = self._cases.setdefault((node, model), _Case())
+        case.drops = 1 if has_served else case.drops + 1
+        case.last = now
+        over = case.drops - self._settings.storm_drops
         if over >= 0:
             pause = min(self._settings.storm_base * 2.0 ** min(over, 30), self._settings.storm_max)
-            self._until[key] = self._clock.monotonic() + pause
+            case.until = now + pause
 
     def worked(self, node: str, model: str) -> None:
-        """A request succeeded there: start counting anew."""
-        self._drops.pop((node, model), None)
-        self._until.pop((node, model), None)
+        """A request succeeded there: forget the drops."""
+        self._cases.pop((node, model), None)
 
     def left(self, node: str, model: str) -> float:
         """Seconds until the node may be tried again with the model, 0 when it may be now."""
-        until = self._until.get((node, model))
-        return max(0.0, until - self._clock.monotonic()) if until is not None else 0.0
+        case = self._cases.get((node, model))
+        return max(0.0, case.until - self._clock.monotonic()) if case is not None else 0.0
+
+    def _prune(self, now: float) -> None:
+        """Forget cases whose longest possible pause is over twice."""
+        old = now - 2 * self._settings.storm_max
+        for key in [key for key, case in self._cases.items() if case.last < old]:
+            del self._cases[key]

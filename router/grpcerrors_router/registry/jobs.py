@@ -1,5 +1,8 @@
 """Load jobs: at most one per (node, model) over all routers, fenced by the generation they claimed.
 
+A replica is being evicted exactly while a running job whose lease has not run out names it as its
+victim. Nothing else is stored about it, so that nothing can outlive a router that dies.
+
 Each function runs inside one changing transaction; `Store.bump` has put it after all others.
 """
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from grpcerrors_router.entities import Load
+from grpcerrors_router.entities import Load, Replica
 from grpcerrors_router.registry.schema import loads, nodes, replicas
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ class Refusal(Enum):
 class Wish:
     """A load that a router would like to start.
 
-    `victim` is the replica, with its generation, to be evicted for it. Replicas and loads on
-    `unreachable` nodes do not count towards `wanted`.
+    `lease` is how long the job counts without a renewal, in seconds. `victim` is the replica, with
+    its generation, to be evicted for it. Replicas and loads on `unreachable` nodes do not count
+    towards `wanted`.
     """
 
     node: str
@@ -50,8 +54,9 @@ class Wish:
 class Outcome:
     """How a load ended.
 
-    `message` is empty on success. `freed` says that the victim is no longer on the node.
-    `retry_after` is the backoff after a failure, 0 when there is none to hold against the node.
+    `message` is empty on success, and `answered` says that it is the node's own. `freed` says that
+    the victim is no longer on the node. `retry_after` is the backoff after a failure in seconds, 0
+    when there is none to hold against the node. `options` is the digest of what was loaded.
     """
 
     message: str = ""
@@ -59,39 +64,62 @@ class Outcome:
     inventory: int = 0
     freed: bool = False
     retry_after: float = 0.0
+    answered: bool = False
+    options: str = ""
 
 
 def claim(conn: Connection, wish: Wish, generation: int, now: float) -> Load | Refusal:
     """Grant the load, or say why not."""
-    _take_over_expired(conn, wish.node, now)
-    running = (loads.c.state == "running") & (loads.c.lease_until > now)
-    silent = list(wish.unreachable)
-    there = _count(
-        conn,
-        replicas,
-        replicas.c.model == wish.model,
-        sa.not_(replicas.c.evicting),
-        replicas.c.node.not_in(silent),
-    )
-    coming = _count(conn, loads, loads.c.model == wish.model, running, loads.c.node.not_in(silent))
-    here = _count(conn, replicas, *_at(replicas, wish.node, wish.model))
-    if here or there + coming >= wish.wanted:
+    drop_expired(conn, now, wish.node)
+    here = _jobs(conn, loads.c.node == wish.node)
+    held = _replicas(conn, replicas.c.node == wish.node)
+    if any(row.model == wish.model for row in held) or _enough(conn, wish, now):
         return Refusal.ENOUGH
-    job = conn.execute(sa.select(loads).where(*_at(loads, wish.node, wish.model))).one_or_none()
+    job = next((job for job in here if job.model == wish.model), None)
     if job is not None and job.state == "running":
         return Refusal.ENOUGH
     if job is not None and job.retry_at > now:
         return Refusal.BACKOFF
-    slots = conn.scalar(sa.select(nodes.c.slots).where(nodes.c.name == wish.node))
-    used = _count(conn, replicas, replicas.c.node == wish.node) + _count(
-        conn, loads, loads.c.node == wish.node, running
-    )
-    if slots is None or used - bool(wish.victim) >= slots:
-        return Refusal.FULL
-    if wish.victim and not _mark(conn, wish.node, wish.victim, wish.victim_generation):
+    if not _fits(conn, wish, held, here, now):
         return Refusal.FULL
     failures = job.failures if job is not None else 0
     return _begin(conn, wish.node, wish.model, generation, wish, now, failures)
+
+
+def _enough(conn: Connection, wish: Wish, now: float) -> bool:
+    silent = set(wish.unreachable)
+    jobs = [job for job in _jobs(conn, _concerns(wish.model)) if job.node not in silent]
+    there = [
+        row
+        for row in _replicas(conn, replicas.c.model == wish.model)
+        if row.node not in silent
+        and not any(job.node == row.node and job.evicts(row, now) for job in jobs)
+    ]
+    coming = [job for job in jobs if job.model == wish.model != job.victim and job.running(now)]
+    return len(there) + len(coming) >= wish.wanted
+
+
+def _concerns(model: str) -> sa.ColumnElement[bool]:
+    return sa.or_(loads.c.model == model, loads.c.victim == model)
+
+
+def _fits(conn: Connection, wish: Wish, held: list[Replica], jobs: list[Load], now: float) -> bool:
+    """Whether the node has a slot for the load, that of its victim included."""
+    slots = conn.scalar(sa.select(nodes.c.slots).where(nodes.c.name == wish.node))
+    taken = occupied({row.model for row in held}, jobs, now)
+    if wish.victim:
+        victim = _victim(wish, held)
+        if victim is None or any(job.evicts(victim, now) for job in jobs):
+            return False
+        taken.discard(wish.victim)
+    return slots is not None and len(taken) < slots
+
+
+def occupied(held: set[str], jobs: Collection[Load], now: float) -> set[str]:
+    """The models that fill a node's slots once its running jobs have ended well."""
+    running = [job for job in jobs if job.running(now)]
+    given_up = {job.victim for job in running if job.victim != job.model}
+    return (held - given_up) | {job.model for job in running}
 
 
 def claim_unload(conn: Connection, wish: Wish, generation: int, now: float) -> Load | None:
@@ -99,71 +127,100 @@ def claim_unload(conn: Connection, wish: Wish, generation: int, now: float) -> L
 
     None when that generation is gone, or somebody evicts it already.
     """
-    _take_over_expired(conn, wish.node, now)
-    if not _mark(conn, wish.node, wish.victim, wish.victim_generation):
+    drop_expired(conn, now, wish.node)
+    victim = _victim(wish, _replicas(conn, replicas.c.node == wish.node))
+    jobs = _jobs(conn, loads.c.node == wish.node)
+    if victim is None or any(job.evicts(victim, now) for job in jobs):
         return None
     return _begin(conn, wish.node, wish.victim, generation, wish, now, 0)
+
+
+def _victim(wish: Wish, held: list[Replica]) -> Replica | None:
+    wanted = (wish.victim, wish.victim_generation)
+    return next((row for row in held if (row.model, row.generation) == wanted), None)
 
 
 def _begin(
     conn: Connection, node: str, model: str, generation: int, wish: Wish, now: float, failures: int
 ) -> Load:
-    until = now + wish.lease
-    load = Load(node, model, generation, wish.owner, "running", now, until, wish.victim, failures)
+    load = Load(
+        node,
+        model,
+        generation,
+        wish.owner,
+        "running",
+        started_at=now,
+        lease_until=now + wish.lease,
+        victim=wish.victim,
+        failures=failures,
+        victim_generation=wish.victim_generation,
+    )
     conn.execute(sa.delete(loads).where(*_at(loads, node, model)))
     conn.execute(sa.insert(loads).values(**asdict(load)))
     return load
 
 
 def renew(conn: Connection, load: Load, until: float) -> bool:
-    """Hold the lease on; False when the job is no longer this owner's."""
+    """Extend the lease; False when the job is no longer this owner's."""
     return bool(
         conn.execute(sa.update(loads).where(*_mine(load)).values(lease_until=until)).rowcount
     )
 
 
-def finish(conn: Connection, load: Load, outcome: Outcome, now: float) -> bool:
-    """End the job and publish the replica; False, and nothing changed, when the token is stale."""
+def finish(conn: Connection, load: Load, outcome: Outcome, now: float) -> str | None:
+    """End the job and publish the replica; return why it was not published, "" when it was.
+
+    None, and nothing changed, when the token is stale.
+    """
     if not conn.execute(sa.delete(loads).where(*_mine(load))).rowcount:
-        return False
+        return None
     boot = conn.scalar(sa.select(nodes.c.boot_id).where(nodes.c.name == load.node))
     message = outcome.message
+    same = not (boot and outcome.boot_id) or boot == outcome.boot_id
     if not message and boot is None:
         message = "the node was removed during the load"
-    elif not message and boot and outcome.boot_id and boot != outcome.boot_id:
+    elif not message and not same:
         message = "the node restarted during the load"
-    if load.victim:
-        _settle_victim(conn, load, gone=outcome.freed)
+    if load.victim and outcome.freed:
+        conn.execute(
+            sa.delete(replicas).where(
+                *_at(replicas, load.node, load.victim),
+                replicas.c.generation == load.victim_generation,
+            )
+        )
+    if same:
+        note_inventory(conn, load.node, outcome.inventory)
     if message:
         if outcome.retry_after > 0:
             failed = replace(
                 load,
                 state="failed",
                 victim="",
+                victim_generation=0,
                 failures=load.failures + 1,
                 retry_at=now + outcome.retry_after,
                 message=message,
+                answered=outcome.answered,
             )
             conn.execute(sa.insert(loads).values(**asdict(failed)))
-        return True
-    conn.execute(sa.delete(replicas).where(*_at(replicas, load.node, load.model)))
-    conn.execute(
-        sa.insert(replicas).values(
-            node=load.node,
-            model=load.model,
-            generation=load.generation,
-            held=load.generation,
-            boot_id=outcome.boot_id or boot,
-            evicting=False,
-            loaded_at=now,
-        )
+        return message
+    row = Replica(
+        load.node,
+        load.model,
+        load.generation,
+        held=load.generation,
+        boot_id=outcome.boot_id or str(boot),
+        loaded_at=now,
+        options=outcome.options,
+        last_used=now,
     )
-    note_inventory(conn, load.node, outcome.inventory)
-    return True
+    conn.execute(sa.delete(replicas).where(*_at(replicas, load.node, load.model)))
+    conn.execute(sa.insert(replicas).values(**asdict(row)))
+    return ""
 
 
 def note_inventory(conn: Connection, node: str, inventory: int) -> None:
-    """Remember the newest inventory counter that the node has told."""
+    """Remember the newest inventory counter that the node has reported."""
     conn.execute(
         sa.update(nodes)
         .where(nodes.c.name == node, nodes.c.inventory < inventory)
@@ -171,35 +228,12 @@ def note_inventory(conn: Connection, node: str, inventory: int) -> None:
     )
 
 
-def _mark(conn: Connection, node: str, model: str, generation: int) -> bool:
-    marked = conn.execute(
-        sa.update(replicas)
-        .where(
-            *_at(replicas, node, model),
-            replicas.c.generation == generation,
-            sa.not_(replicas.c.evicting),
-        )
-        .values(evicting=True)
-    )
-    return bool(marked.rowcount)
-
-
-def _settle_victim(conn: Connection, load: Load, *, gone: bool) -> None:
-    where = (*_at(replicas, load.node, load.victim), replicas.c.evicting)
-    if gone:
-        conn.execute(sa.delete(replicas).where(*where))
-    else:
-        conn.execute(sa.update(replicas).where(*where).values(evicting=False))
-
-
-def _take_over_expired(conn: Connection, node: str, now: float) -> None:
-    """Clear away what routers that died in a load have left on the node."""
-    expired = (loads.c.node == node, loads.c.state == "running", loads.c.lease_until <= now)
-    for job in conn.execute(sa.select(loads).where(*expired)).all():
-        if job.victim:
-            spared = _at(replicas, node, job.victim)
-            conn.execute(sa.update(replicas).where(*spared).values(evicting=False))
-    conn.execute(sa.delete(loads).where(*expired))
+def drop_expired(conn: Connection, now: float, node: str | None = None) -> bool:
+    """Delete the jobs of routers that died, on one node or on all; whether there were any."""
+    where = [loads.c.state == "running", loads.c.lease_until <= now]
+    if node is not None:
+        where.append(loads.c.node == node)
+    return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
 
 
 def _at(table: sa.Table, node: str, model: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -214,7 +248,9 @@ def _mine(load: Load) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def _count(conn: Connection, table: sa.Table, *where: object) -> int:
-    return int(
-        conn.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0  # type: ignore[arg-type]
-    )
+def _jobs(conn: Connection, where: sa.ColumnElement[bool]) -> list[Load]:
+    return [Load(**row._mapping) for row in conn.execute(sa.select(loads).where(where))]  # noqa: SLF001
+
+
+def _replicas(conn: Connection, where: sa.ColumnElement[bool]) -> list[Replica]:
+    return [Replica(**row._mapping) for row in conn.execute(sa.select(replicas).where(where))]  # noqa: SLF001

@@ -5,47 +5,66 @@ Each function runs inside one changing transaction.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from grpcerrors_router.entities import Heal, Heartbeat, Held, Node, Replica
-from grpcerrors_router.registry.schema import boots, heals, leases, loads, nodes, replicas
+from grpcerrors_router.entities import Correction, Heal, Heartbeat, Held, Load, Node, Replica
+from grpcerrors_router.errors import NameTaken
+from grpcerrors_router.registry.schema import boots, heals, loads, nodes, replicas
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sqlalchemy.engine import Connection
 
+_CHUNK = 500  # values in one IN list
 
-def apply(conn: Connection, beat: Heartbeat, revision: int, now: float, router: str) -> list[Heal]:
-    """Bring the registry in line with a heartbeat; the rows that it disproved.
 
-    A boot that was replaced once is never believed again, and an inventory older than the newest
-    one seen says nothing about what is loaded: such a heartbeat was overtaken by later news.
+def apply(
+    conn: Connection, beat: Heartbeat, revision: int, now: float, router: str, alive_for: float
+) -> Correction:
+    """Bring the registry in line with a heartbeat.
+
+    A name belongs to one living process: a node at another address is refused while the one that
+    has the name was heard within `alive_for` seconds. Raises NameTaken.
+
+    A boot that was replaced at its own address is never believed again, and an inventory older
+    than the newest one seen says nothing about what is loaded: such a heartbeat was overtaken.
     """
     known = conn.execute(sa.select(nodes).where(nodes.c.name == beat.node)).one_or_none()
     node = Node(**known._mapping) if known is not None else None  # noqa: SLF001
-    dropped: list[Heal] = []
+    restarted: tuple[Replica, ...] = ()
     if node is None or node.boot_id != beat.boot_id:
-        if _is_past(conn, beat):
-            return []
-        conn.execute(
-            sa.insert(boots).values(node=beat.node, boot_id=beat.boot_id, revision=revision)
-        )
+        moved = node is not None and node.address != beat.address
+        if node is not None and moved and now - node.last_seen < alive_for:
+            raise NameTaken("node", beat.node, node.address, beat.address)
+        if not moved and _is_past(conn, beat):
+            return Correction()
+        _note_boot(conn, beat, revision)
         if node is not None:
-            dropped += [_drop(conn, row, "boot", now, router) for row in _rows(conn, beat.node)]
+            restarted = tuple(_rows(conn, beat.node))
+            conn.execute(sa.delete(replicas).where(replicas.c.node == beat.node))
             conn.execute(sa.delete(loads).where(loads.c.node == beat.node))
     elif beat.inventory_version < node.inventory:
-        return []
+        return Correction()
     _register(conn, beat, node, now)
-    dropped += _reconcile(conn, beat, revision, now, router)
-    return dropped
+    return Correction(_reconcile(conn, beat, revision, now, router), restarted)
 
 
 def _is_past(conn: Connection, beat: Heartbeat) -> bool:
-    seen = sa.select(boots.c.boot_id).where(
-        boots.c.node == beat.node, boots.c.boot_id == beat.boot_id
-    )
+    seen = sa.select(boots.c.boot_id).where(*_boot(beat))
     return conn.scalar(seen) is not None
+
+
+def _note_boot(conn: Connection, beat: Heartbeat, revision: int) -> None:
+    conn.execute(sa.delete(boots).where(*_boot(beat)))
+    conn.execute(sa.insert(boots).values(node=beat.node, boot_id=beat.boot_id, revision=revision))
+
+
+def _boot(beat: Heartbeat) -> tuple[sa.ColumnElement[bool], ...]:
+    return boots.c.node == beat.node, boots.c.boot_id == beat.boot_id
 
 
 def _register(conn: Connection, beat: Heartbeat, node: Node | None, now: float) -> None:
@@ -66,70 +85,97 @@ def _register(conn: Connection, beat: Heartbeat, node: Node | None, now: float) 
 
 def _reconcile(
     conn: Connection, beat: Heartbeat, revision: int, now: float, router: str
-) -> list[Heal]:
-    """Drop what the node does not hold, adopt what the registry did not know."""
+) -> tuple[Heal, ...]:
+    """Drop what the node does not hold, adopt what the registry did not know; the heals.
+
+    A row that a job is evicting goes without one: the router itself asked for it.
+    """
     held = {model.model: model for model in beat.models}
-    dropped = []
+    gone: list[Replica] = []
     for row in _rows(conn, beat.node):
         model = held.get(row.model)
         if model is not None and model.generation in (0, row.held):
             del held[row.model]
         else:
-            dropped.append(_drop(conn, row, "heartbeat", now, router))
-    running = set(
-        conn.scalars(
-            sa.select(loads.c.model).where(
-                loads.c.node == beat.node, loads.c.state == "running", loads.c.lease_until > now
+            gone.append(row)
+    jobs = [
+        Load(**row._mapping)  # noqa: SLF001
+        for row in conn.execute(
+            sa.select(loads).where(loads.c.node == beat.node, loads.c.state == "running")
+        )
+    ]
+    evicted = {(job.victim, job.victim_generation) for job in jobs}
+    found = tuple(
+        Heal(now, row.node, row.model, row.generation, "heartbeat", "dropped", router)
+        for row in gone
+        if (row.model, row.generation) not in evicted
+    )
+    for some in _chunks([row.generation for row in gone]):
+        conn.execute(sa.delete(replicas).where(replicas.c.generation.in_(some)))
+    log(conn, found)
+    running = {job.model for job in jobs if job.running(now) and job.victim != job.model}
+    unknown = [model for name, model in sorted(held.items()) if name not in running]
+    _adopt(conn, beat, unknown, revision, now)
+    return found
+
+
+def _adopt(
+    conn: Connection, beat: Heartbeat, models: Sequence[Held], revision: int, now: float
+) -> None:
+    for some in _chunks([model.model for model in models]):
+        conn.execute(sa.delete(loads).where(loads.c.node == beat.node, loads.c.model.in_(some)))
+    # The caller has taken one revision per model that the heartbeat lists.
+    rows = [
+        asdict(
+            Replica(
+                beat.node,
+                model.model,
+                revision - offset,
+                held=model.generation,
+                boot_id=beat.boot_id,
+                loaded_at=now,
+                last_used=now,
             )
         )
-    )
-    unknown = [model for name, model in sorted(held.items()) if name not in running]
-    # The caller has taken one revision per model that the heartbeat lists.
-    for offset, model in enumerate(unknown):
-        _adopt(conn, beat, model, revision - offset, now)
-    return dropped
+        for offset, model in enumerate(models)
+    ]
+    if rows:
+        conn.execute(sa.insert(replicas), rows)
 
 
-def _adopt(conn: Connection, beat: Heartbeat, held: Held, generation: int, now: float) -> None:
-    conn.execute(sa.delete(loads).where(loads.c.node == beat.node, loads.c.model == held.model))
-    conn.execute(
-        sa.insert(replicas).values(
-            node=beat.node,
-            model=held.model,
-            generation=generation,
-            held=held.generation,
-            boot_id=beat.boot_id,
-            evicting=False,
-            loaded_at=now,
-        )
-    )
+def leave(conn: Connection, name: str, boot_id: str, revision: int) -> bool:
+    """Forget a node that stops, if that boot is the current one.
 
-
-def remove(conn: Connection, name: str, boot_id: str | None = None) -> bool:
-    """Forget a node and all that it held; with `boot_id`, only if that boot is the current one."""
-    where = [nodes.c.name == name]
-    if boot_id is not None:
-        where.append(nodes.c.boot_id == boot_id)
-    if not conn.execute(sa.delete(nodes).where(*where)).rowcount:
+    The boot stays noted, so that a heartbeat which was overtaken does not bring the node back.
+    """
+    where = (nodes.c.name == name, nodes.c.boot_id == boot_id, sa.not_(nodes.c.foreign))
+    if not boot_id or conn.scalar(sa.select(nodes.c.name).where(*where)) is None:
         return False
-    for table in (replicas, loads, leases, boots):
+    remove(conn, name)
+    conn.execute(sa.insert(boots).values(node=name, boot_id=boot_id, revision=revision))
+    return True
+
+
+def remove(conn: Connection, name: str) -> bool:
+    """Forget a node and all that it held; a heartbeat of it brings it back."""
+    if not conn.execute(sa.delete(nodes).where(nodes.c.name == name)).rowcount:
+        return False
+    for table in (replicas, loads, boots):
         conn.execute(sa.delete(table).where(table.c.node == name))
     return True
 
 
-def log(conn: Connection, heal: Heal) -> None:
-    """Write a line of the heal log."""
-    conn.execute(
-        sa.insert(heals).values(
-            at=heal.at,
-            node=heal.node,
-            model=heal.model,
-            generation=heal.generation,
-            evidence=heal.evidence,
-            action=heal.action,
-            router=heal.router,
-        )
-    )
+def silent(conn: Connection, before: float) -> list[str]:
+    """The nodes that registered themselves and were last heard before a time."""
+    query = sa.select(nodes.c.name).where(nodes.c.last_seen < before, sa.not_(nodes.c.foreign))
+    return list(conn.scalars(query.order_by(nodes.c.name)))
+
+
+def log(conn: Connection, found: Iterable[Heal]) -> None:
+    """Write lines of the heal log."""
+    rows = [asdict(heal) for heal in found]
+    if rows:
+        conn.execute(sa.insert(heals), rows)
 
 
 def _rows(conn: Connection, node: str) -> list[Replica]:
@@ -137,8 +183,5 @@ def _rows(conn: Connection, node: str) -> list[Replica]:
     return [Replica(**row._mapping) for row in rows]  # noqa: SLF001
 
 
-def _drop(conn: Connection, row: Replica, evidence: str, now: float, router: str) -> Heal:
-    conn.execute(sa.delete(replicas).where(replicas.c.generation == row.generation))
-    heal = Heal(now, row.node, row.model, row.generation, evidence, "dropped", router)
-    log(conn, heal)
-    return heal
+def _chunks(values: list[int] | list[str]) -> Iterable[list[int] | list[str]]:
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import sqlalchemy as sa
 
 from grpcerrors_router.entities import (
+    Correction,
     Heal,
     Heartbeat,
     Load,
@@ -18,14 +19,15 @@ from grpcerrors_router.entities import (
     Replica,
     RouterRow,
     Snapshot,
-    Usage,
+    Use,
 )
-from grpcerrors_router.registry import jobs, membership, rows, usage
+from grpcerrors_router.registry import jobs, membership, retention, routers, rows
 from grpcerrors_router.registry.schema import nodes, replicas
 from grpcerrors_router.registry.store import Store
 from grpcerrors_router.validation import check_heartbeat, check_node
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from types import TracebackType
 
     from sqlalchemy.engine import Connection
@@ -38,7 +40,7 @@ Listener = Callable[[NodeView], object]
 
 
 class NodeRegistry:
-    """Nodes, replicas, load jobs, heals and leases in one database, for any number of routers.
+    """Nodes, replicas, load jobs, heals and routers in one database, for any number of routers.
 
     `url` is `sqlite:///file.db` or `postgresql://...`. Every method raises RegistryUnavailable when
     the database cannot be reached. Changes made through this object are told to its listeners
@@ -46,15 +48,29 @@ class NodeRegistry:
     """
 
     def __init__(
-        self, url: str, *, router: str = "", clock: Clock | None = None, timeout: float = 5.0
+        self,
+        url: str,
+        *,
+        router: str = "",
+        clock: Clock | None = None,
+        timeout: float = 5.0,
+        threads: Executor | None = None,
     ) -> None:
-        self.store = Store(url, clock=clock, timeout=timeout)
+        self.store = Store(url, clock=clock, timeout=timeout, threads=threads)
         self.router = router or f"router-{uuid.uuid4().hex[:8]}"
+        self._session = uuid.uuid4().hex
         self._listeners: list[Listener] = []
 
-    async def open(self) -> None:
-        """Create or upgrade the schema. Safe when several routers do it at once."""
-        await self.store.migrate()
+    async def open(self, *, migrate: bool = True) -> None:
+        """Create or upgrade the schema. Safe when several routers do it at once.
+
+        With `migrate` False nothing is changed. Raises RegistryOutdated when the schema is not the
+        one that this version reads.
+        """
+        if migrate:
+            await self.store.migrate()
+        else:
+            await self.store.check_schema()
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -80,7 +96,7 @@ class NodeRegistry:
         def transaction(conn: Connection) -> tuple[T, tuple[NodeView, ...]]:
             revision = self.store.bump(conn, node, by)
             result = change(conn, revision)
-            return result, rows.view(conn, revision, [node])
+            return result, rows.view(conn, revision, self.store.now(conn), [node])
 
         result, views = await self.store.write(transaction)
         for view in views:
@@ -92,23 +108,19 @@ class NodeRegistry:
 
     async def snapshot(self) -> Snapshot:
         """Everything, as of one revision."""
-        return await self.store.read(rows.snapshot)
+        return await self.store.read(lambda conn: rows.snapshot(conn, self.store.now(conn)))
 
     async def changes_since(self, revision: int) -> Snapshot | None:
         """The nodes that changed after `revision`; None when only a new `snapshot` can tell."""
-        return await self.store.read(lambda conn: rows.since(conn, revision))
+        return await self.store.read(lambda conn: rows.since(conn, revision, self.store.now(conn)))
 
     async def heals(self, limit: int = 50) -> list[Heal]:
         """The heal log, newest first."""
         return await self.store.read(lambda conn: rows.latest_heals(conn, limit))
 
-    async def usage(self) -> list[Usage]:
-        """Calls in flight of every living router."""
-        return await self.store.read(lambda conn: usage.current(conn, self.store.now(conn)))
-
     async def routers(self) -> list[RouterRow]:
         """The routers that are alive."""
-        return await self.store.read(lambda conn: usage.alive(conn, self.store.now(conn)))
+        return await self.store.read(lambda conn: routers.alive(conn, self.store.now(conn)))
 
     # Nodes
 
@@ -131,25 +143,32 @@ class NodeRegistry:
 
         return await self._change(node.name, change)
 
-    async def remove_node(self, name: str, boot_id: str | None = None) -> bool:
-        """Forget a node and its rows; with `boot_id`, only if that is its present boot."""
-        return await self._change(name, lambda conn, _: membership.remove(conn, name, boot_id))
+    async def remove_node(self, name: str) -> bool:
+        """Forget a node and its rows; False when it is unknown."""
+        return await self._change(name, lambda conn, _: membership.remove(conn, name))
+
+    async def leave(self, name: str, boot_id: str) -> bool:
+        """Forget a node that stops and its rows; False when another process has the name by now."""
+        return await self._change(
+            name, lambda conn, revision: membership.leave(conn, name, boot_id, revision)
+        )
 
     async def set_draining(self, name: str, draining: bool) -> bool:  # noqa: FBT001 - reads well
         """Stop, or go on, sending new requests and loads to a node; False when it is unknown."""
         update = sa.update(nodes).where(nodes.c.name == name).values(draining=draining)
         return await self._change(name, lambda conn, _: bool(conn.execute(update).rowcount))
 
-    async def heartbeat(self, beat: Heartbeat) -> list[Heal]:
-        """Bring the rows of a node in line with what it says; the rows that it disproved.
+    async def heartbeat(self, beat: Heartbeat, *, alive_for: float = 0.0) -> Correction:
+        """Bring the rows of a node in line with what it says.
 
-        Raises ValueError for what `validation.check_heartbeat` refuses.
+        Raises ValueError for what `validation.check_heartbeat` refuses, NameTaken when another
+        process that was heard within `alive_for` seconds has the name.
         """
         check_heartbeat(beat)
         return await self._change(
             beat.node,
             lambda conn, revision: membership.apply(
-                conn, beat, revision, self.store.now(conn), self.router
+                conn, beat, revision, self.store.now(conn), self.router, alive_for
             ),
             by=max(1, len(beat.models)),
         )
@@ -162,21 +181,20 @@ class NodeRegistry:
         def change(conn: Connection, revision: int) -> int:
             where = (replicas.c.node == node, replicas.c.model == model)
             conn.execute(sa.delete(replicas).where(*where))
-            row = Replica(
-                node, model, revision, held=0, boot_id=boot_id, loaded_at=self.store.now(conn)
-            )
+            now = self.store.now(conn)
+            row = Replica(node, model, revision, 0, boot_id, loaded_at=now, last_used=now)
             conn.execute(sa.insert(replicas).values(**asdict(row)))
             return revision
 
         return await self._change(node, change)
 
     async def remove_node_model(
-        self, node: str, model: str, generation: int | None = None, *, evidence: str = "operator"
+        self, node: str, model: str, generation: int | None = None, *, evidence: str = ""
     ) -> bool:
-        """Drop a row and log the heal; False, and nothing changed, when it is not there.
+        """Drop a row; False, and nothing changed, when it is not there.
 
-        With `generation`, a row of any other generation stays: a late error cannot undo a fresh
-        load (invariant 1).
+        With `evidence`, what proved the row stale, the drop is logged as a heal. With `generation`,
+        a row of any other generation stays: a late error cannot undo a fresh load (invariant 1).
         """
 
         def change(conn: Connection, _: int) -> bool:
@@ -186,11 +204,11 @@ class NodeRegistry:
             gone = conn.execute(
                 sa.delete(replicas).where(*where).returning(replicas.c.generation)
             ).scalar_one_or_none()
-            if gone is None:
-                return False
-            at = self.store.now(conn)
-            membership.log(conn, Heal(at, node, model, gone, evidence, "dropped", self.router))
-            return True
+            if gone is not None and evidence:
+                at = self.store.now(conn)
+                heal = Heal(at, node, model, gone, evidence, "dropped", self.router)
+                membership.log(conn, [heal])
+            return gone is not None
 
         return await self._change(node, change)
 
@@ -199,7 +217,8 @@ class NodeRegistry:
 
         def transaction(conn: Connection) -> None:
             at = self.store.now(conn)
-            membership.log(conn, Heal(at, node, model, generation, evidence, "kept", self.router))
+            heal = Heal(at, node, model, generation, evidence, "kept", self.router)
+            membership.log(conn, [heal])
 
         await self.store.write(transaction)
 
@@ -220,36 +239,65 @@ class NodeRegistry:
         )
 
     async def renew_load(self, load: Load, lease: float) -> bool:
-        """Hold on to a job; False when it was taken over."""
-        return await self.store.write(
-            lambda conn: jobs.renew(conn, load, self.store.now(conn) + lease)
+        """Extend the lease of a job by `lease` seconds; False when it was taken over."""
+        return await self._change(
+            load.node, lambda conn, _: jobs.renew(conn, load, self.store.now(conn) + lease)
         )
 
-    async def finish_load(self, load: Load, outcome: jobs.Outcome) -> bool:
-        """End a job; False, and nothing changed, when it was taken over (invariant 4)."""
+    async def finish_load(self, load: Load, outcome: jobs.Outcome) -> str | None:
+        """End a job; return why it did not publish a replica, "" when it did.
+
+        None, and nothing changed, when it was taken over (invariant 4).
+        """
         return await self._change(
             load.node, lambda conn, _: jobs.finish(conn, load, outcome, self.store.now(conn))
         )
 
-    async def note_inventory(self, node: str, version: int) -> None:
-        """Remember how far a node's inventory had come when it answered."""
-        await self.store.write(lambda conn: jobs.note_inventory(conn, node, version))
-
     # Routers
 
-    async def publish_usage(
-        self, seen_revision: int, ttl: float, usages: Iterable[Usage], heard: Mapping[str, float]
-    ) -> list[Usage]:
-        """Write this router's counts behind the traffic; the counts of all living routers."""
+    async def sign_in(self, seen_revision: int, ttl: float) -> RouterRow | None:
+        """Say that this router is alive for `ttl` seconds, and how far it has followed.
 
-        def transaction(conn: Connection) -> list[Usage]:
+        `seen_revision` also says that it has nothing in flight on what was being evicted by then.
+        Return the other living router of this name, if there is one: then nothing is changed.
+        """
+
+        def transaction(conn: Connection) -> RouterRow | None:
             now = self.store.now(conn)
-            usage.expire(conn, now)
-            usage.publish(conn, self.router, seen_revision, now + ttl, usages, heard)
-            return usage.current(conn, now)
+            me = RouterRow(self.router, seen_revision, now + ttl, self._session)
+            return routers.sign_in(conn, me, now)
 
         return await self.store.write(transaction)
 
-    async def retire(self) -> None:
-        """Take this router's counts back at a graceful stop."""
-        await self.store.write(lambda conn: usage.retire(conn, self.router))
+    async def sign_out(self) -> None:
+        """Say that this router stops."""
+        await self.store.write(lambda conn: routers.sign_out(conn, self.router, self._session))
+
+    async def note(self, heard: Mapping[str, float], uses: Iterable[Use]) -> None:
+        """Write how many seconds ago nodes were heard, and how replicas are used."""
+        if heard:
+            await self.store.write(
+                lambda conn: routers.note_heard(conn, heard, self.store.now(conn))
+            )
+        if used := list(uses):
+            await self.store.write(lambda conn: routers.note_use(conn, used, self.store.now(conn)))
+
+    async def prune(self, *, node_retention: float, heal_retention: float) -> None:
+        """Delete what nobody needs any more; `retention` in seconds.
+
+        That is: nodes that registered themselves and were silent for so long, old heals, jobs of
+        routers that died, and boots that nothing can hear of again.
+        """
+        silent = await self.store.read(
+            lambda conn: membership.silent(conn, self.store.now(conn) - node_retention)
+        )
+        for name in silent:
+
+            def forget(conn: Connection, _: int, name: str = name) -> bool:
+                before = self.store.now(conn) - node_retention
+                return name in membership.silent(conn, before) and membership.remove(conn, name)
+
+            await self._change(name, forget)
+        await self.store.write(
+            lambda conn: retention.prune(conn, self.store.now(conn), heal_retention)
+        )

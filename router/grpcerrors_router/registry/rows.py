@@ -21,21 +21,22 @@ def current(conn: Connection) -> int:
     return int(conn.scalar(sa.select(revision.c.number)) or 0)
 
 
-def view(conn: Connection, at: int, names: Iterable[str]) -> tuple[NodeView, ...]:
-    """Some nodes with all that belongs to them, as of revision `at`."""
+def view(conn: Connection, at: int, now: float, names: Iterable[str]) -> tuple[NodeView, ...]:
+    """Some nodes with all that belongs to them, as of revision `at` and time `now`."""
     names = list(names)
-    return _views(conn, at, names, lambda column: column.in_(names)) if names else ()
+    return _views(conn, at, now, names, lambda column: column.in_(names)) if names else ()
 
 
-def snapshot(conn: Connection) -> Snapshot:
+def snapshot(conn: Connection, now: float) -> Snapshot:
     """Every node, as of one revision."""
     at = current(conn)
-    return Snapshot(at, _views(conn, at, None, lambda _: sa.true()))
+    return Snapshot(at, _views(conn, at, now, None, lambda _: sa.true()), now)
 
 
 def _views(
     conn: Connection,
     at: int,
+    now: float,
     names: Iterable[str] | None,
     where: Callable[[sa.Column[str]], sa.ColumnElement[bool]],
 ) -> tuple[NodeView, ...]:
@@ -50,23 +51,23 @@ def _views(
     for row in conn.execute(sa.select(loads).where(where(loads.c.node))):
         jobs[row.node].append(Load(**row._mapping))  # noqa: SLF001
     return tuple(
-        NodeView(at, name, found.get(name), tuple(held[name]), tuple(jobs[name]))
+        NodeView(at, name, found.get(name), tuple(held[name]), tuple(jobs[name]), now)
         for name in (names if names is not None else found)
     )
 
 
-def since(conn: Connection, seen: int) -> Snapshot | None:
+def since(conn: Connection, seen: int, now: float) -> Snapshot | None:
     """The nodes that changed after revision `seen`; None when that is too long ago to tell."""
     at = current(conn)
     if at == seen:
-        return Snapshot(at, ())
+        return Snapshot(at, (), now)
     oldest = conn.scalar(sa.select(sa.func.min(changes.c.revision)))
     if seen == 0 or at < seen or oldest is None or oldest > seen + 1:
         return None
     touched = conn.scalars(
         sa.select(changes.c.node).where(changes.c.revision > seen).distinct()
     ).all()
-    return Snapshot(at, view(conn, at, touched))
+    return Snapshot(at, view(conn, at, now, touched), now)
 
 
 def latest_heals(conn: Connection, limit: int) -> list[Heal]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData()
@@ -66,8 +67,10 @@ replicas = Table(
     Column("generation", BigInteger, nullable=False, unique=True),
     Column("held", BigInteger, nullable=False),
     Column("boot_id", String, nullable=False),
-    Column("evicting", Boolean, nullable=False),
     Column("loaded_at", Float, nullable=False),
+    Column("options", String, nullable=False, server_default=""),
+    Column("in_flight", Integer, nullable=False, server_default="0"),
+    Column("last_used", Float, nullable=False, server_default="0"),
     Index("replicas_model", "model"),
 )
 
@@ -85,6 +88,8 @@ loads = Table(
     Column("failures", Integer, nullable=False),
     Column("retry_at", Float, nullable=False),
     Column("message", Text, nullable=False),
+    Column("victim_generation", BigInteger, nullable=False, server_default="0"),
+    Column("answered", Boolean, nullable=False, server_default=false()),
     Index("loads_model", "model"),
 )
 
@@ -107,15 +112,5 @@ routers = Table(
     Column("name", String, primary_key=True),
     Column("seen_revision", BigInteger, nullable=False),
     Column("expires_at", Float, nullable=False),
-)
-
-leases = Table(
-    "leases",
-    metadata,
-    Column("router", String, primary_key=True),
-    Column("node", String, primary_key=True),
-    Column("model", String, primary_key=True),
-    Column("generation", BigInteger, primary_key=True),
-    Column("in_flight", Integer, nullable=False),
-    Column("last_used", Float, nullable=False),
+    Column("session", String, nullable=False),
 )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from grpcerrors_router.errors import RegistryUnavailable
+from grpcerrors_router.errors import RegistryOutdated, RegistryUnavailable
 from grpcerrors_router.registry.schema import changes, revision
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOTIFY_CHANNEL = "grpcerrors_router"
+VERSION_TABLE = "router_version"
 _MIGRATION_LOCK = 0x67727063
 _MIGRATION_PATIENCE = 30.0
-_KEPT_CHANGES = 10_000
+_CONFLICT_TRIES = 5
+_CONFLICTS = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 
 
 class Store:
@@ -37,11 +41,19 @@ class Store:
 
     `url` is `sqlite:///path.db` or `postgresql://user@host/db`. With no `clock` the time in
     transactions is the database server's own on PostgreSQL, so that routers need not agree.
+    `threads` replaces the threads in which they run, for tests.
 
     Raises ValueError for any other kind of database.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        timeout: float = 5.0,
+        threads: Executor | None = None,
+    ) -> None:
         parsed = make_url(url)
         kind = parsed.get_backend_name()
         if kind not in {"sqlite", "postgresql"}:
@@ -53,7 +65,7 @@ class Store:
         self._timeout = timeout
         self.engine = self._make_engine()
         # SQLite has one writer anyway: one thread spares it the lock.
-        self._threads = ThreadPoolExecutor(4 if self.is_postgres else 1, "registry")
+        self._threads = threads or ThreadPoolExecutor(4 if self.is_postgres else 1, "registry")
 
     def _make_engine(self) -> Engine:
         if self.is_postgres:
@@ -74,9 +86,7 @@ class Store:
 
     def _migrate(self) -> None:
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.set_main_option("path_separator", "os")
+        config = _alembic()
         until = time.monotonic() + _MIGRATION_PATIENCE
         while True:
             try:
@@ -93,6 +103,19 @@ class Store:
             else:
                 return
 
+    async def check_schema(self) -> None:
+        """Raises RegistryOutdated when the schema is not the one that this version reads."""
+
+        def check() -> tuple[str | None, str | None]:
+            with self.engine.connect() as conn:
+                context = MigrationContext.configure(conn, opts={"version_table": VERSION_TABLE})
+                found = context.get_current_revision()
+            return found, ScriptDirectory.from_config(_alembic()).get_current_head()
+
+        found, wanted = await self._in_thread(check)
+        if found != wanted:
+            raise RegistryOutdated(found, wanted)
+
     async def write(self, transaction: Callable[[Connection], T]) -> T:
         """Run one changing transaction and commit it.
 
@@ -107,9 +130,19 @@ class Store:
         return await self._run(transaction, begin="BEGIN")
 
     async def _run(self, transaction: Callable[[Connection], T], **options: str) -> T:
-        def work() -> T:
+        def once() -> T:
             with self.engine.connect().execution_options(**options) as conn, conn.begin():
                 return transaction(conn)
+
+        def work() -> T:
+            for _ in range(_CONFLICT_TRIES - 1):
+                try:
+                    return once()
+                except OperationalError as error:
+                    # The database is there: it undid this transaction in favour of another.
+                    if getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
+                        raise
+            return once()
 
         try:
             # Not wait_for: up to Python 3.11 it drops a cancellation that meets the result.
@@ -144,8 +177,6 @@ class Store:
             sa.update(revision).values(number=revision.c.number + by).returning(revision.c.number)
         ).scalar_one()
         conn.execute(sa.insert(changes).values(revision=number, node=node))
-        if number % 1000 == 0:
-            conn.execute(sa.delete(changes).where(changes.c.revision < number - _KEPT_CHANGES))
         if self.is_postgres:
             conn.execute(sa.select(sa.func.pg_notify(NOTIFY_CHANNEL, str(number))))
         return int(number)
@@ -154,6 +185,13 @@ class Store:
         """Give back connections and threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def _begin_sqlite(conn: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,14 @@ class Outbox:
     """Writes at once when it can, and never fails.
 
     Every change must be idempotent and fenced by a generation, since it may be applied late, and
-    more than once when the answer to it was lost.
+    more than once when the answer to it was lost. Changes of the same name are the same change, and
+    wait once. More than `limit` do not wait: the oldest is left out, and logged.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, limit: int = 10_000) -> None:
         self._events = events
-        self._waiting: deque[tuple[str, Change]] = deque()
+        self._limit = limit
+        self._waiting: OrderedDict[str, Change] = OrderedDict()
         self._flushing = False
         self.down = False
 
@@ -37,15 +39,21 @@ class Outbox:
     async def write(self, what: str, change: Change) -> None:
         """Apply a change now, or put it behind those that wait. `what` names it in the log."""
         if self._waiting:
-            self._waiting.append((what, change))
+            self._wait(what, change)
             return
         try:
             await change()
         except RegistryUnavailable as error:
-            self._waiting.append((what, change))
+            self._wait(what, change)
             self.note_down(error)
         except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
             _log.exception("the registry refused a change; it is left out", change=what)
+
+    def _wait(self, what: str, change: Change) -> None:
+        self._waiting[what] = change
+        if len(self._waiting) > self._limit:
+            oldest, _ = self._waiting.popitem(last=False)
+            _log.error("too many changes wait for the registry; one is left out", change=oldest)
 
     async def flush(self) -> int:
         """Apply what waits, oldest first, as far as the registry can be reached; how many were."""
@@ -55,7 +63,7 @@ class Outbox:
         applied = 0
         try:
             while self._waiting:
-                what, change = self._waiting[0]
+                what, change = next(iter(self._waiting.items()))
                 try:
                     await change()
                 except RegistryUnavailable as error:
@@ -63,7 +71,7 @@ class Outbox:
                     break
                 except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
                     _log.exception("the registry refused a change; it is left out", change=what)
-                self._waiting.popleft()
+                self._waiting.pop(what, None)
                 applied += 1
         finally:
             self._flushing = False

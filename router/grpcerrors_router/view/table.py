@@ -1,58 +1,69 @@
 """The registry in memory: what a router picks from without touching the database.
 
-Everything here runs on the event loop and never waits. Per model, the replicas lie in buckets by
-calls in flight, each bucket in order of last use, so that a pick looks at one entry however many
-nodes there are.
+Everything here runs on the event loop and never waits. All times are this process's own monotonic
+seconds: what the registry wrote by its clock is shifted when a view is applied, so that the clocks
+of routers and database need not agree.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from grpcerrors_router.clock import Clock, SystemClock
-from grpcerrors_router.entities import Load, Node, NodeView, Replica, Snapshot, Usage
+from grpcerrors_router.entities import Load, Node, NodeView, Replica, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _FEW = 8
-_BUSY = 1 << 32
+_KEPT_REMOVED = 1000
+_ANY = ""
+_NONE: dict[str, ReplicaEntry] = {}
 
 
 class ReplicaEntry:
-    """One load of a model on a node, with the calls that this process and others have on it.
+    """One load of a model on a node, with the calls that this process has on it.
 
     A later load is another entry: releasing a call on this one never touches the later one.
-    `has_served`: it has served a request. `confirmed_at`: when it last proved to be there,
-    monotonic. `connection`: how often the node's connection had been lost when the replica was
-    known to be there; None before it is first picked.
+    `evicted_by` is the generation of the job that takes it from its node, `evicting_until` when
+    that job's lease runs out. `reported` is how many calls the node itself has last counted.
+    `spared_until`: it did not become idle for an eviction, so it is not asked before then.
+    `has_served`: it has served a request. `confirmed_at`: when it last proved to be there.
+    `connection`: how often the node's connection had been lost when the replica was known to be
+    there; None before it is first picked.
     """
 
     __slots__ = (
         "confirmed_at",
         "connection",
+        "evicted_by",
+        "evicting_until",
         "has_served",
         "in_flight",
         "last_used",
         "live",
         "node",
-        "others",
+        "reported",
         "row",
+        "spared_until",
     )
 
-    def __init__(self, node: NodeEntry, row: Replica, confirmed_at: float) -> None:
+    def __init__(self, node: NodeEntry, row: Replica, now: float) -> None:
         self.node = node
         self.row = row
         self.in_flight = 0
-        self.others = 0
+        self.reported = row.in_flight
         self.last_used = row.loaded_at
         self.live = True
         self.has_served = False
         self.connection: int | None = None
-        self.confirmed_at = confirmed_at
+        self.confirmed_at = now
+        self.evicted_by = 0
+        self.evicting_until = 0.0
+        self.spared_until = 0.0
 
     @property
     def model(self) -> str:
@@ -63,6 +74,10 @@ class ReplicaEntry:
     def generation(self) -> int:
         """The registry's number for this load."""
         return self.row.generation
+
+    def pickable(self, now: float) -> bool:
+        """Whether requests may go there."""
+        return self.live and self.node.open and self.evicting_until <= now
 
 
 class NodeEntry:
@@ -106,62 +121,17 @@ class NodeEntry:
         return self.reachable and not self.info.draining
 
 
-class _Buckets:
-    """The pickable replicas of one model, by calls in flight, least recently used first."""
-
-    __slots__ = ("by_load", "least", "loads")
-
-    def __init__(self) -> None:
-        self.by_load: dict[int, OrderedDict[ReplicaEntry, None]] = {}
-        self.loads: dict[ReplicaEntry, int] = {}
-        self.least = 0
-
-    def put(self, entry: ReplicaEntry) -> None:
-        """Insert, or move to where its load says, as the most recently used there."""
-        self.discard(entry)
-        load = entry.in_flight + entry.others + entry.node.busy * _BUSY
-        bucket = self.by_load.get(load)
-        if bucket is None:
-            bucket = self.by_load[load] = OrderedDict()
-        bucket[entry] = None
-        self.loads[entry] = load
-        if load < self.least or len(self.loads) == 1:
-            self.least = load
-
-    def discard(self, entry: ReplicaEntry) -> None:
-        load = self.loads.pop(entry, None)
-        if load is None:
-            return
-        bucket = self.by_load[load]
-        del bucket[entry]
-        if not bucket:
-            del self.by_load[load]
-            if load == self.least and self.by_load:
-                self.least = min(self.by_load)
-
-    def __iter__(self) -> Iterator[ReplicaEntry]:
-        """Best first."""
-        first = self.by_load.get(self.least)
-        if first:
-            yield from first
-            for load in sorted(self.by_load):
-                if load != self.least:
-                    yield from self.by_load[load]
-
-
 class RoutingTable:
     """Nodes and replicas by name, kept by applying views of the registry in any order."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self.nodes: dict[str, NodeEntry] = {}
-        self._models: dict[str, _Buckets] = {}
         self._rows: dict[str, dict[str, ReplicaEntry]] = {}
-        self._removed: dict[str, int] = {}
+        self._removed: OrderedDict[str, int] = OrderedDict()
         self._dropped: dict[tuple[str, str], int] = {}
         self._busy: set[ReplicaEntry] = set()
         self._touched: set[ReplicaEntry] = set()
-        self._shared: set[ReplicaEntry] = set()
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     # Following the registry
@@ -174,12 +144,7 @@ class RoutingTable:
         if view.revision < known:
             return False
         if view.node is None:
-            self._removed[name] = view.revision
-            if entry is not None:
-                for replica in list(entry.replicas.values()):
-                    self._forget(replica)
-                del self.nodes[name]
-                self._wake(*entry.loads)
+            self._remove(name, view.revision)
             return True
         if entry is None:
             entry = self.nodes[name] = NodeEntry(view.node, view.revision)
@@ -188,13 +153,33 @@ class RoutingTable:
         if moved:
             entry.reachable, entry.busy, entry.fresh_until = True, False, 0.0
         entry.info, entry.revision = view.node, view.revision
+        shift = self._clock.monotonic() - view.now
         finished = entry.loads.keys() - {load.model for load in view.loads}
-        entry.loads = {load.model: load for load in view.loads}
-        self._apply_replicas(entry, view.replicas)
-        self._wake(*finished, *entry.loads)
+        entry.loads = {load.model: _shifted(load, shift) for load in view.loads}
+        for model in [m for n, m in self._dropped if n == name]:
+            # A drop that the registry has been told of needs no marker any more.
+            rows = [row.generation for row in view.replicas if row.model == model]
+            if self._dropped[name, model] not in rows:
+                del self._dropped[name, model]
+        self._apply_replicas(entry, view.replicas, shift)
+        self._wake(*finished, *entry.loads, *entry.replicas)
         return True
 
-    def _apply_replicas(self, node: NodeEntry, rows: Iterable[Replica]) -> None:
+    def _remove(self, name: str, revision: int) -> None:
+        self._removed[name] = revision
+        self._removed.move_to_end(name)
+        while len(self._removed) > _KEPT_REMOVED:
+            self._removed.popitem(last=False)
+        entry = self.nodes.pop(name, None)
+        if entry is not None:
+            for replica in list(entry.replicas.values()):
+                self._forget(replica)
+            self._wake(*entry.loads)
+        for model in [m for n, m in self._dropped if n == name]:
+            del self._dropped[name, model]
+
+    def _apply_replicas(self, node: NodeEntry, rows: Iterable[Replica], shift: float) -> None:
+        now = self._clock.monotonic()
         present = set()
         for row in rows:
             # A drop made here that the registry has not been told yet still holds.
@@ -204,17 +189,24 @@ class RoutingTable:
             old = node.replicas.get(row.model)
             if old is not None and old.row.generation > row.generation:
                 continue
+            here = replace(row, loaded_at=row.loaded_at + shift, last_used=row.last_used + shift)
             if old is not None and old.row.generation == row.generation:
-                old.row = row
+                old.row = here
             else:
                 if old is not None:
                     self._forget(old)
-                new = ReplicaEntry(node, row, self._clock.monotonic())
-                node.replicas[row.model] = new
-                self._rows.setdefault(row.model, {})[node.name] = new
+                old = node.replicas[row.model] = ReplicaEntry(node, here, now)
+                self._rows.setdefault(row.model, {})[node.name] = old
+            old.last_used = max(old.last_used, here.last_used)
         for model in node.replicas.keys() - present:
             self._forget(node.replicas[model])
-        self._place(node)
+        for entry in node.replicas.values():
+            entry.evicted_by, entry.evicting_until = 0, 0.0
+        for load in node.loads.values():
+            victim = node.replicas.get(load.victim)
+            if victim is not None and load.evicts(victim.row, now):
+                victim.evicted_by = load.generation
+                victim.evicting_until = load.lease_until
 
     def replace(self, snapshot: Snapshot) -> None:
         """Take over a full listing: what it does not name, and is not newer, is gone."""
@@ -237,68 +229,63 @@ class RoutingTable:
         node = self.nodes.get(job.node)
         if node is not None:
             rows = [r.row for r in node.replicas.values() if r.model not in (job.model, job.victim)]
+            now = self._clock.monotonic()
             new = Replica(
-                job.node,
-                job.model,
-                job.generation,
-                held=job.generation,
-                boot_id=boot_id,
-                loaded_at=job.started_at,
+                job.node, job.model, job.generation, job.generation, boot_id, now, last_used=now
             )
-            self._apply_replicas(node, [*rows, new])
+            self._apply_replicas(node, [*rows, new], 0.0)
+            self._wake(job.model, job.victim)
 
     def set_state(self, node: NodeEntry, *, reachable: bool, busy: bool) -> None:
         """Say whether a node may be picked, and whether last. Its rows stay (invariant 14)."""
         if (node.reachable, node.busy) != (reachable, busy):
             node.reachable, node.busy = reachable, busy
-            self._place(node)
+            self._wake(*node.replicas)
 
-    def set_others(self, usages: Iterable[Usage]) -> None:
-        """Take over the counts that other routers have on each load."""
-        counts: dict[tuple[str, str, int], tuple[int, float]] = {}
-        for usage in usages:
-            key = (usage.node, usage.model, usage.generation)
-            count, used = counts.get(key, (0, 0.0))
-            counts[key] = (count + usage.in_flight, max(used, usage.last_used))
-        shared = set()
-        for (name, model, generation), (count, used) in counts.items():
-            node = self.nodes.get(name)
-            entry = node.replicas.get(model) if node is not None else None
-            if entry is None or entry.generation != generation:
-                continue
-            entry.last_used = max(entry.last_used, used)
-            self._set_others(entry, count)
-            if count:
-                shared.add(entry)
-        for entry in self._shared - shared:
-            self._set_others(entry, 0)
-        self._shared = shared
-
-    def _set_others(self, entry: ReplicaEntry, count: int) -> None:
-        if count != entry.others:
-            entry.others = count
-            self._place_one(entry)
+    def report(self, node: NodeEntry, in_flight: Mapping[str, int]) -> None:
+        """Take over how many calls a node itself counts on each of its models."""
+        for model, entry in node.replicas.items():
+            count = in_flight.get(model, 0)
+            if count != entry.reported:
+                entry.reported = count
+                self._touched.add(entry)
 
     # Picking and counting
 
     def best(self, model: str) -> Iterable[ReplicaEntry]:
-        """The pickable replicas: fewest calls in flight first, then least recently used."""
-        return self._models.get(model, ())
+        """The pickable replicas: busy nodes last, fewest calls first, then least recent."""
+        return sorted(self._pickable(model), key=_load)
 
     def pick(self, model: str) -> ReplicaEntry | None:
         """The first of `best`."""
-        return next(iter(self.best(model)), None)
+        now = self._clock.monotonic()
+        best = None
+        for entry in self._rows.get(model, _NONE).values():
+            if (best is None or _load(entry) < _load(best)) and entry.pickable(now):
+                best = entry
+        return best
+
+    def _pickable(self, model: str) -> Iterator[ReplicaEntry]:
+        entries = self._rows.get(model)
+        if not entries:
+            return iter(())
+        now = self._clock.monotonic()
+        return (entry for entry in entries.values() if entry.pickable(now))
 
     def most_recently_confirmed(self, model: str) -> ReplicaEntry | None:
         """Of the best few, the one last known to be there: for a request with one try left."""
-        few = itertools.islice(self.best(model), _FEW)
+        few = sorted(self._pickable(model), key=_load)[:_FEW]
         return max(few, key=lambda entry: entry.confirmed_at, default=None)
+
+    def can_pick(self, entry: ReplicaEntry) -> bool:
+        """Whether requests may go there now."""
+        return entry.pickable(self._clock.monotonic())
 
     def enter(self, entry: ReplicaEntry) -> None:
         """Count a call in."""
         entry.in_flight += 1
-        self._used(entry)
         self._busy.add(entry)
+        self._used(entry)
 
     def leave(self, entry: ReplicaEntry) -> None:
         """Count a call out."""
@@ -306,26 +293,26 @@ class RoutingTable:
         self._used(entry)
         if not entry.in_flight:
             self._busy.discard(entry)
+            self._wake()
 
     def _used(self, entry: ReplicaEntry) -> None:
-        entry.last_used = self._clock.time()
+        entry.last_used = self._clock.monotonic()
         self._touched.add(entry)
-        if entry.live:
-            self._place_one(entry)
 
-    def take_touched(self, *, everything: bool = False) -> list[ReplicaEntry]:
-        """The entries whose counts changed since this was last asked; or all that are in use."""
-        touched = list(self._touched | self._busy if everything else self._touched)
+    def take_touched(self) -> list[ReplicaEntry]:
+        """The live entries that were used since this was last asked."""
+        touched = [entry for entry in self._touched if entry.live]
         self._touched.clear()
         return touched
-
-    def put_back_touched(self, entries: Iterable[ReplicaEntry]) -> None:
-        """Say that the counts taken could not be written."""
-        self._touched.update(entries)
 
     def in_flight(self) -> int:
         """Calls of this process at the moment, on live and on forgotten loads."""
         return sum(entry.in_flight for entry in self._busy)
+
+    def clear_of(self, revision: int) -> int:
+        """The revision, up to `revision`, by which nothing that is being evicted has calls here."""
+        waited_for = [e.evicted_by for e in self._busy if e.live and e.evicted_by]
+        return min([revision, *(job - 1 for job in waited_for)])
 
     # Looking
 
@@ -344,11 +331,19 @@ class RoutingTable:
 
     def live_count(self, model: str) -> int:
         """How many replicas of a model can be picked."""
-        buckets = self._models.get(model)
-        return len(buckets.loads) if buckets is not None else 0
+        return sum(1 for _ in self._pickable(model))
 
-    async def changed(self, model: str, timeout: float | None = None) -> None:
-        """Wait until something about a model changes, at most `timeout` seconds."""
+    def loads(self, model: str) -> list[Load]:
+        """The loads of a model that are under way, on nodes that are open."""
+        now = self._clock.monotonic()
+        found = (node.loads.get(model) for node in self.nodes.values() if node.open)
+        return [job for job in found if job and job.running(now) and job.victim != model]
+
+    async def changed(self, model: str = _ANY, timeout: float | None = None) -> None:
+        """Wait until something about a model changes, at most `timeout` seconds.
+
+        Without a model: about any, or until some replica has no calls in flight any more.
+        """
         event = asyncio.Event()
         waiters = self._waiters.setdefault(model, set())
         waiters.add(event)
@@ -363,29 +358,10 @@ class RoutingTable:
                 self._waiters.pop(model, None)
 
     def _wake(self, *models: str) -> None:
-        for model in models:
-            for event in self._waiters.get(model, ()):
-                event.set()
-
-    # Keeping the index
-
-    def _place(self, node: NodeEntry) -> None:
-        for entry in node.replicas.values():
-            self._place_one(entry)
-
-    def _place_one(self, entry: ReplicaEntry) -> None:
-        buckets = self._models.get(entry.row.model)
-        if entry.live and entry.node.open and not entry.row.evicting:
-            if buckets is None:
-                buckets = self._models[entry.row.model] = _Buckets()
-            fresh = entry not in buckets.loads
-            buckets.put(entry)
-            if fresh:
-                self._wake(entry.row.model)
-        elif buckets is not None:
-            buckets.discard(entry)
-            if not buckets.loads:
-                del self._models[entry.row.model]
+        if self._waiters:
+            for model in (_ANY, *models):
+                for event in self._waiters.get(model, ()):
+                    event.set()
 
     def _forget(self, entry: ReplicaEntry) -> None:
         entry.live = False
@@ -397,5 +373,18 @@ class RoutingTable:
             del rows[node.name]
             if not rows:
                 del self._rows[model]
-        self._place_one(entry)
+        self._touched.discard(entry)
         self._wake(model)
+
+
+def _load(entry: ReplicaEntry) -> tuple[bool, int, float]:
+    return entry.node.busy, entry.in_flight, entry.last_used
+
+
+def _shifted(load: Load, shift: float) -> Load:
+    return replace(
+        load,
+        started_at=load.started_at + shift,
+        lease_until=load.lease_until + shift,
+        retry_at=load.retry_at + shift,
+    )

@@ -1,4 +1,4 @@
-"""Keeps the table in step with the registry, and tells other routers what this one has in flight.
+"""Keeps the table in step with the registry.
 
 PostgreSQL's NOTIFY only wakes the watcher up early. What it trusts is the revision: it reads what
 changed after the last one it has seen, and lists everything anew when that cannot be told
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import structlog
 
-from grpcerrors_router.entities import Usage
 from grpcerrors_router.errors import RegistryUnavailable
 from grpcerrors_router.registry.store import NOTIFY_CHANNEL
 
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
+    from grpcerrors_router.entities import Snapshot
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.outbox import Outbox
@@ -29,7 +29,11 @@ _log = structlog.get_logger("router.watcher")
 
 
 class Watcher:
-    """Three loops: follow the registry, listen to it, share the counts."""
+    """Two loops: follow the registry, and listen to it.
+
+    `seen` is the revision that the table has followed to, `evictions_since` the latest one at which
+    something was being evicted: whoever evicts waits for every router to acknowledge it.
+    """
 
     def __init__(
         self,
@@ -45,10 +49,9 @@ class Watcher:
         self._settings = settings
         self._clock = clock
         self._wake = asyncio.Event()
-        self._share_now = asyncio.Event()
-        self._shared_at = 0.0
+        self._evicting = asyncio.Event()
         self.seen = 0
-        self.heard: dict[str, float] = {}
+        self.evictions_since = 0
 
     async def follow(self) -> None:
         """Follow until cancelled."""
@@ -73,52 +76,27 @@ class Watcher:
         for view in batch.nodes:
             self._table.apply(view)
         self.seen = batch.revision
-        if any(row.evicting for view in batch.nodes for row in view.replicas):
-            # Somebody waits for every router to say that it has nothing in flight there.
-            self._share_now.set()
+        self._note_evictions(batch)
 
     async def relist(self) -> None:
         """Read everything. Raises RegistryUnavailable."""
         snapshot = await self._registry.snapshot()
         self._table.replace(snapshot)
         self.seen = snapshot.revision
-        self._share_now.set()
+        self._note_evictions(snapshot)
+
+    def _note_evictions(self, batch: Snapshot) -> None:
+        if any(load.victim and load.running(batch.now) for v in batch.nodes for load in v.loads):
+            self.evictions_since = batch.revision
+            self._evicting.set()
+
+    async def evicting(self, timeout: float) -> None:
+        """Wait until something is being evicted, at most `timeout` seconds."""
+        await _wait(self._evicting, timeout)
 
     def nudge(self) -> None:
         """Look for changes now."""
         self._wake.set()
-
-    async def share(self) -> None:
-        """Publish counts until cancelled."""
-        while True:
-            await _wait(self._share_now, self._settings.lease_flush)
-            try:
-                await self.share_once()
-            except RegistryUnavailable as error:
-                self._outbox.note_down(error)
-            except Exception:  # noqa: BLE001 - silence would make the others forget this router
-                _log.exception("publishing what is in flight failed; trying again")
-
-    async def share_once(self) -> None:
-        """Publish this router's counts and take over the others'. Raises RegistryUnavailable."""
-        now = self._clock.monotonic()
-        # After a silence others may have struck this router's leases off: tell them all again.
-        lapsed = now - self._shared_at > self._settings.lease_ttl / 2
-        touched = self._table.take_touched(everything=lapsed)
-        heard, self.heard = self.heard, {}
-        me = self._registry.router
-        mine = [
-            Usage(me, e.node.name, e.model, e.generation, e.in_flight, e.last_used) for e in touched
-        ]
-        try:
-            usages = await self._registry.publish_usage(
-                self.seen, self._settings.lease_ttl, mine, heard
-            )
-        except RegistryUnavailable:
-            self._table.put_back_touched(touched)
-            raise
-        self._shared_at = now
-        self._table.set_others(usage for usage in usages if usage.router != me)
 
     async def listen(self) -> None:
         """Be woken by PostgreSQL until cancelled; a no-op on SQLite."""

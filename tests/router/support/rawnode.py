@@ -158,7 +158,7 @@ MODELS = {
     "twin-b": ModelSpec("twin-b", "raw", {"Model": "twin"}),
     "orphan": ModelSpec("orphan", "nobody-has-this"),
 }
-QUICK = Settings(place_timeout=0.3, place_retry=0.05)
+QUICK = Settings(place_retry=0.05)
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,8 @@
 """A world for the production router without sockets, threads or real time.
 
-Only what lies beyond the router's edge is simulated: nodes, the wire and the clock. Registry,
-table, flights, tracked client and healing are the real code, run on one event loop, step by step.
+Only what lies beyond the router's edge is simulated: nodes, the wire, the clock, and the threads
+of the database. Registry, table, flights, tracked client and healing are the real code, run on one
+event loop whose time stands still until a test moves it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import sqlalchemy as sa
 
 from grpcerrors import model_not_loaded
 from grpcerrors_router import Heartbeat, Held, ModelSpec, NodeRegistry, Settings, SmartRouter
 from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.control import Answer
 from grpcerrors_router.registry import rows
+from tests.router.support.virtual import InlineExecutor, LoopClock, VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,35 +29,11 @@ if TYPE_CHECKING:
 
 MODELS = {name: ModelSpec(name, "sim") for name in "mn"}
 SETTINGS = Settings(
-    place_retry=0.0, place_timeout=0.0, fresh_for=1e9, load_backoff=0.0, lease_ttl=10.0,
-    load_lease=20.0, storm_drops=10**9, quiesce_timeout=1.0,
+    fresh_for=1e9, load_backoff=0.1, lease_ttl=10.0, load_lease=20.0, storm_drops=10**9,
+    quiesce_timeout=1.0, failure_memory=5.0,
 )  # fmt: skip
-
-
-class HandClock:
-    """Stands still until `advance`."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    monotonic = time
-
-    async def sleep(self, seconds: float) -> None:
-        sleeper = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self.now + seconds, sleeper))
-        await sleeper
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-        for at, sleeper in list(self._sleepers):
-            if at <= self.now:
-                self._sleepers.remove((at, sleeper))
-                if not sleeper.done():
-                    sleeper.set_result(None)
+LIVENESS = 60.0
+"""Seconds within which a request is answered once all faults have stopped (invariant 17)."""
 
 
 class SimNode:
@@ -75,6 +54,14 @@ class SimNode:
         self.inventory = 0
         self.held: dict[str, int] = {}
 
+    def mend(self) -> None:
+        """No longer slow or silent."""
+        self.slow = self.silent = False
+        while self.gates:
+            gate = self.gates.pop()
+            if not gate.done():
+                gate.set_result(None)
+
     def evict(self, model: str) -> None:
         if self.held.pop(model, None) is not None:
             self.inventory += 1
@@ -90,9 +77,9 @@ class SimCall:
     """One call on the wire: its fate is sealed when it is sent, its end comes when it is told."""
 
     def __init__(
-        self, world: World, router: int, node: SimNode, request: Any, stream: bool
+        self, world: World, member: Member, node: SimNode, request: Any, stream: bool
     ) -> None:
-        self.world, self.router, self.node = world, router, node
+        self.world, self.member, self.node = world, member, node
         self.request, self.model = request
         self.boot = node.boot
         self.stream = stream
@@ -102,6 +89,8 @@ class SimCall:
         self._status: grpc.StatusCode | None = None
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         world.sent[self.request] += 1
+        if world.prompt:
+            asyncio.get_running_loop().call_soon(self.finish)
         if not self.stale:
             world.executed[self.request] += 1
         world.calls.append(self)
@@ -113,6 +102,11 @@ class SimCall:
         self.world.calls.remove(self)
         for callback in self._callbacks:
             callback(self)
+
+    def finish(self) -> None:
+        """Deliver all that is left."""
+        while self._status is None:
+            self.tell()
 
     def tell(self) -> None:
         """Deliver the end, or the next message of a stream."""
@@ -185,8 +179,8 @@ class SimCall:
 class SimControl:
     """The control plane of all nodes, as one router sees it."""
 
-    def __init__(self, world: World, router: int) -> None:
-        self._world, self._router = world, router
+    def __init__(self, world: World, member: Member) -> None:
+        self._world, self._member = world, member
 
     def _node(self, address: str) -> SimNode:
         node = self._world.nodes[address.split(":", maxsplit=1)[0]]
@@ -203,7 +197,8 @@ class SimControl:
 
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         node = self._node(address)
-        self._world.loading.append((node.name, spec.name, generation))
+        load = (node.name, spec.name, generation)
+        self._world.loading[load] = self._world.loop.now
         self._world.check_single_flight()
         try:
             if node.slow:
@@ -218,9 +213,11 @@ class SimControl:
             node.inventory += 1
             return Answer(True, "", node.boot, node.inventory)
         finally:
-            self._world.loading.remove((node.name, spec.name, generation))
+            del self._world.loading[load]
+            await self._member.alive()
 
     async def free(self, address: str, row: Replica, timeout: float) -> Answer:
+        await self._member.alive()
         node = self._node(address)
         if row.held in (0, node.held.get(row.model, 0)):
             self._world.check_free(node, row)
@@ -228,147 +225,252 @@ class SimControl:
         return Answer(True, "", node.boot, node.inventory)
 
 
+class SimChannels:
+    """The wire from one router to all nodes."""
+
+    def __init__(self, world: World, member: Member) -> None:
+        self._world, self._member = world, member
+
+    def multicallable(self, address: str, kind: str, method: Any) -> Callable[..., SimCall]:
+        def send(request: Any, **_: Any) -> SimCall:
+            node = self._world.nodes[address.split(":", maxsplit=1)[0]]
+            return SimCall(self._world, self._member, node, request, kind == "unary_stream")
+
+        return send
+
+    def losses(self, address: str) -> int:
+        return 0
+
+    async def connects(self, address: str, timeout: float) -> bool:
+        return not self._world.nodes[address.split(":", maxsplit=1)[0]].silent
+
+    async def retain(self, addresses: set[str]) -> None:
+        """Nothing to retain."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
 class WatchedRegistry(NodeRegistry):
-    """The real registry, run inline; drops and ends of loads are checked as they happen."""
+    """The real registry; drops and ends of loads are checked as they happen.
 
-    def __init__(self, url: str, name: str, clock: HandClock) -> None:
-        super().__init__(url, router=name, clock=clock, timeout=1e6)
-        self.store._in_thread = self._inline  # type: ignore[method-assign]
+    A check compares the rows before and after, if nothing else was written meanwhile.
+    """
 
-    async def _inline(self, work: Callable[[], Any]) -> Any:
-        return work()
+    def look(self) -> Any:
+        """Read the rows without the router's own, perhaps held or dead, threads."""
+        with self.store.engine.connect() as conn:
+            return rows.snapshot(conn, self.store.now(conn))
 
-    async def rows(self) -> dict[tuple[str, str], Replica]:
-        snapshot = await self.snapshot()
-        return {(r.node, r.model): r for view in snapshot.nodes for r in view.replicas}
+    def rows(self) -> dict[tuple[str, str], Replica]:
+        return {(r.node, r.model): r for view in self.look().nodes for r in view.replicas}
 
     async def remove_node_model(
-        self, node: str, model: str, generation: int | None = None, *, evidence: str = "operator"
+        self, node: str, model: str, generation: int | None = None, **more: Any
     ) -> bool:
-        before = await self.rows()
-        dropped = await super().remove_node_model(node, model, generation, evidence=evidence)
-        after = await self.rows()
-        gone = {row.generation for key, row in before.items() if after.get(key) != row}
-        assert gone <= {generation}, "invariant 1: a drop removed another generation"
+        before = self.look()
+        dropped = await super().remove_node_model(node, model, generation, **more)
+        after = self.look()
+        if after.revision == before.revision + 1:
+            kept = {r for view in after.nodes for r in view.replicas}
+            gone = {r for view in before.nodes for r in view.replicas} - kept
+            assert {row.generation for row in gone} <= {generation}, (
+                "invariant 1: a drop removed another generation"
+            )
         return dropped
 
-    async def finish_load(self, load: Load, outcome: Outcome) -> bool:
-        before = await self.snapshot()
+    async def finish_load(self, load: Load, outcome: Outcome) -> str | None:
+        before = self.look()
         jobs = {(j.node, j.model, j.generation) for v in before.nodes for j in v.loads
                 if j.state == "running"}  # fmt: skip
-        current = (load.node, load.model, load.generation) in jobs
         done = await super().finish_load(load, outcome)
-        after = await self.snapshot()
-        if not current:
-            assert not done, "invariant 4: a stale token was accepted"
-            plain = [[(v.replicas, v.loads) for v in s.nodes] for s in (before, after)]
-            assert plain[0] == plain[1], "invariant 4: a stale token changed rows"
+        after = self.look()
+        if (load.node, load.model, load.generation) not in jobs:
+            assert done is None, "invariant 4: a stale token was accepted"
+            if after.revision == before.revision + 1:
+                plain = [[(v.replicas, v.loads) for v in s.nodes] for s in (before, after)]
+                assert plain[0] == plain[1], "invariant 4: a stale token changed rows"
         return done
+
+
+class Member:
+    """One router's process."""
+
+    def __init__(self, world: World, number: int, name: str, url: str) -> None:
+        self.number = number
+        self.threads = InlineExecutor()
+        # Routers need not agree on the time of day.
+        clock = LoopClock(world.loop, skew=3600.0 * number)
+        self.registry = WatchedRegistry(
+            url, router=name, clock=LoopClock(world.loop), timeout=1e6, threads=self.threads
+        )
+        nodes: Any = NodeClient(SimChannels(world, self), SimControl(world, self))  # type: ignore[arg-type]
+        self.router = SmartRouter(
+            self.registry, MODELS, settings=SETTINGS, clock=clock, nodes=nodes
+        )
+        self._loops: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        await self.registry.open()
+        await self.router.watcher.relist()
+        await self.router.presence.enter()
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(self.router.watcher.follow()),
+                       loop.create_task(self.router.presence.run())]  # fmt: skip
+
+    async def alive(self) -> None:
+        """Return, unless the process is dead: then never."""
+        if self.threads.dead:
+            await asyncio.get_running_loop().create_future()
+
+    def crash(self) -> None:
+        """As kill -9: nothing of it runs any more, what it has asked for goes on elsewhere."""
+        self.threads.dead = True
+        for task in self._loops:
+            task.cancel()
 
 
 class World:
     """Two routers on one registry, two nodes, and everything that is on its way between them."""
 
     def __init__(self, url: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.clock = HandClock()
+        self.url = url
+        self.loop = VirtualLoop()
         self.nodes = {"a": SimNode("a", 1), "b": SimNode("b", 2)}
         self.calls: list[SimCall] = []
-        self.loading: list[tuple[str, str, int]] = []
+        self.loading: dict[tuple[str, str, int], float] = {}
+        self.broken: list[str] = []
         self.sent: Counter[Any] = Counter()
         self.executed: Counter[Any] = Counter()
         self.first_message: dict[Any, int] = {}
-        self.tasks: dict[int, asyncio.Task[Any]] = {}
-        self.shared_at = [self.clock.now, self.clock.now]
-        self.routers: list[SmartRouter] = []
-        self.run(self._open(url))
-
-    def run(self, coroutine: Any) -> Any:
-        return self.loop.run_until_complete(coroutine)
-
-    async def _open(self, url: str) -> None:
-        for number in range(2):
-            registry = WatchedRegistry(url, f"r{number}", self.clock)
-            router = SmartRouter(registry, MODELS, settings=SETTINGS, clock=self.clock)
-            control: Any = SimControl(self, number)
-            router._prober._nodes = NodeClient(router._channels, control)
-            router._runner._control = router._dispatcher.reconciler._control = control
-            router._channels.multicallable = self._wire(number)  # type: ignore[method-assign]
-            await registry.open()
-            await router.watcher.relist()
-            self.routers.append(router)
+        self.tasks: dict[int, tuple[Member, asyncio.Task[Any]]] = {}
+        self.members: list[Member] = []
+        self.dead: list[Member] = []
+        self.prompt = False
+        asyncio.set_event_loop(self.loop)
+        self.members = [Member(self, number, f"r{number}", url) for number in range(2)]
+        for member in self.members:
+            self.loop.finish(member.start())
         for node in self.nodes.values():
-            await self.routers[0].heartbeat(node.beat())
-        for number in range(2):
-            await self.follow(number)
+            self.loop.finish(self.members[0].router.heartbeat(node.beat()))
+        for member in self.members:
+            self.loop.finish(member.router.watcher.catch_up())
 
-    def _wire(self, router: int) -> Callable[..., Any]:
-        def multicallable(address: str, kind: str, method: Any) -> Any:
-            def send(request: Any, **_: Any) -> SimCall:
-                node = self.nodes[address.split(":", maxsplit=1)[0]]
-                return SimCall(self, router, node, request, kind == "unary_stream")
-
-            return send
-
-        return multicallable
-
-    async def settle(self) -> None:
+    def settle(self, seconds: float = 0.0) -> None:
         """Let everything that can go on, go on."""
-        for _ in range(60):
-            await asyncio.sleep(0)
+        self.loop.advance(seconds)
+        assert not self.broken, self.broken
 
-    async def follow(self, number: int) -> None:
-        await self.routers[number].watcher.catch_up()
-        await self.routers[number].watcher.share_once()
-        self.shared_at[number] = self.clock.now
+    def do(self, number: int, work: Any) -> None:
+        """Start something at a router that may take its time, or never end."""
+        task = self.loop.create_task(work)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.tasks[len(self.tasks)] = (self.members[number], task)
+        self.settle()
 
-    def request(self, router: int, model: str, stream: bool, on_stale: str) -> None:
+    def request(self, number: int, model: str, stream: bool, on_stale: str) -> None:
         """A client's request, on its way from now on."""
-        number = len(self.tasks)
-        key = (number, model)
+        key = (len(self.tasks), model)
+        router = self.members[number].router
 
         async def client() -> None:
-            channel = self.routers[router].channel(model, on_stale=on_stale)  # type: ignore[arg-type]
+            channel = router.channel(model, on_stale=on_stale)  # type: ignore[arg-type]
             if not stream:
                 await channel.unary_unary("/sim/Unary")(key)
                 return
             call = channel.unary_stream("/sim/Stream")(key)
             while await call.read() is not grpc.aio.EOF:
-                self.first_message.setdefault(number, self.sent[number])
+                self.first_message.setdefault(key, self.sent[key])
 
-        self.tasks[number] = self.loop.create_task(client())
+        self.do(number, client())
+
+    def crash(self, number: int) -> None:
+        """A router dies; another takes its place under another name."""
+        member = self.members[number]
+        member.crash()
+        for owner, task in self.tasks.values():
+            if owner is member:
+                task.cancel()
+        self.settle()
+        self.dead.append(member)
+        self.members[number] = Member(self, number, f"r{number}-{len(self.dead)}", self.url)
+        self.loop.finish(self.members[number].start())
 
     # Checks
 
-    def expired(self, router: int) -> bool:
-        return self.clock.now - self.shared_at[router] >= SETTINGS.lease_ttl
+    def routers_alive(self) -> set[str]:
+        with self.members[0].registry.store.engine.connect() as conn:
+            names = conn.execute(
+                sa.text("select name from routers where expires_at > :now"), {"now": self.loop.now}
+            )
+            return set(names.scalars())
 
     def check_single_flight(self) -> None:
-        registry = self.routers[0].registry
-        with registry.store.engine.connect() as conn:
-            views = rows.snapshot(conn).nodes
+        views = self.members[0].registry.look().nodes
         jobs = {(j.node, j.model, j.generation) for v in views for j in v.loads
-                if j.running(self.clock.now)}  # fmt: skip
-        live = [entry for entry in self.loading if entry in jobs]
+                if j.running(self.loop.now)}  # fmt: skip
         for model in MODELS:
-            flights = [entry for entry in live if entry[1] == model]
-            assert len(flights) <= 1, f"invariant 3: {flights} under way at once"
+            flights = [load for load in self.loading if load in jobs and load[1] == model]
+            places = {node for node, _, _ in flights}
+            # A load that takes suspiciously long may be hedged.
+            young = [
+                load
+                for load in flights
+                if self.loop.now - self.loading[load] < SETTINGS.load_hedge_free
+            ]
+            if len(young) > 1 or len(places) < len(flights):
+                self.broken.append(f"invariant 3: {flights} under way at once")
 
     def check_free(self, node: SimNode, row: Replica) -> None:
         if node.held.get(row.model) is None:
             return
+        alive = self.routers_alive()
         users = [
             call
             for call in self.calls
             if call.node is node and call.model == row.model and call.boot == node.boot
-            and not call.stale and not self.expired(call.router)
+            and not call.stale and call.member.router.name in alive
         ]  # fmt: skip
-        assert not users, "invariant 10: a replica in use was freed"
+        if users:
+            self.broken.append("invariant 10: a replica in use was freed")
+
+    def check_liveness(self) -> None:
+        """Invariant 17: all faults stop, and every model can be had from every router."""
+        self.prompt = True
+        for node in self.nodes.values():
+            node.mend()
+        for member in self.members:
+            member.threads.release()
+        for call in list(self.calls):
+            call.finish()
+        self.loop.create_task(self._beat())
+        for member in self.members:
+            for model in MODELS:
+                self._check_answered(member, model)
+
+    async def _beat(self) -> None:
+        while True:
+            for node in self.nodes.values():
+                await self.members[0].router.heartbeat(node.beat())
+                for member in self.members:
+                    await member.router.probe_health(node.name)
+            await asyncio.sleep(1.0)
+
+    def _check_answered(self, member: Member, model: str) -> None:
+        async def ask() -> None:
+            call = member.router.channel(model).unary_unary("/sim/Unary")
+            await call((f"liveness at {member.number}", model), timeout=LIVENESS)
+
+        try:
+            self.loop.finish(ask(), LIVENESS + 1)
+        except grpc.aio.AioRpcError as error:
+            where = f"{model} at {member.router.name}"
+            raise AssertionError(f"invariant 17: {where}: {error.details()}") from error
 
     def close(self) -> None:
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
-        self.run(self.settle())
-        for router in self.routers:
-            router.registry.store.close()
+        self.settle()
+        for member in self.members + self.dead:
+            member.registry.store.close()
         self.loop.close()

@@ -1,4 +1,4 @@
-"""Alembic's entry point; `router.store` runs it with an open connection."""
+"""Alembic's entry point; `Store.migrate` runs it with an open connection."""
 
 from __future__ import annotations
 

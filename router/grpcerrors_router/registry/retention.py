@@ -1,0 +1,34 @@
+"""What is deleted with time, so that no table only grows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from grpcerrors_router.registry import jobs
+from grpcerrors_router.registry.schema import boots, changes, heals, nodes, revision
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+KEPT_CHANGES = 10_000
+"""Revisions that a router may be behind before it has to read everything anew."""
+
+KEPT_HEALS = 100_000
+"""Lines of the heal log, however young."""
+
+
+def prune(conn: Connection, now: float, heal_retention: float) -> None:
+    """Delete heals older than `heal_retention` seconds, abandoned jobs, and old boots."""
+    newest = conn.scalar(sa.select(sa.func.max(heals.c.id))) or 0
+    conn.execute(
+        sa.delete(heals).where(
+            sa.or_(heals.c.at < now - heal_retention, heals.c.id <= newest - KEPT_HEALS)
+        )
+    )
+    jobs.drop_expired(conn, now)
+    oldest = (conn.scalar(sa.select(revision.c.number)) or 0) - KEPT_CHANGES
+    conn.execute(sa.delete(changes).where(changes.c.revision < oldest))
+    current = sa.select(nodes.c.boot_id)
+    conn.execute(sa.delete(boots).where(boots.c.revision < oldest, boots.c.boot_id.not_in(current)))

@@ -1,0 +1,133 @@
+"""This router among those that share the registry, and what it writes behind its traffic.
+
+It says that it is alive, acknowledges evictions, and notes which nodes it has heard and which
+replicas are in use. It also prunes what nobody needs any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from grpcerrors_router.entities import Use
+from grpcerrors_router.errors import NameTaken, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from grpcerrors_router.clock import Clock
+    from grpcerrors_router.registry.registry import NodeRegistry
+    from grpcerrors_router.settings import Settings
+    from grpcerrors_router.view.outbox import Outbox
+    from grpcerrors_router.view.table import RoutingTable
+    from grpcerrors_router.view.watcher import Watcher
+
+_log = structlog.get_logger("router.presence")
+
+_IMPATIENT = 0.05
+"""Seconds between two looks while somebody waits for an acknowledgement."""
+
+
+class Presence:
+    """Three rhythms: acknowledge at once, sign in every `lease_flush`, prune every minute."""
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        table: RoutingTable,
+        watcher: Watcher,
+        outbox: Outbox,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._table = table
+        self._watcher = watcher
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._said = -1
+        self._signed_at = float("-inf")
+        self._noted_at = clock.monotonic()
+
+    async def enter(self) -> None:
+        """Sign in for the first time.
+
+        A router of the same name that was killed counts as alive until its lease runs out, so this
+        waits for that. Raises NameTaken when the lease is renewed meanwhile: it is alive.
+        """
+        first = None
+        while True:
+            other = await self._registry.sign_in(self._watcher.seen, self._settings.lease_ttl)
+            if other is None:
+                return
+            if first is not None and other != first:
+                me = self._registry.router
+                raise NameTaken("router", me, "another router", "this one")
+            first = other
+            await self._clock.sleep(self._settings.lease_flush)
+
+    async def run(self) -> None:
+        """Sign in again and again until cancelled."""
+        while True:
+            try:
+                await self.say()
+                await self._note()
+            except RegistryUnavailable as error:
+                self._outbox.note_down(error)
+            except Exception:  # noqa: BLE001 - silence would make the others forget this router
+                _log.exception("telling the registry about this router failed; retrying")
+            busy = self._table.clear_of(self._watcher.seen) < self._watcher.seen
+            unsaid = self._watcher.evictions_since > self._said
+            await self._watcher.evicting(
+                _IMPATIENT if busy or unsaid else self._settings.lease_flush
+            )
+
+    async def say(self) -> None:
+        """Sign in, and acknowledge what has been followed. Raises RegistryUnavailable."""
+        seen = self._table.clear_of(self._watcher.seen)
+        now = self._clock.monotonic()
+        waited_for = seen > self._said and self._watcher.evictions_since > self._said
+        if waited_for or now - self._signed_at >= self._settings.lease_flush:
+            other = await self._registry.sign_in(seen, self._settings.lease_ttl)
+            if other is not None:
+                _log.error("another router has taken this name", router=self._registry.router)
+            self._said, self._signed_at = seen, now
+
+    async def _note(self) -> None:
+        now = self._clock.monotonic()
+        since = self._noted_at
+        if now - since < self._settings.lease_flush:
+            return
+        heard = {
+            node.name: now - node.heard_at
+            for node in self._table.nodes.values()
+            if node.heard_at > since
+        }
+        uses = [
+            Use(
+                entry.generation,
+                entry.in_flight if entry.node.info.foreign else entry.reported,
+                max(0.0, now - entry.last_used),
+            )
+            for entry in self._table.take_touched()
+        ]
+        await self._registry.note(heard, uses)
+        self._noted_at = now
+
+    async def prune(self) -> None:
+        """Prune again and again until cancelled."""
+        while True:
+            await self._clock.sleep(self._settings.prune_interval)
+            try:
+                await self._registry.prune(
+                    node_retention=self._settings.node_retention,
+                    heal_retention=self._settings.heal_retention,
+                )
+            except RegistryUnavailable as error:
+                self._outbox.note_down(error)
+            except Exception:  # noqa: BLE001 - tables that only grow would fail much later
+                _log.exception("pruning the registry failed; retrying")
+
+    async def exit(self) -> None:
+        """Sign out. Raises RegistryUnavailable."""
+        await self._registry.sign_out()
