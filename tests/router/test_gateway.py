@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from grpcerrors import classify
@@ -277,12 +277,16 @@ async def test_every_service_is_healthy_until_the_gateway_stops(served: Stack) -
     await stop
 
 
-async def test_reflection_describes_every_service(served: Stack) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(served.through)
+@pytest.mark.parametrize("version", ["v1alpha", "v1"])
+async def test_reflection_describes_every_service(served: Stack, version: str) -> None:
+    method = served.through.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
 
     async def ask(**request: str) -> Any:
-        asked = iter([reflection_pb2.ServerReflectionRequest(**request)])
-        return await stub.ServerReflectionInfo(asked).read()
+        return await method(iter([reflection_pb2.ServerReflectionRequest(**request)])).read()
 
     listed = await ask(list_services="")
     names = {service.name for service in listed.list_services_response.service}

@@ -30,6 +30,8 @@ SERVICES = (
     health.SERVICE_NAME,
 )
 
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -68,12 +70,7 @@ class GatewayServer:
         self._fleet = FleetService(router)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
         fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
-        files = (backend_pb2, fleet_pb2, health_pb2, reflection_pb2)
-        reflection.enable_server_reflection(
-            (*SERVICES, reflection.SERVICE_NAME),
-            self._server,
-            pool_of(*(file.DESCRIPTOR for file in files)),
-        )
+        _serve_reflection(self._server)
 
     async def start(self) -> str:
         """Bind and serve; return the bound "host:port".
@@ -97,3 +94,18 @@ class GatewayServer:
         """Say NOT_SERVING, take no new call, and give those in flight `grace` seconds to end."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+
+
+def _serve_reflection(server: Any) -> None:
+    files = (backend_pb2, fleet_pb2, health_pb2, reflection_pb2)
+    pool = pool_of(*(file.DESCRIPTOR for file in files))
+    names = (*SERVICES, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, pool)
+    # Clients try v1 first. Its messages are those of v1alpha, and grpcio has only the latter.
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names, pool=pool).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    # Registered by name, as the gateway takes every method that is not.
+    server.add_registered_method_handlers(REFLECTION_V1, {"ServerReflectionInfo": handler})
