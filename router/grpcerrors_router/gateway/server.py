@@ -13,15 +13,13 @@ from grpcerrors_protocol.pool import pool_of
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import Gateway, Refused
+from grpcerrors_router.nodes.channels import WINDOW
 
 if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
 
 MESSAGE_LIMIT = 50 * 1024 * 1024
 """Bytes of one message, as in LocalAI."""
-
-WINDOW = 256 * 1024
-"""Bytes that a peer may send on one stream before they are read."""
 
 SERVICES = (
     backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
@@ -47,8 +45,7 @@ OPTIONS = (
     ("grpc.server.max_pending_requests", 2**31 - 1),
     ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
     ("grpc.server_max_unrequested_time_in_server", 3600),
-    # A caller's window grows with its bandwidth, up to 16 MiB a stream, read or not. Not here:
-    # a stream holds what one window and one message take.
+    # As on the connections to nodes.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, so let it fail

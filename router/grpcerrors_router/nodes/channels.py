@@ -12,6 +12,9 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+WINDOW = 256 * 1024
+"""Bytes that a peer may send on one stream before they are read."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -21,6 +24,10 @@ _OPTIONS = (
     # A node that was down is tried again soon: the router decides whom to ask, not the channel.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A window that grows with the bandwidth lets a node send up to 16 MiB a stream that nobody
+    # reads. This way a stream holds one window and one message.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW),
     # A new channel makes a new connection, so that it says something about the process.
     ("grpc.use_local_subchannel_pool", 1),
     # An idle channel keeps its connection: a lost one means that the process may be another.
