@@ -45,7 +45,8 @@ class Settings:
     `cause_pause_max`.
 
     Calls: a request is sent to at most `attempts` replicas. Over `retry_window` seconds, re-sent
-    requests are at most `retry_ratio` of all, or `retry_floor` per second if that is more.
+    requests are at most `retry_ratio` of all, or `retry_floor` per second if that is more; up to
+    `retry_queue` more wait for their turn, each at most `retry_wait`.
     `replay_bytes` and `replay_messages` bound what is kept of a request stream to send it again.
     """
 
@@ -95,6 +96,8 @@ class Settings:
     retry_window: float = 10.0
     retry_floor: float = 10.0
     retry_ratio: float = 0.2
+    retry_wait: float = 10.0
+    retry_queue: int = 1000
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024
 

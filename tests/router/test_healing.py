@@ -216,7 +216,7 @@ async def _stale_error(node: Node) -> grpc.aio.AioRpcError:
 async def test_the_retry_budget_bounds_what_is_sent_again(sqlite_url: str) -> None:
     """Invariant 12."""
     node, events = Node(), Recorder()
-    tight = replace(QUICK, retry_floor=0.3, retry_ratio=0.0, storm_drops=1000)
+    tight = replace(QUICK, retry_floor=0.3, retry_ratio=0.0, retry_wait=0.0, storm_drops=1000)
     async with fleet(sqlite_url, node, settings=tight, events=events) as (router,):
         for _ in range(10):
             await router.load("m")

@@ -110,7 +110,7 @@ class RetryingCall:
             except grpc.aio.AioRpcError as error:
                 attempts -= 1
                 stale = await self._reconcile(error, attempt) is Reaction.STALE
-                if stale and attempts > 0 and self._may_resend(attempt):
+                if stale and attempts > 0 and await self._may_resend(attempt):
                     original = original or error
                     continue
                 # Only an error that proves as much as the first may hide behind it.
@@ -134,13 +134,13 @@ class RetryingCall:
             error, attempt.entry, self._method[0], timeout=self.remaining()
         )
 
-    def _may_resend(self, attempt: Attempt) -> bool:
+    async def _may_resend(self, attempt: Attempt) -> bool:
         left = self.remaining()
         if (
             self._on_stale != "retry"
             or (left is not None and left <= 0)
             or (self._stream is not None and not self._stream.replayable)
-            or not self._dispatcher.budget.take()
+            or not await self._dispatcher.budget.take(left)
         ):
             return False
         self._dispatcher.events.retry(self._model, attempt.entry.node.name)
