@@ -96,7 +96,7 @@ class Settings:
     retry_window: float = 10.0
     retry_floor: float = 10.0
     retry_ratio: float = 0.2
-    retry_wait: float = 10.0
+    retry_wait: float = 20.0
     retry_queue: int = 1000
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024

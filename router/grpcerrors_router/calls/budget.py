@@ -58,6 +58,8 @@ class RetryBudget:
             async with asyncio.timeout(wait if timeout is None else min(wait, timeout)), self._turn:
                 while not self._take():
                     await self._clock.sleep(self._part / 2)
+                # One after the other: each may find the replica stale that the next would get.
+                await self._clock.sleep(self._settings.retry_window / self._allowed())
         except TimeoutError:
             return False
         else:
@@ -67,12 +69,14 @@ class RetryBudget:
 
     def _take(self) -> bool:
         self._roll()
-        floor = self._settings.retry_floor * self._settings.retry_window
-        allowed = max(floor, self._settings.retry_ratio * sum(self._requests))
-        if sum(self._retries) >= allowed:
+        if sum(self._retries) >= self._allowed():
             return False
         self._retries[-1] += 1
         return True
+
+    def _allowed(self) -> float:
+        floor = self._settings.retry_floor * self._settings.retry_window
+        return max(floor, self._settings.retry_ratio * sum(self._requests))
 
     def _roll(self) -> None:
         parts = int((self._clock.monotonic() - self._since) / self._part)

@@ -185,7 +185,7 @@ MUTANTS = (
     Mutant(
         "no retry budget",
         "calls/budget.py",
-        "if sum(self._retries) >= allowed:",
+        "if sum(self._retries) >= self._allowed():",
         "if False:",
         "test_healing.py::test_the_retry_budget_bounds_what_is_sent_again",
         'assert events.count("retry") == 3',
