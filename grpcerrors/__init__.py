@@ -5,10 +5,8 @@ In a router: `if is_model_not_loaded(err): ...`.
 What travels on the wire is in CONTRACT.md.
 """
 
-from __future__ import annotations
-
 from grpcerrors._abort import abort
-from grpcerrors._catalogue import (
+from grpcerrors._builtin import (
     CATALOGUE,
     LIVE_TRANSCRIPTION_UNSUPPORTED,
     MODEL_MISMATCH,
@@ -24,6 +22,7 @@ from grpcerrors._detect import (
     is_live_transcription_unsupported,
     is_model_mismatch,
     is_model_not_loaded,
+    is_stream_transcription_unsupported,
     matches,
 )
 from grpcerrors._error import (
@@ -49,6 +48,7 @@ __all__ = [
     "Evidence",
     "ModelGuard",
     "Verdict",
+    "__version__",
     "abort",
     "classify",
     "explain",
@@ -56,9 +56,18 @@ __all__ = [
     "is_live_transcription_unsupported",
     "is_model_mismatch",
     "is_model_not_loaded",
+    "is_stream_transcription_unsupported",
     "live_transcription_unsupported",
     "matches",
     "model_mismatch",
     "model_not_loaded",
     "stream_transcription_unsupported",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - it costs more than all the rest
+
+        return version("grpcerrors")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

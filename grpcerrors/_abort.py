@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SyncContext(Protocol):
-    """What `abort` asks of a sync handler's context, on either server."""
+    """What `abort` needs of a sync handler's context, on either server."""
 
     def add_callback(self, callback: Any, /) -> Any: ...
     def set_trailing_metadata(self, metadata: Any, /) -> Any: ...
@@ -25,7 +25,7 @@ class SyncContext(Protocol):
 
 
 class AioContext(Protocol):
-    """What `abort` asks of an aio handler's context."""
+    """What `abort` needs of an aio handler's context."""
 
     def add_done_callback(self, callback: Any, /) -> Any: ...
     def set_trailing_metadata(self, metadata: Any, /) -> Any: ...
@@ -36,20 +36,14 @@ class AioContext(Protocol):
 def abort(context: SyncContext, error: ContractError) -> NoReturn: ...
 @overload
 def abort(context: AioContext, error: ContractError) -> Coroutine[Any, Any, NoReturn]: ...
-
-
 def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
     """End the call with `error`. It never returns: nothing after it runs.
 
     In a sync handler, on a sync or an aio server: `abort(context, model_not_loaded("x"))`.
     In an aio handler: `await abort(context, model_not_loaded("x"))`.
     A sync handler that another interceptor runs in a thread pool counts as sync, whatever context
-    it got. Trailers set earlier are kept, which `context.abort_with_status` does not do;
-    `grpcerrors-held` counts within the error's limit of 4,096 bytes.
-
-    Args:
-        context: the handler's context.
-        error: what to answer.
+    it got. Trailers set earlier are kept, which `context.abort_with_status` does not do; a
+    `grpcerrors-held` among them counts within the error's 4,096 bytes.
 
     Raises:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else

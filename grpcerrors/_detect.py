@@ -1,4 +1,4 @@
-"""Deciding what an error says: details first, then words, then the bare code.
+"""Deciding what an error means: details first, then words, then the bare code.
 
 CONTRACT.md states these rules for every language.
 """
@@ -9,9 +9,10 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from grpcerrors import _catalogue
+from grpcerrors import _builtin
+from grpcerrors._builtin import CATALOGUE
 from grpcerrors._condition import Catalogue
-from grpcerrors._facts import survey
+from grpcerrors._read import survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from grpc import StatusCode
 
     from grpcerrors._condition import Condition, Heard
-    from grpcerrors._facts import Facts
+    from grpcerrors._read import Facts
     from grpcerrors._wire import ErrorInfo
+
+_CATALOGUES_LIMIT = 128
 
 
 class Evidence(str, Enum):
@@ -32,7 +35,7 @@ class Evidence(str, Enum):
 
 
 class Verdict(NamedTuple):
-    """What an error says, and how one knows.
+    """What an error means, and on what evidence.
 
     Attributes:
         condition: what is wrong; None when it is nothing that the contract knows.
@@ -69,10 +72,7 @@ class Verdict(NamedTuple):
 
     @property
     def unexecuted(self) -> bool:
-        """Whether it is proved that the request was not executed, so that it may be sent again.
-
-        A bare code proves nothing.
-        """
+        """Whether it is proved that the request was not executed; a bare code proves nothing."""
         if self.condition is None or self.evidence is Evidence.CODE or self.started:
             return False
         return self.condition.unexecuted and (self.heard is None or self.heard.dialect.unexecuted)
@@ -81,80 +81,80 @@ class Verdict(NamedTuple):
 _NOTHING = Verdict()
 
 
-def classify(err: object, catalogue: Catalogue = _catalogue.CATALOGUE) -> Verdict:
-    """Say which condition of `catalogue` an error means, if any.
+def classify(err: object, catalogue: Catalogue = CATALOGUE) -> Verdict:
+    """Return which condition of `catalogue` an error means, if any.
 
-    Takes any object, never raises, never blocks, and runs in bounded time. Knows errors of sync and
-    aio channels, `grpc.Status`, `ContractError`, `google.rpc.Status`, errors of google-api-core and
-    Connect, plain exceptions, and whatever wraps one of them by `raise ... from ...` or in an
+    Takes any object, raises nothing, never blocks, and runs in bounded time. Knows errors of sync
+    and aio channels, `grpc.Status`, `ContractError`, `google.rpc.Status`, errors of google-api-core
+    and Connect, plain exceptions, and whatever wraps one of them by `raise ... from ...` or in an
     exception group. The strongest evidence in any of these decides; between equals, the outermost.
     """
     verdicts = judge(survey(err), catalogue)
     return verdicts[0] if verdicts else _NOTHING
 
 
-def matches(err: object, condition: Condition) -> bool:
-    """Whether an error, or one that it wraps, says `condition`, be it built in or your own.
-
-    As total as `classify`; False for None.
-    """
-    return _says(err, condition, _catalogue_with(condition))
-
-
 def held_model(err: object) -> str | None:
-    """Return the model that a guard says it still held when the handler failed.
+    """Return the model that a guard says it still held when the handler failed, as total as above.
 
-    Such a failure is not staleness, whatever its words and its code say. As total as `classify`.
-
-    Returns:
-        The model's identity as the guard knows it, "1" where it has none; None when no guard says
-        so, in this error or one that it wraps.
+    Such a failure is not staleness, whatever its words and its code say. "1" is a model without an
+    identity. None: no guard says so, in this error or one that it wraps.
     """
     return next((held for *_, held in survey(err) if held), None)
 
 
+# By identity: conditions with one name are equal, and may differ in their words.
+_catalogues: dict[int, Catalogue] = {}
+
+
+def matches(err: object, condition: Condition) -> bool:
+    """Whether an error, or one that it wraps, says `condition`; False for None."""
+    if any(condition is each for each in CATALOGUE):
+        return _says(err, condition)
+    if (catalogue := _catalogues.get(id(condition))) is None:
+        if len(_catalogues) >= _CATALOGUES_LIMIT:
+            _catalogues.clear()
+        # It keeps the condition alive, so that no other one gets its id.
+        catalogue = _catalogues[id(condition)] = Catalogue(condition, *CATALOGUE)
+    return _says(err, condition, catalogue)
+
+
 def is_model_not_loaded(err: object) -> bool:
-    """Whether an error, or one that it wraps, says that the model is not loaded; False for None."""
-    return _says(err, _catalogue.MODEL_NOT_LOADED, _catalogue.CATALOGUE)
+    """Whether an error, or one that it wraps, says MODEL_NOT_LOADED; False for None."""
+    return _says(err, _builtin.MODEL_NOT_LOADED)
 
 
 def is_model_mismatch(err: object) -> bool:
-    """Whether an error, or one that it wraps, says that another model is loaded; False for None."""
-    return _says(err, _catalogue.MODEL_MISMATCH, _catalogue.CATALOGUE)
+    """Whether an error, or one that it wraps, says MODEL_MISMATCH; False for None."""
+    return _says(err, _builtin.MODEL_MISMATCH)
 
 
 def is_live_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one that it wraps, rules out live transcription; False for None."""
-    return _says(err, _catalogue.LIVE_TRANSCRIPTION_UNSUPPORTED, _catalogue.CATALOGUE)
+    """Whether an error, or one it wraps, says LIVE_TRANSCRIPTION_UNSUPPORTED; False for None."""
+    return _says(err, _builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
 
 
-def _says(err: object, condition: Condition, catalogue: Catalogue) -> bool:
+def is_stream_transcription_unsupported(err: object) -> bool:
+    """Whether an error, or one it wraps, says STREAM_TRANSCRIPTION_UNSUPPORTED; False for None."""
+    return _says(err, _builtin.STREAM_TRANSCRIPTION_UNSUPPORTED)
+
+
+def _says(err: object, condition: Condition, catalogue: Catalogue = CATALOGUE) -> bool:
     for verdict in judge(survey(err), catalogue):  # noqa: SIM110 - any() costs as much as the rest
         if verdict.condition == condition:
             return True
     return False
 
 
-@lru_cache(maxsize=128)
-def _catalogue_with(condition: Condition) -> Catalogue:
-    if condition in _catalogue.CATALOGUE.conditions:
-        return _catalogue.CATALOGUE
-    return Catalogue(condition, *_catalogue.CATALOGUE)
-
-
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     """Return what the highest rung on which anything is decided says, outermost error first."""
     if len(found) == 1:
         code, text, infos, _, held = found[0]
-        if not infos and held is None:
+        if not infos and not held:
             return _bare(code, text, catalogue)
-    if verdicts := [
-        verdict for _, _, infos, _, _ in found if (verdict := _detailed(infos, catalogue))
-    ]:
+    verdicts = [each for _, _, infos, *_ in found if (each := _detailed(infos, catalogue))]
+    # A guard vouches that the model was there: words and code mean something else.
+    if verdicts or any(held for *_, held in found):
         return verdicts
-    # A guard vouches that the model was there: words and code say something else.
-    if any(held for *_, held in found):
-        return []
     # Where any error has a code, those without are left out: such a wrapper may quote the error
     # that it wraps, and only that one's code tells whether the words are a backend's or a user's.
     coded = any(code for code, *_ in found)
@@ -172,15 +172,12 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
 
 def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
     """An ErrorInfo of a known domain decides, whatever the code or text."""
-    known = None
-    for info in infos:
-        if info.domain in catalogue.domains:
-            if known is not None and (info.domain, info.reason) != (known.domain, known.reason):
-                return None  # They contradict each other: AIP-193 allows one ErrorInfo.
-            known = info
-    if known is None:
+    known = [info for info in infos if info.domain in catalogue.domains]
+    # Different ones contradict each other: AIP-193 allows one ErrorInfo.
+    if not known or len({(info.domain, info.reason) for info in known}) > 1:
         return None
-    return Verdict(catalogue.by_reason(known.domain, known.reason), Evidence.DETAILS, known)
+    condition = catalogue.by_reason(known[-1].domain, known[-1].reason)
+    return Verdict(condition, Evidence.DETAILS, known[-1])
 
 
 # A router meets the same few errors over and over.
@@ -189,6 +186,5 @@ def _bare(code: StatusCode | None, text: str, catalogue: Catalogue) -> tuple[Ver
     """Without details: the words of a condition, or else the bare code."""
     if heard := catalogue.by_words(text, code):
         return (Verdict(heard.condition, Evidence.TEXT, None, heard),)
-    if condition := catalogue.by_code(code):
-        return (Verdict(condition, Evidence.CODE),)
-    return ()
+    condition = catalogue.by_code(code)
+    return (Verdict(condition, Evidence.CODE),) if condition else ()

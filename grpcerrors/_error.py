@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, cast
 
 import grpc
 
-from grpcerrors import _catalogue, _wire
+from grpcerrors import _builtin, _wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from grpcerrors._condition import Condition
 
 
 class ContractError(Exception):
-    """An error of the contract: raise it behind a `ModelGuard`, or hand it to `abort`.
+    """An error of the contract: raise it behind a `ModelGuard`, or give it to `abort`.
 
     It has what `grpc.Status` has, so `context.abort_with_status(error)` takes it too.
 
@@ -32,9 +32,6 @@ class ContractError(Exception):
     code: grpc.StatusCode
     details: str
     trailing_metadata: tuple[tuple[str, bytes], ...]
-    condition: Condition
-    fields: Mapping[str, str]
-    started: bool
 
     def __init__(
         self, condition: Condition, /, *, started: bool = False, **fields: str | None
@@ -52,16 +49,13 @@ class ContractError(Exception):
             TypeError: a field of the message is missing, or a value is not a string.
         """
         if missing := [name for name in condition.fields if fields.get(name) is None]:
-            msg = f"{condition.reason} needs a value for {', '.join(missing)}"
-            raise TypeError(msg)
+            raise TypeError(f"{condition.reason} needs a value for {', '.join(missing)}")
         values = {name: _string(name, value) for name, value in fields.items() if value is not None}
-        status, metadata = _wire.encode(condition, values, started=started)
+        status, self.fields = _wire.encode(condition, values, started=started)
         super().__init__(status.details)
-        self.code = status.code
-        self.details = status.details
+        self.code, self.details = status.code, status.details
         self.trailing_metadata = cast("tuple[tuple[str, bytes], ...]", status.trailing_metadata)
         self.condition = condition
-        self.fields = metadata
         self.started = started
 
     def within(self, limit: int) -> grpc.Status:
@@ -70,12 +64,11 @@ class ContractError(Exception):
         if _wire.trailers_size(status) <= limit:
             return status
         values = dict.fromkeys(self.condition.fields, "") | dict(self.fields)
-        return _wire.encode(self.condition, values, started=self.started, limit=limit).status
+        return _wire.encode(self.condition, values, started=self.started, limit=limit)[0]
 
     def __repr__(self) -> str:
-        given = [self.condition.reason]
-        given += [f"{name}={value!r}" for name, value in self.fields.items()]
-        return f"ContractError({', '.join(given)})"
+        given = [f"{name}={value!r}" for name, value in self.fields.items()]
+        return f"ContractError({', '.join([self.condition.reason, *given])})"
 
     def __reduce__(self) -> tuple[Callable[..., ContractError], tuple[object, ...]]:
         return _rebuild, (self.condition, dict(self.fields))
@@ -87,59 +80,37 @@ grpc.Status.register(ContractError)
 def _string(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
-    msg = f"{name} must be a string, not {type(value).__name__}"
-    raise TypeError(msg)
+    raise TypeError(f"{name} must be a string, not {type(value).__name__}")
 
 
 def _rebuild(condition: Condition, fields: dict[str, str]) -> ContractError:
     given = dict.fromkeys(condition.fields, "") | fields
-    started = given.pop("started", "") == "true"
+    started = given.pop(_wire.STARTED, "") == "true"
     return ContractError(condition, started=started, **given)
 
 
 def model_not_loaded(
     backend: str, *, model: str | None = None, started: bool = False
 ) -> ContractError:
-    """The model is not loaded in this process: FAILED_PRECONDITION (LocalAI pull request 10181).
+    """FAILED_PRECONDITION: `backend` does not hold the model, whose identity is `model` if known.
 
-    Args:
-        backend: the backend's name, as in `<backend>: model not loaded`.
-        model: the identity of the missing model, where it is known.
-        started: whether the handler had begun to work on the request.
+    `started` says that the handler had begun to work on the request (LocalAI pull request 10181).
     """
-    return ContractError(_catalogue.MODEL_NOT_LOADED, backend=backend, model=model, started=started)
+    return ContractError(_builtin.MODEL_NOT_LOADED, backend=backend, model=model, started=started)
 
 
 def model_mismatch(backend: str, *, loaded: str, requested: str) -> ContractError:
-    """Another model is loaded in this process: NOT_FOUND (LocalAI `checkModelIdentity`).
-
-    Args:
-        backend: the backend's name.
-        loaded: the identity of the model that is loaded.
-        requested: the identity that the request named.
-    """
+    """NOT_FOUND: `backend` holds the model `loaded`, the request named another, `requested`."""
     return ContractError(
-        _catalogue.MODEL_MISMATCH, backend=backend, loaded=loaded, requested=requested
+        _builtin.MODEL_MISMATCH, backend=backend, loaded=loaded, requested=requested
     )
 
 
 def live_transcription_unsupported(backend: str, reason: str) -> ContractError:
-    """This backend or its model cannot transcribe live: UNIMPLEMENTED.
-
-    Args:
-        backend: the backend's name.
-        reason: why not, in a few words.
-    """
-    return ContractError(_catalogue.LIVE_TRANSCRIPTION_UNSUPPORTED, backend=backend, reason=reason)
+    """UNIMPLEMENTED: `backend` or its model cannot transcribe live; `reason` says why."""
+    return ContractError(_builtin.LIVE_TRANSCRIPTION_UNSUPPORTED, backend=backend, reason=reason)
 
 
 def stream_transcription_unsupported(backend: str, reason: str) -> ContractError:
-    """This backend or its model cannot stream a transcription: UNIMPLEMENTED.
-
-    Args:
-        backend: the backend's name.
-        reason: why not, in a few words.
-    """
-    return ContractError(
-        _catalogue.STREAM_TRANSCRIPTION_UNSUPPORTED, backend=backend, reason=reason
-    )
+    """UNIMPLEMENTED: `backend` or its model cannot stream transcriptions; `reason` says why."""
+    return ContractError(_builtin.STREAM_TRANSCRIPTION_UNSUPPORTED, backend=backend, reason=reason)

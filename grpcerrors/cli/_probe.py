@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 from grpc.aio import AioRpcError
 
-from grpcerrors._catalogue import (
+from grpcerrors._builtin import (
     LIVE_TRANSCRIPTION_UNSUPPORTED,
     MODEL_NOT_LOADED,
     STREAM_TRANSCRIPTION_UNSUPPORTED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
-from grpcerrors._catalogue import CATALOGUE
+from grpcerrors._builtin import CATALOGUE
 from grpcerrors._detect import Evidence
 from grpcerrors._wire import DETAILS_KEY
 from grpcerrors.testing._errors import FakeRpcError

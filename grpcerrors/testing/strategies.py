@@ -15,7 +15,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError, Metadata
 
-from grpcerrors._catalogue import CATALOGUE, MODEL_NOT_LOADED
+from grpcerrors._builtin import CATALOGUE, MODEL_NOT_LOADED
 from grpcerrors._condition import Catalogue
 from grpcerrors._error import ContractError
 from grpcerrors.testing._errors import FakeRpcError

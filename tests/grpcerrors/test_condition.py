@@ -9,7 +9,16 @@ import pytest
 from grpc import StatusCode
 
 import grpcerrors
-from grpcerrors import CATALOGUE, Catalogue, Condition, ContractError, Dialect, matches
+from grpcerrors import (
+    CATALOGUE,
+    MODEL_NOT_LOADED,
+    Catalogue,
+    Condition,
+    ContractError,
+    Dialect,
+    _detect,
+    matches,
+)
 from tests.grpcerrors.support import errors
 
 TOKENIZER_GONE = Condition(
@@ -45,6 +54,7 @@ TOKENIZER_GONE = Condition(
         ({"message": "{backend!r}: gone"}, "plain named fields"),
         ({"message": "{backend:>9}: gone"}, "plain named fields"),
         ({"message": "{backend.name}: gone"}, "plain named fields"),
+        ({"message": "{started}: gone"}, "cannot be named started"),
     ],
 )
 def test_a_condition_that_cannot_travel_is_refused(
@@ -113,7 +123,50 @@ def test_the_condition_said_first_counts() -> None:
     verdict = grpcerrors.classify(errors.sync_error(StatusCode.NOT_FOUND, text))
     assert verdict.condition is grpcerrors.MODEL_MISMATCH
     assert verdict.backend == "x"
-    text = "model not loaded (no model identity mismatch)"
-    verdict = grpcerrors.classify(errors.sync_error(StatusCode.NOT_FOUND, text))
-    assert verdict.condition is grpcerrors.MODEL_NOT_LOADED
+    text = "live transcription unsupported: model not loaded"
+    verdict = grpcerrors.classify(errors.sync_error(StatusCode.UNKNOWN, text))
+    assert verdict.condition is grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED
     assert verdict.backend == ""
+
+
+def _words(pattern: str) -> Dialect:
+    codes = frozenset({StatusCode.UNKNOWN})
+    return Dialect("tests", codes, re.compile(pattern), ("gone fishing",), "here")
+
+
+GONE_FISHING = errors.sync_error(StatusCode.UNKNOWN, "gone fishing")
+
+
+def test_a_built_in_condition_can_learn_words() -> None:
+    """The one that is asked about counts, not its namesake."""
+    fishing = _words("^gone fishing$")
+    extended = dataclasses.replace(MODEL_NOT_LOADED, dialects=(fishing,))
+    assert matches(GONE_FISHING, extended)
+    assert not matches(GONE_FISHING, MODEL_NOT_LOADED)
+    assert grpcerrors.classify(GONE_FISHING, Catalogue(extended)).condition == MODEL_NOT_LOADED
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_whoever_was_asked_about_first_changes_nothing(first: bool) -> None:
+    """Conditions of one name differ by what they know."""
+    knows = dataclasses.replace(TOKENIZER_GONE, dialects=(_words("^gone fishing$"),))
+    does_not = dataclasses.replace(knows, dialects=())
+    for condition in (knows, does_not) if first else (does_not, knows):
+        assert matches(GONE_FISHING, condition) is (condition is knows)
+
+
+def test_conditions_that_nobody_holds_are_not_kept() -> None:
+    """A program may make one for each error."""
+    for number in range(300):
+        condition = dataclasses.replace(TOKENIZER_GONE, message=f"gone {number}")
+        assert not matches(GONE_FISHING, condition)
+    assert len(_detect._catalogues) <= 128
+
+
+def test_words_do_not_count_where_an_exception_is_found() -> None:
+    """The pair of patterns stands for what RE2 cannot say in one."""
+    dialect = dataclasses.replace(_words("gone fishing"), unless=re.compile("never gone"))
+    condition = dataclasses.replace(TOKENIZER_GONE, dialects=(dialect,))
+    assert matches(GONE_FISHING, condition)
+    never = errors.sync_error(StatusCode.UNKNOWN, "never gone fishing")
+    assert not matches(never, condition)

@@ -16,7 +16,16 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 import grpcerrors
-from grpcerrors import Evidence, Verdict, classify, explain, held_model, model_not_loaded
+from grpcerrors import (
+    CATALOGUE,
+    Evidence,
+    Verdict,
+    classify,
+    explain,
+    held_model,
+    matches,
+    model_not_loaded,
+)
 from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
@@ -197,17 +206,19 @@ def test_an_error_met_while_handling_another_is_not_that_other() -> None:
     assert not grpcerrors.is_model_not_loaded(err)
 
 
-PREDICATES = {
-    grpcerrors.MODEL_NOT_LOADED: grpcerrors.is_model_not_loaded,
-    grpcerrors.MODEL_MISMATCH: grpcerrors.is_model_mismatch,
-    grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED: grpcerrors.is_live_transcription_unsupported,
-}
+# There is one for each condition, named alike.
+PREDICATES = {each: getattr(grpcerrors, f"is_{each.reason.lower()}") for each in CATALOGUE}
 
 
 @pytest.mark.parametrize(
     ("code", "text", "condition"),
     [
-        (StatusCode.NOT_FOUND, "Model Identity Mismatch", grpcerrors.MODEL_MISMATCH),
+        (
+            StatusCode.NOT_FOUND,
+            'x: model identity mismatch: loaded "a", requested "b"',
+            grpcerrors.MODEL_MISMATCH,
+        ),
+        (StatusCode.NOT_FOUND, "model identity mismatch.wav", None),
         (StatusCode.UNKNOWN, "model identity mismatch", None),
         (StatusCode.NOT_FOUND, "no face detected", None),
         (
@@ -237,6 +248,29 @@ def test_the_other_conditions(
     assert classify(err).condition == condition
     for each, predicate in PREDICATES.items():
         assert predicate(err) is (each == condition)
+
+
+@pytest.mark.parametrize("condition", tuple(CATALOGUE), ids=lambda condition: condition.reason)
+def test_each_condition_has_a_predicate_and_no_other_answers_for_it(
+    condition: grpcerrors.Condition,
+) -> None:
+    fields: dict[str, Any] = dict.fromkeys(condition.fields, "x")
+    error = grpcerrors.ContractError(condition, **fields)
+    assert [each for each, predicate in PREDICATES.items() if predicate(error)] == [condition]
+    assert matches(error, condition)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Exception calling application: tiny: model not loaded",
+        "Exception iterating responses: tiny: model not loaded",
+        "Unexpected <class 'grpcerrors._error.ContractError'>: tiny: model not loaded",
+        "tiny: model not loaded",
+    ],
+)
+def test_the_backend_is_named_without_what_grpcio_writes_before_it(text: str) -> None:
+    assert classify(errors.sync_error(StatusCode.UNKNOWN, text)).backend == "tiny"
 
 
 def test_two_reasons_at_once_contradict_each_other() -> None:

@@ -6,7 +6,7 @@ import pytest
 from grpc import StatusCode
 
 import grpcerrors
-from grpcerrors import explain
+from grpcerrors import _explain, _wire, explain
 from tests.grpcerrors.support import errors
 
 
@@ -35,7 +35,7 @@ started='true'""",
         _with(StatusCode.FAILED_PRECONDITION, "x: model not loaded", ("grpcerrors", "FROM_2030")),
         """\
 nothing that the contract knows
-  because its details say so (grpcerrors/FROM_2030), a reason that this version does not know; \
+  because its details say so (grpcerrors/FROM_2030): a reason that this version does not know; \
 text and code do not count
   error: FAILED_PRECONDITION, 'x: model not loaded', grpcerrors/FROM_2030""",
     ),
@@ -52,9 +52,31 @@ no details decided
         errors.sync_error(StatusCode.FAILED_PRECONDITION, "not now"),
         """\
 model not loaded
-  because of its bare code, FAILED_PRECONDITION: no details, and no words that the contract \
-knows. Ask the backend's Status before acting on it
+  because of its bare code, FAILED_PRECONDITION: no details, and no words that are known. Ask \
+the backend's Status before acting on it
   error: FAILED_PRECONDITION, 'not now'""",
+    ),
+    "a bare UNIMPLEMENTED": (
+        errors.sync_error(StatusCode.UNIMPLEMENTED, "Method not found!"),
+        """\
+not implemented (or, if asked of AudioTranscriptionLive, live transcription unsupported)
+  because of its bare code, UNIMPLEMENTED: no details, and no words that are known
+  error: UNIMPLEMENTED, 'Method not found!'""",
+    ),
+    "the router": (
+        _with(StatusCode.NOT_FOUND, 'unknown model "tiny"', ("grpcerrors", "UNKNOWN_MODEL")),
+        """\
+unknown model
+  because its details say so (grpcerrors/UNKNOWN_MODEL): neither models.toml nor any node has \
+that model; fix the name
+  error: NOT_FOUND, 'unknown model "tiny"', grpcerrors/UNKNOWN_MODEL""",
+    ),
+    "held": (
+        errors.sync_error(StatusCode.UNKNOWN, "model not loaded", (("grpcerrors-held", b"m"),)),
+        """\
+nothing that the contract knows
+  because a guard says that the model was there: words and code mean something else
+  error: UNKNOWN, 'model not loaded', model 'm' held""",
     ),
     "details of another domain": (
         _with(StatusCode.FAILED_PRECONDITION, "not now", ("example.com", "QUOTA")),
@@ -97,3 +119,17 @@ def test_five_errors_of_a_chain_are_shown() -> None:
     assert explain(_chain(5)).splitlines()[2:] == ["  error: no code, 'error 1'", *shown]
     lines = explain(_chain(7)).splitlines()
     assert lines[2:] == ["  error: no code, 'error 1'", *shown, "  and 2 more that it wraps"]
+
+
+def test_the_router_is_explained_with_model_and_node() -> None:
+    status = _wire.encode_status(
+        StatusCode.UNAVAILABLE, "no", reason="LOAD_FAILED", metadata={"model": "m", "node": "n"}
+    )
+    err = errors.sync_error(status.code, status.details, status.trailing_metadata)
+    assert explain(err).startswith("load failed, model 'm', node 'n'\n")
+
+
+def test_every_reason_of_the_router_is_explained() -> None:
+    """And no other: the router's list decides."""
+    router = pytest.importorskip("grpcerrors_router.errors")
+    assert set(_explain._OF_THE_ROUTER) == router.REASONS

@@ -238,10 +238,10 @@ def test_a_status_that_fits_is_sent_whole() -> None:
     assert retry.retry_delay.ToTimedelta().total_seconds() == 1.25
 
 
-def test_a_message_that_is_cut_says_so() -> None:
-    """It keeps as much as fits, and what is short beside it stays whole."""
+def test_a_message_is_cut_to_what_fits() -> None:
+    """What is short next to it stays whole."""
     status = _wire.encode_status(CODE, "x" * 8000, reason="R_R", metadata={"model": "tiny"})
-    assert status.details.strip("x") == "…"
+    assert set(status.details) == {"x"}
     assert 4060 < _wire.trailers_size(status) <= 4096
     assert _wire.decode(status.trailing_metadata[0][1])[0].metadata == {"model": "tiny"}
 

@@ -15,7 +15,7 @@ declare -A packages=( # what shows that it is there, and the Debian package that
 PATH="$PATH:/usr/sbin"
 missing=()
 for what in "${!packages[@]}"; do
-  [[ -e $what ]] || command -v "$what" >/dev/null || missing+=("${packages[$what]}")
+  [[ $what == /* && -e $what ]] || command -v "$what" >/dev/null || missing+=("${packages[$what]}")
 done
 
 if ((${#missing[@]})); then

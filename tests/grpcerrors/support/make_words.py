@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from grpcerrors import Condition, Dialect
 
 CONTRACT = Path(__file__).parents[3] / "CONTRACT.md"
-_TABLE = re.compile(r"(### The words\n.*?\|---\|---\|---\|---\|\n)((?:\|[^\n]*\n)*)", re.DOTALL)
+_TABLE = re.compile(r"(### The words\n.*?(?:\|---){5}\|\n)((?:\|[^\n]*\n)*)", re.DOTALL)
 
 
 def words(text: str) -> str:
@@ -23,9 +23,18 @@ def words(text: str) -> str:
 
 def _row(condition: Condition, dialect: Dialect) -> str:
     codes = ", ".join(sorted(code.name if code else "none" for code in dialect.codes))
-    pattern = dialect.pattern.pattern.replace("|", r"\|")
-    fence = "``" if "`" in pattern else "`"
-    return f"| `{condition.reason}` | {dialect.system} | {codes} | {fence}{pattern}{fence} |\n"
+    patterns = f"{_shown(dialect.pattern)} | {_shown(dialect.unless)}"
+    return f"| `{condition.reason}` | {dialect.system} | {codes} | {patterns} |\n"
+
+
+def _shown(pattern: re.Pattern[str] | None) -> str:
+    if pattern is None:
+        return ""
+    text = pattern.pattern.replace("|", r"\|")
+    # As many backticks as stand nowhere together in the text.
+    runs = {len(run) for run in re.findall("`+", text)}
+    fence = "`" * next(length for length in range(1, 9) if length not in runs)
+    return f"{fence}{text}{fence}"
 
 
 if __name__ == "__main__":

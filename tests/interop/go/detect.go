@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/golang/protobuf/proto"
@@ -23,17 +24,25 @@ type condition struct {
 
 // The mismatch comes first: its message quotes names, which may hold the words of another.
 var catalogue = []condition{
-	{"MODEL_MISMATCH", codes.NotFound, []string{"model identity mismatch"},
+	{"MODEL_MISMATCH", codes.NotFound, []string{"model identity mismatch: loaded"},
 		[]codes.Code{codes.NotFound}, false},
 	{"MODEL_NOT_LOADED", codes.FailedPrecondition, []string{"model not loaded", "no model loaded"},
-		[]codes.Code{codes.FailedPrecondition, codes.Unknown, codes.Internal, codes.Unavailable,
-			codes.NotFound}, true},
+		[]codes.Code{codes.FailedPrecondition, codes.Unknown, codes.Internal, codes.Unavailable}, true},
 	{"STREAM_TRANSCRIPTION_UNSUPPORTED", codes.Unimplemented,
 		[]string{"streaming transcription unsupported"},
 		[]codes.Code{codes.Unimplemented, codes.Unknown}, false},
 	{"LIVE_TRANSCRIPTION_UNSUPPORTED", codes.Unimplemented,
 		[]string{"live transcription unsupported", "unimplemented"},
 		[]codes.Code{codes.Unimplemented, codes.Unknown}, true},
+}
+
+// For each kind of quotation mark, all from the first that opens to the last that closes, or to the
+// end: a user may write one too. An apostrophe inside a word is none.
+var quotations = []*regexp.Regexp{
+	regexp.MustCompile(`(?s)()".*"`), regexp.MustCompile(`(?s)()"[^"]+$`),
+	regexp.MustCompile("(?s)()`.*`"), regexp.MustCompile("(?s)()`[^`]+$"),
+	regexp.MustCompile(`(?s)(^|\W)'.*'(\W|$)`), regexp.MustCompile(`(?s)(^|\W)'[^']*$`),
+	regexp.MustCompile("(?s)()[\u2018\u201c\u00ab].*"),
 }
 
 // detect returns the condition that err, or an error that it wraps, carries, and on what evidence:
@@ -77,6 +86,9 @@ func detect(err error, trailer metadata.MD) (reason, evidence string) {
 
 func (known condition) says(answer *status.Status) bool {
 	text := strings.ToLower(answer.Message())
+	for _, quoted := range quotations {
+		text = quoted.ReplaceAllString(text, "$1")
+	}
 	for _, carrier := range known.carriers {
 		for _, words := range known.words {
 			if answer.Code() == carrier && strings.Contains(text, words) {

@@ -21,7 +21,7 @@ type vectors struct {
 		Name     string
 		Code     uint32
 		Message  string
-		Details  []string `json:"details_hex"` // each value of grpc-status-details-bin
+		Details  []string    `json:"details_hex"` // each value of grpc-status-details-bin
 		Trailers [][2]string // other trailers:, name and value
 	}
 }

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import sys
-import threading
+from enum import Enum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import grpc
 import pytest
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from grpc._interceptor import _UnaryOutcome
 
 import grpcerrors
-from grpcerrors import _facts, _patience
-from grpcerrors._facts import survey
+from grpcerrors import _read
+from grpcerrors._read import survey
+from grpcerrors._wire import ErrorInfo
 from tests.grpcerrors.support import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from grpcerrors._facts import Facts
+    from grpcerrors._read import Facts
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
 
 INTERNAL = StatusCode.INTERNAL
+TRAILERS = grpcerrors.model_not_loaded("x").trailing_metadata
+([INFO], _) = _read._trailers(TRAILERS)
+LIMIT = 16_384
 NOTHING: Facts = (None, "", (), (), None)
-NUMBERED = tuple(ValueError(str(number)) for number in range(10_050))
 
 
 class Fake(grpc.RpcError):
@@ -48,19 +51,7 @@ class Slotted:
 @pytest.fixture(autouse=True)
 def _fresh_readers() -> None:
     """Let each test choose the readers anew: a class that was seen before is looked up."""
-    _facts._reader.cache_clear()
-
-
-@pytest.fixture
-def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """An event that nobody sets before the test has ended; waiting for it is given up at once."""
-    event = threading.Event()
-    monkeypatch.setattr(_patience, "_BUDGET_SECONDS", 0.01)
-    yield event
-    event.set()
-    for thread in threading.enumerate():
-        if thread.name == _patience.THREAD_NAME:
-            thread.join(30)
+    _read._reader.cache_clear()
 
 
 def _with_cause(err: Any, cause: BaseException) -> Any:
@@ -76,9 +67,8 @@ def _with_cause(err: Any, cause: BaseException) -> Any:
 def test_errors_of_grpc_are_read_the_short_way(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by shape, which takes several times as long, and not in a thread."""
-    monkeypatch.setattr(_facts, "_read_shape", None)
-    monkeypatch.setattr(_facts, "_read_apart", None)
+    """Not by shape, which takes several times as long."""
+    monkeypatch.setattr(_read, "_read_shape", None)
     cause = ValueError("reset")
     assert survey(make(INTERNAL, "boom")) == [(INTERNAL, "boom", (), (), None)]
     assert survey(_with_cause(make(INTERNAL, "boom"), cause)) == [
@@ -112,9 +102,7 @@ def test_a_status_message_is_read() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 7, "boom", object(), Slotted(), ValueError, len])
-def test_what_is_no_error_costs_no_thread(given: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to wait for."""
-    monkeypatch.setattr(_facts, "Patience", None)
+def test_what_is_no_error_says_nothing(given: object) -> None:
     assert survey(given) == [NOTHING]
 
 
@@ -138,9 +126,20 @@ def test_the_cause_of_a_group_comes_before_its_members() -> None:
 
 def test_ten_thousand_errors_are_enough() -> None:
     """More than that are left unread, so that the time is bounded."""
-    found = survey(ExceptionGroup("several", NUMBERED))
+    numbered = tuple(KeyError(number) for number in range(10_050))
+    numbered[9_998].__cause__ = ValueError("the last one")
+    found = survey(ExceptionGroup("several", numbered))
     assert len(found) == 10_000
-    assert found[-1][1] == "9998"
+    assert found[-1][3] == (numbered[9_998].__cause__,)
+
+
+def test_the_texts_of_all_errors_are_bounded_together() -> None:
+    """What exceeds the budget is cut; code and details are read all the same."""
+    texts = ["a" * LIMIT, "b" * 7]
+    typed = grpcerrors.model_not_loaded("x")
+    found = survey(ExceptionGroup("several", [*map(ValueError, texts), typed]))
+    assert [len(text) for _, text, *_ in found] == [7, LIMIT - 7, 0, 0]
+    assert found[-1][2] == (INFO,)
 
 
 def test_all_that_an_error_of_another_make_wraps_is_read() -> None:
@@ -154,51 +153,97 @@ def test_all_that_an_error_of_another_make_wraps_is_read() -> None:
     assert survey(err)[0] == (INTERNAL, "", (), (cause,), None)
 
 
+class Code(Enum):
+    """Codes of another library."""
+
+    CANCELED = 1
+    NOT_FOUND = 5
+    TEAPOT = 418
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("given", "code"),
     [
-        lambda wait: grpcerrors.model_not_loaded("x"),
-        lambda wait: ValueError("boom"),
-        lambda wait: ExceptionGroup("several", [ValueError("boom")]),
-        lambda wait: Fake(),
-        lambda wait: SimpleNamespace(),
+        (StatusCode.NOT_FOUND, StatusCode.NOT_FOUND),
+        (Code.NOT_FOUND, StatusCode.NOT_FOUND),
+        (Code.CANCELED, StatusCode.CANCELLED),
+        (Code.TEAPOT, None),
+        (SimpleNamespace(name=["NOT_FOUND"]), None),
+        (5, None),
+        (None, None),
     ],
-    ids=["attributes", "exception", "group", "class", "object"],
 )
-def test_a_hung_accessor_is_called_apart(make: Callable[[Any], Any]) -> None:
-    """In a thread that is known by its name, and that no program waits for when it ends."""
-    called: list[tuple[str, bool]] = []
-
-    def code() -> StatusCode:
-        thread = threading.current_thread()
-        called.append((thread.name, thread.daemon))
-        return INTERNAL
-
-    err = make(None)
-    err.code = code
-    assert survey(err)[0][0] is INTERNAL
-    assert called == [(_patience.THREAD_NAME, True)]
+def test_a_code_is_known_by_its_name(given: object, code: StatusCode | None) -> None:
+    assert _read._status_code(given) is code
 
 
-def test_one_patience_for_all_that_an_error_wraps(stuck: threading.Event) -> None:
-    """The first has its own; of all the others, one is waited for in vain, and no more."""
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("boom", "boom"),
+        (b"boom", "boom"),
+        (b"\xffboom", "\ufffdboom"),
+        ("x" * (LIMIT + 1), "x" * LIMIT),
+        (b"x" * (LIMIT + 1), "x" * LIMIT),
+        (7, ""),
+        (None, ""),
+    ],
+    ids=["str", "bytes", "no UTF-8", "long str", "long bytes", "int", "None"],
+)
+def test_a_text_is_cut(given: object, text: str) -> None:
+    assert _read._text(given) == text
 
-    def blocking() -> Exception:
-        err = Fake("boom")
-        err.code = stuck.wait  # type: ignore[method-assign]
-        return err
 
-    found = survey(ExceptionGroup("several", [blocking() for _ in range(5)]))
-    assert [text for _, text, *_ in found] == ["several"] + ["boom"] * 5
-    assert len([each for each in threading.enumerate() if each.name == _patience.THREAD_NAME]) == 1
+@pytest.mark.parametrize(
+    "value",
+    [None, "text", 7, [], bytearray(TRAILERS[0][1])],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_trailer_that_is_no_bytes_spoils_nothing(value: Any) -> None:
+    """The code and the text beside it are read."""
+    metadata = ((errors.DETAILS_KEY, value),)
+    assert _read._trailers(metadata) == ((), None)
+    [facts] = survey(
+        SimpleNamespace(code=StatusCode.OK, details="boom", trailing_metadata=metadata)
+    )
+    assert facts == (StatusCode.OK, "boom", (), (), None)
 
 
-def test_patience_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a moment after it."""
-    clock = mock.Mock()
-    monkeypatch.setattr(_patience, "time", clock)
-    patience = _patience.Patience()
-    clock.monotonic.return_value = 100.0
-    assert patience.run(lambda: "in time") == "in time"
-    clock.monotonic.return_value += _patience._BUDGET_SECONDS
-    assert patience.run(lambda: "too late") is None
+def test_a_thousand_pairs_of_metadata_are_enough() -> None:
+    """More than that never came over a wire."""
+    filler = (("key", b"value"),)
+    assert _read._trailers(filler * 999 + TRAILERS) == ((INFO,), None)
+    assert _read._trailers(filler * 1000 + TRAILERS) == ((), None)
+
+
+def test_a_thousand_details_are_enough() -> None:
+    """As with metadata."""
+    [detail] = errors.packed([("d", "R")])
+    assert len(_read._detail_infos([detail] * 1001)) == 1000
+
+
+TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+@pytest.mark.parametrize(
+    ("details", "infos"),
+    [
+        ([error_details_pb2.ErrorInfo(domain="d", reason="R")], (ErrorInfo("d", "R", {}),)),
+        (
+            [{"@type": TYPE, "domain": "d", "reason": "R", "metadata": {"k": "v"}, "more": 1}],
+            (ErrorInfo("d", "R", {"k": "v"}),),
+        ),
+        ([{"@type": TYPE, "reason": "R"}], (ErrorInfo("", "R", {}),)),
+        ([{"@type": "type.googleapis.com/google.rpc.Help", "domain": "d", "reason": "R"}], ()),
+        ([{"@type": TYPE, "domain": 7, "reason": "R"}], ()),
+        ([{"domain": "d", "reason": "R"}], ()),
+        ([error_details_pb2.RetryInfo(), None, 7, *errors.packed([("d", "R")])], (("d", "R", {}),)),
+        (None, ()),
+        (7, ()),
+        ("boom", ()),
+        (b"boom", ()),
+    ],
+)
+def test_details_are_read_packed_or_not(details: Any, infos: tuple[ErrorInfo, ...]) -> None:
+    """As google-api-core has them: messages, or JSON; what is none is left out."""
+    assert _read._detail_infos(details) == infos

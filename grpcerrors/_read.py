@@ -1,0 +1,219 @@
+"""What an error says: its code, text and details, and the errors that it wraps.
+
+Any object is read, without raising, waiting or blocking. Accessors are called on gRPC's own errors
+and on subclasses of `grpc.RpcError`; of everything else, attributes are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from grpc import RpcError, StatusCode
+
+from grpcerrors import _wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from grpcerrors._wire import ErrorInfo
+
+    # What one error says of itself (code, text, ErrorInfos), the errors that it wraps, and the
+    # model that a guard says it held. A bare tuple, at a tenth of the cost of a named one: every
+    # failed call of a router makes some.
+    Facts: TypeAlias = tuple[
+        StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...], str | None
+    ]
+
+# How much is read: errors of one chain or group, characters of all their texts together, and pairs
+# of metadata. No transport carries more text: gRPC's hard limit on metadata is 16 KiB.
+_NODES_LIMIT = 10_000
+_TEXT_LIMIT = 16_384
+_ITEMS_LIMIT = 1_000
+
+# An exception that has one of these says more than its arguments and its cause.
+_ACCESSORS = {"code", "details", "exceptions", "grpc_status_code", "message", "trailing_metadata"}
+_HOOKS = {"__cause__", "__dict__", "__getattribute__", "__str__", "args", "response"}
+
+_CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
+_CODES_BY_NAME = {code.name: code for code in StatusCode} | {"CANCELED": StatusCode.CANCELLED}
+_NOTHING: Facts = (None, "", (), (), None)
+
+# Not the attributes: a class may define those itself.
+_args_of = BaseException.__dict__["args"].__get__
+_cause_of = BaseException.__dict__["__cause__"].__get__
+
+
+def survey(err: object) -> list[Facts]:
+    """Read `err` and all that it wraps (`__cause__`, groups), each once, outermost first.
+
+    Not `__context__`: an error met while another was handled is not that other.
+    """
+    facts = _read(err)
+    found = [facts]
+    if not facts[3]:
+        return found
+    room = _TEXT_LIMIT - len(facts[1])
+    seen = {id(err)}
+    pending = [*reversed(facts[3])]
+    while pending and len(seen) < _NODES_LIMIT:
+        node = pending.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            code, text, infos, wrapped, held = _read(node)
+            found.append((code, text[:room], infos, wrapped, held))
+            room = max(room - len(text), 0)
+            pending += reversed(wrapped)
+    return found
+
+
+def _read(node: object) -> Facts:
+    try:
+        return _reader(type(node))(node)  # type: ignore[arg-type] # classes hash
+    except Exception:  # noqa: BLE001 - total: what cannot be read says nothing
+        return _NOTHING
+
+
+@lru_cache(maxsize=1024)
+def _reader(cls: type[Any]) -> Callable[[Any], Facts]:
+    """Choose how to read the instances of a class."""
+    bases = type.__getattribute__(cls, "__mro__")
+    for base in bases:
+        if getattr(base.__dict__.get("DESCRIPTOR"), "full_name", None) == "google.rpc.Status":
+            return _read_proto
+        if (base.__module__, base.__name__) == ("grpc._channel", "_Rendezvous"):
+            return _read_stream
+        if base is RpcError or base.__module__ == "grpc._interceptor":
+            return _read_call
+    plain = (object, BaseException, Exception)
+    names = {name for base in bases if base not in plain for name in base.__dict__}
+    known = BaseException in bases and names.isdisjoint(_ACCESSORS | _HOOKS)
+    return _read_exception if known else _read_shape
+
+
+def _read_call(call: Any) -> Facts:
+    """Read an error that a call of gRPC ended with."""
+    try:
+        code, text = call.code(), call.details()
+        if type(code) is StatusCode:
+            text = text if type(text) is str and len(text) <= _TEXT_LIMIT else _text(text)
+            infos, held = _trailers(call.trailing_metadata())
+            cause = getattr(call, "__cause__", None)
+            return code, text, infos, () if cause is None else (cause,), held
+    except Exception:  # noqa: BLE001, S110 - read what can be read, below
+        pass
+    return _read_shape(call, calls=True)
+
+
+def _read_stream(call: Any) -> Facts:
+    """Read a stream call of a sync channel: its accessors wait until the stream has ended."""
+    state, cause = call._state, _cause_of(call)  # noqa: SLF001 - the only way to look at once
+    infos, held = _trailers(state.trailing_metadata)
+    wrapped = () if cause is None else (cause,)
+    return _status_code(state.code), _text(state.details), infos, wrapped, held
+
+
+def _read_proto(status: Any) -> Facts:
+    """Read a `google.rpc.Status` message."""
+    code = _CODES_BY_NUMBER.get(status.code)
+    return code, _text(status.message), _detail_infos(status.details), (), None
+
+
+def _read_exception(err: BaseException) -> Facts:
+    """Read an exception that has no status, unless somebody has put one on it."""
+    if not _ACCESSORS.isdisjoint(err.__dict__):
+        return _read_shape(err)
+    cause = err.__cause__
+    return None, _args_text(err.args), (), () if cause is None else (cause,), None
+
+
+def _read_shape(node: object, *, calls: bool = False) -> Facts:
+    """Read by shape: names as in gRPC, google-api-core or Connect."""
+
+    def get(name: str) -> Any:
+        return _get(node, name, calls=calls)
+
+    code = _status_code(get("grpc_status_code")) or _status_code(get("code"))
+    details, wrapped = get("details"), []
+    text = _text(details) or _text(get("message"))
+    infos, held = _trailers(get("trailing_metadata"))
+    if issubclass(type(node), BaseException):
+        if code is None and not text:
+            text = _args_text(_args_of(node)) or _text(_get(node, "__str__", calls=True))
+        members = get("exceptions")
+        wrapped = [_cause_of(node), get("response"), *(members if type(members) is tuple else ())]
+        wrapped = [each for each in wrapped if issubclass(type(each), BaseException)]
+    return code, text, infos or _detail_infos(details), tuple(wrapped), held
+
+
+def _get(node: object, name: str, *, calls: bool) -> Any:
+    """Read an attribute, and call it if it is a method and may be called; None on any failure."""
+    try:
+        value = getattr(node, name)
+        if calls and callable(value):
+            value = value()
+            if issubclass(type(value), Coroutine):
+                value.close()
+                return None
+    except Exception:  # noqa: BLE001 - the accessors are anybody's
+        return None
+    return value
+
+
+def _status_code(value: object) -> StatusCode | None:
+    """Read a code of gRPC, or of another library's enumeration with the same names."""
+    if type(value) is StatusCode:
+        return value
+    return _CODES_BY_NAME.get(_text(_get(value, "name", calls=False)))
+
+
+def _text(value: Any) -> str:
+    """Read a message, cut to what matters of it."""
+    # Not value[:n]: a subclass may do anything there.
+    if issubclass(type(value), str):
+        return str.__getitem__(value, slice(_TEXT_LIMIT))
+    if issubclass(type(value), bytes):
+        return bytes.__getitem__(value, slice(_TEXT_LIMIT)).decode(errors="replace")
+    return ""
+
+
+def _args_text(args: tuple[object, ...]) -> str:
+    """Return the text that an exception was raised with, without calling its `__str__`."""
+    for arg in args:
+        if issubclass(type(arg), str):
+            return _text(arg)
+    return ""
+
+
+def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
+    """Read a metadata's ErrorInfos, and the model that a guard says it held, None for none.
+
+    Several different values of the details trailer contradict each other, so they count as none
+    (as in grpc-go's internal/status); equal ones are a proxy's doubling.
+    """
+    details, held = [], None
+    try:
+        if not metadata:
+            return (), None
+        pairs = metadata.items() if isinstance(metadata, dict) else metadata
+        for key, value in islice(pairs, _ITEMS_LIMIT):
+            if key == _wire.DETAILS_KEY and value not in details:
+                details.append(value)
+            elif key == _wire.HELD_KEY:
+                held = held or _wire.decode_held(_text(value)) or None
+    except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
+        return (), None
+    readable = len(details) == 1 and type(details[0]) is bytes
+    return _wire.decode(details[0]) if readable else (), held
+
+
+def _detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
+    """Read the ErrorInfos among details that a library has already taken out of the trailer."""
+    try:
+        text = isinstance(details, (str, bytes))
+        return () if text else _wire.decode_details(islice(details, _ITEMS_LIMIT))
+    except Exception:  # noqa: BLE001 - as above
+        return ()

@@ -1,0 +1,138 @@
+"""No known wording counts where a user may have written it: that would take models down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from grpc import StatusCode
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpcerrors import CATALOGUE, Evidence, classify
+from tests.grpcerrors.support.answers import ANSWERS, MORE_ANSWERS
+from tests.grpcerrors.support.errors import sync_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROWS = [dialect for condition in CATALOGUE for dialect in condition.dialects]
+# What real handlers write around what a user has given.
+TEMPLATES = [
+    "no voice {}; there are: af_heart, am_adam",
+    "no directory to write {} into",
+    "cannot write {}: Permission denied",
+    "language {}: this voice speaks English only (en)",
+    "no file {}, or it is no file that can be read",
+    "voice {} is not the model's: it isn't in the list",
+    "Exception calling application: {}",
+    "Exception calling application: [Errno 2] No such file or directory: {}",
+    "Unexpected <class 'ValueError'>: invalid language {}",
+    "magpie-tts: unknown voice {} (valid: Aria, Jason, John, Leo, Sofia, or 0-4)",
+    'face-detect: embed failed for {}: no error detail, "x"',
+    "failed to parse grammar\nnear {}\n",
+]
+MARKS = ['"{}"', "'{}'", "`{}`", "b'{}'", "“{}”", "‘{}’", "«{}»", "„{}“", "「{}」"]  # noqa: RUF001
+CODES = [StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND]
+QUOTING = [
+    StatusCode.NOT_FOUND,
+    StatusCode.INVALID_ARGUMENT,
+    StatusCode.ALREADY_EXISTS,
+    StatusCode.OUT_OF_RANGE,
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.RESOURCE_EXHAUSTED,
+]
+
+
+@st.composite
+def wordings(draw: st.DrawFn) -> str:
+    """Draw what some backend says when its model is not loaded, and the like."""
+    if draw(st.booleans()):
+        row = draw(st.sampled_from(ROWS))
+        return draw(st.from_regex(row.pattern, alphabet=st.characters(max_codepoint=127)))
+    return draw(st.sampled_from(sorted({each.message for each in ANSWERS + MORE_ANSWERS})))
+
+
+@st.composite
+def given_by_a_user(draw: st.DrawFn) -> str:
+    """Draw a text that holds a wording, alone or with more around it, quotation marks too."""
+    around = st.sampled_from(["", " ", "x: ", ".wav", "\n", '"', "'", "`", "' and '", '" and "'])
+    around |= st.text(max_size=20)
+    return draw(around) + draw(wordings()) + draw(around)
+
+
+def says_it_in_words(code: StatusCode, text: str) -> bool:
+    return classify(sync_error(code, text)).evidence is Evidence.TEXT
+
+
+def test_without_a_template_the_wordings_count() -> None:
+    """Else the tests below would pass for nothing."""
+    assert says_it_in_words(StatusCode.UNKNOWN, "x: model not loaded")
+    assert says_it_in_words(StatusCode.NOT_FOUND, "Model 'x' not loaded")
+
+
+@given(
+    text=given_by_a_user(), template=st.sampled_from(TEMPLATES), mark=st.sampled_from([*MARKS, ""])
+)
+def test_no_wording_counts_in_quotation_marks(text: str, template: str, mark: str) -> None:
+    """Under no code, whatever else the user writes, and whether the handler escapes it or not."""
+    quoted = mark.format(text) if mark else repr(text)
+    message = template.format(quoted)
+    for code in CODES:
+        assert not says_it_in_words(code, message), message
+    assert classify(RuntimeError(message)).condition is None, message
+
+
+@given(text=given_by_a_user(), template=st.sampled_from(TEMPLATES[:5]))
+def test_no_wording_counts_in_codes_whose_messages_quote_users(text: str, template: str) -> None:
+    """There, whole sentences count alone, and a handler's begins in its own way."""
+    for code in QUOTING:
+        assert classify(sync_error(code, template.format(text))).condition is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.system)
+def test_only_whole_sentences_count_in_codes_whose_messages_quote_users(row: Any) -> None:
+    if row.codes & set(QUOTING):
+        assert row.pattern.pattern.startswith("^")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no voice 'model not loaded'; there are: af_heart",
+        "no directory to write 'model not loaded.wav' into",
+        "no directory to write 'model identity mismatch.wav' into",
+        "open model not loaded.wav: no such file or directory",
+        "open model not loaded: no such file or directory",
+        "cannot read no model loaded.mp3",
+        '{"error":{"code":500,"message":"model not loaded"}}',
+        "KeyError('model not loaded')",
+        "Antispoofer.predict called with no models loaded",
+    ],
+)
+@pytest.mark.parametrize("code", CODES)
+def test_messages_with_a_users_words_mean_nothing(code: StatusCode, message: str) -> None:
+    assert classify(sync_error(code, message)).condition is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "model 'tiny' is not loaded",
+        'Model "tiny.en" has not been loaded, use another',
+        "the backend's model isn't loaded",
+        "don't call me: model not loaded, and that's that",
+        "backend 'x' says: model `y` not loaded",
+        "“x”: model not loaded",
+        "Unexpected <class 'RuntimeError'>: tiny: model not loaded (see 'docs')",
+    ],
+)
+def test_words_next_to_quotation_marks_count(message: str) -> None:
+    assert says_it_in_words(StatusCode.UNKNOWN, message)
+
+
+@pytest.mark.parametrize("changed", [str.upper, str.title])
+def test_a_whole_sentence_has_its_own_case(changed: Callable[[str], str]) -> None:
+    sentence = "Request for unknown model: 'resnet50' is not found"
+    assert says_it_in_words(StatusCode.NOT_FOUND, sentence)
+    assert not says_it_in_words(StatusCode.NOT_FOUND, changed(sentence))
