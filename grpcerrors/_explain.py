@@ -20,6 +20,7 @@ _ERRORS_SHOWN = 5
 # The reasons with which this project's router answers for itself, and what to do about each.
 _OF_THE_ROUTER = {
     "IN_USE": "the model stays loaded, mostly for calls in flight; retry later, or force it",
+    "INTERNAL": "the router failed by a mistake of its own; report what its log says",
     "INVALID_NODE": "the node cannot be registered as it describes itself; the text says why",
     "LOAD_FAILED": "a node could not load the model; fix what the node's text says",
     "LOAD_TIMEOUT": "the deadline came before the model was ready; retry later, or wait longer",

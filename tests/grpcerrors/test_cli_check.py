@@ -98,7 +98,9 @@ ANSWERS = [
         id="typed as something else",
     ),
     pytest.param(
-        backend.aborts(grpc.StatusCode.NOT_FOUND, "x: model identity mismatch"),
+        backend.aborts(
+            grpc.StatusCode.NOT_FOUND, 'x: model identity mismatch: loaded "a", requested "b"'
+        ),
         "wrong",
         "NOT_FOUND",
         id="said as something else",
