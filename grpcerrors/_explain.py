@@ -24,15 +24,19 @@ _OF_THE_ROUTER = {
     "INVALID_NODE": "the node cannot be registered as it describes itself; the text says why",
     "LOAD_FAILED": "a node could not load the model; fix what the node's text says",
     "LOAD_TIMEOUT": "the deadline came before the model was ready; retry later, or wait longer",
+    "NAME_TAKEN": "another process that is alive has that name; choose one of its own",
     "NODE_LOST": "the call may have been executed; retry only what is safe to repeat",
     "NO_CAPACITY": "no node can take the model now; retry later, or add a node",
     "NO_MODEL_KEY": "the request must name one model; send the header x-model-id once",
     "NOT_ROUTED": "the router loads models by itself; or run grpcerrors-router load MODEL",
     "OVERLOADED": "the router is at a limit of its own; retry later",
     "PROXY_LOOP": "a node's address leads back to the router; remove that node",
+    "REGISTRY_OUTDATED": "the database is of another version; start serve of the newer one once",
     "REGISTRY_UNAVAILABLE": "the router cannot reach its database; start it, and retry",
+    "ROUTER_STOPPING": "the router is stopping; retry at another one",
     "ROUTE_FAILED": "the router could not route the request; the text says why",
     "UNKNOWN_MODEL": "neither models.toml nor any node has that model; fix the name",
+    "UNLOAD_UNSUPPORTED": "the backend has no Free, so it keeps the model; restart the backend",
 }
 
 
