@@ -58,11 +58,11 @@ async def stall(requests: AsyncIterator[bytes], _context: Any) -> None:
 async def test_the_deadline_travels_and_ends_the_call(served: Stack, method: str) -> None:
     await start(served.through, UNARY)  # loads the model, which is not what the time is for
     served.node.behave = stall
-    call = start(served.through, method, timeout=1.0)
+    call = start(served.through, method, timeout=3.0)
     assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     seen = served.node.seen[1]
     assert seen.deadline is not None
-    assert 0 < seen.deadline <= 1.1  # gRPC rounds up what it sends
+    assert 0 < seen.deadline <= 3.1  # gRPC rounds up what it sends
     await asyncio.wait_for(seen.ended.wait(), PATIENCE)
     await until(lambda: served.router.table.in_flight() == 0)
 
@@ -146,7 +146,8 @@ async def test_a_slow_reader_holds_the_node_back(served: Stack, method: str) -> 
     if method == FOREIGN:
         await call.write(b"")
     await call.read()
-    # It comes to rest, and what lies between node and reader is bounded by flow control.
+    # It comes to rest, and what lies between node and reader is bounded by flow control. To look
+    # too early would only make the check weaker.
     level = -1
     async with asyncio.timeout(PATIENCE):
         while written != level:
@@ -166,7 +167,7 @@ async def test_a_slow_node_holds_the_writer_back(served: Stack) -> None:
     size = 256 * 1024
     try:
         while sent < 1000:
-            await asyncio.wait_for(call.write(bytes(size)), 1.0)
+            await asyncio.wait_for(call.write(bytes(size)), 1.0)  # too early is no failure
             sent += 1
     except TimeoutError:
         pass

@@ -17,8 +17,9 @@ from grpc_status import rpc_status
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from tests.router.conftest import QUICK
 from tests.router.support.processes import fleet
-from tests.router.support.rawnode import QUICK, SERVICE, RawNode, Script, Stack, stack
+from tests.router.support.rawnode import SERVICE, RawNode, Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

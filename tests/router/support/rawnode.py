@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from grpcerrors_protocol import backend_pb2 as pb
-from grpcerrors_router import ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router import ModelSpec, NodeRegistry, SmartRouter
 from grpcerrors_router.gateway.server import OPTIONS, GatewayServer
 from grpcerrors_router.metrics import Metrics
+from tests.router.conftest import HANG, QUICK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from grpcerrors_router import Settings
     from grpcerrors_router.calls.retry import OnStale
 
 SERVICE = "/backend.Backend/"
@@ -158,7 +160,6 @@ MODELS = {
     "twin-b": ModelSpec("twin-b", "raw", {"Model": "twin"}),
     "orphan": ModelSpec("orphan", "nobody-has-this"),
 }
-QUICK = Settings(place_retry=0.05)
 
 
 @contextlib.asynccontextmanager
@@ -173,7 +174,11 @@ async def stack(
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(node.server.stop, 0)
         router = SmartRouter(
-            NodeRegistry(url), MODELS, on_stale=on_stale, settings=settings, events=metrics
+            NodeRegistry(url, timeout=HANG),
+            MODELS,
+            on_stale=on_stale,
+            settings=settings,
+            events=metrics,
         )
         await cleanup.enter_async_context(router)
         metrics.follow(router.table)
