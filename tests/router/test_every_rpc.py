@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from tests.router.support.nodes import INFERENCE, Node, message_class
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 RPCS = pytest.mark.parametrize("rpc", INFERENCE, ids=lambda rpc: rpc.name)
@@ -40,27 +42,41 @@ class CountingRegistry(NodeRegistry):
         return await super().remove_node_model(node, model, generation, evidence=evidence)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def warm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SmartRouter, Node]]:
-    path = tmp_path_factory.mktemp("rpcs") / "registry.db"
+Stage = tuple[SmartRouter, Node, CountingRegistry]
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[Stage]:
     node = Node("a")
     calm = replace(QUICK, storm_drops=1_000_000, retry_floor=1_000_000)
-    url = f"sqlite:///{path}"
+    url = f"sqlite:///{folder / 'registry.db'}"
     async with fleet(url, node, registry=CountingRegistry, settings=calm) as (router,):
-        yield router, node
+        assert isinstance(router.registry, CountingRegistry)
+        yield router, node, router.registry
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def warm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with served(tmp_path_factory.mktemp("rpcs")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def warm_without_details(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with served(tmp_path_factory.mktemp("rpcs")) as made:
+        made[1].says = "text"
+        yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def stage(warm: tuple[SmartRouter, Node]) -> tuple[SmartRouter, Node, CountingRegistry]:
+async def stage(warm: Stage) -> Stage:
     """The model loaded, nothing in flight, nothing counted."""
-    router, node = warm
+    router, node, registry = warm
     node.says, node.fail = "details", None
-    registry = router.registry
-    assert isinstance(registry, CountingRegistry)
     registry.broken = False
     await router.load("m")
     registry.removals.clear()
-    return router, node, registry
+    return warm
 
 
 async def call(channel: InFlightTrackingClient, rpc: Any) -> list[Any]:
@@ -87,7 +103,7 @@ async def test_success_drops_nothing(stage: Any, rpc: Any) -> None:
 
 
 @RPCS
-@pytest.mark.parametrize("says", ["details", "text", "mismatch"])
+@pytest.mark.parametrize("says", ["details", "mismatch"])
 async def test_not_loaded_drops_the_row_once(stage: Any, rpc: Any, says: str) -> None:
     router, node, registry = stage
     entry = router.table.pick("m")
@@ -100,6 +116,21 @@ async def test_not_loaded_drops_the_row_once(stage: Any, rpc: Any, says: str) ->
     assert (await registry.snapshot()).nodes[0].replicas == ()
     assert is_model_not_loaded(caught.value) is (says != "mismatch")
     assert router.table.in_flight() == entry.in_flight == 0
+
+
+@RPCS
+async def test_words_drop_the_row_where_no_error_has_details(
+    warm_without_details: Stage, rpc: Any
+) -> None:
+    router, node, registry = warm_without_details
+    await router.load("m")
+    registry.removals.clear()
+    entry = router.table.pick("m")
+    assert entry is not None
+    node.evict("m")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(router.channel("m", on_stale="return"), rpc)
+    assert registry.removals == [("a", "m", entry.generation)]
 
 
 @RPCS
