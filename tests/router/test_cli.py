@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -258,6 +260,28 @@ async def test_a_port_that_is_taken_is_named_with_its_option(
     assert "add_port" not in err
 
 
+async def test_only_serve_changes_the_schema(run: Any, tmp_path: Path) -> None:
+    """A newer command must not upgrade the registry under running routers."""
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table router_version (version_num varchar(32))")
+        database.execute("insert into router_version values ('0001')")
+        database.commit()
+    before = path.read_bytes()
+    for arguments in (("status",), ("heals",), ("drain", "n"), ("remove-node", "n")):
+        code, out, err = await run(*arguments, "--registry", f"sqlite:///{path}")
+        assert (code, out) == (2, "")
+        assert "its schema 0001 is older than" in err
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("update router_version set version_num = '9999'")
+        database.commit()
+    assert (
+        "its schema 9999 is newer than"
+        in (await run("status", "--registry", f"sqlite:///{path}"))[2]
+    )
+    assert len(before) == len(path.read_bytes())
+
+
 async def test_a_file_that_is_no_database_is_no_registry(served: Stack, tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text("[models.x]\nbackend = 'y'\n")
     (tmp_path / "text").write_text("This is no database. " * 100)
@@ -325,23 +349,25 @@ async def test_completion_knows_the_commands(served: Stack) -> None:
     assert out.decode().split() == ["status"]
 
 
-HEAVY = ("psycopg", "prometheus_client", "structlog", "uvloop")
+HEAVY = ("alembic", "psycopg", "prometheus_client", "structlog", "uvloop")
 
 
-def test_status_imports_only_what_it_needs(tmp_path: Path) -> None:
+async def test_status_imports_only_what_it_needs(served: Stack) -> None:
     """The imports are most of what `status` costs, and Ctrl-C meets them."""
     program = (
         "import sys; from grpcerrors_router.cli import main; main(sys.argv[1:]); "
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "status", "--registry", "sqlite:///nowhere.db"],
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", program, "status"],
         check=True,
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        env={**os.environ, "ROUTER_REGISTRY": served.url},
     )
-    assert done.stdout == "[]\n"
+    assert "raw-1" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 NOW = time.time()

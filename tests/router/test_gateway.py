@@ -15,7 +15,10 @@ from grpc_status import rpc_status
 from grpcerrors import classify
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import NodeRegistry
+from grpcerrors_router.entities import Load
 from grpcerrors_router.gateway.server import GatewayServer
+from grpcerrors_router.registry.jobs import Wish
 from tests.router.support.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
@@ -275,6 +278,23 @@ async def test_every_service_is_healthy_until_the_gateway_stops(served: Stack) -
     gate.set()
     assert await work == pb.Reply()  # what was in flight ends well
     await stop
+
+
+async def test_a_load_whose_owner_died_does_not_count_as_busy(served: Stack) -> None:
+    other = NodeRegistry(served.url, router="dead")
+    job = await other.claim_load(Wish("raw-1", "m", "dead", 1, 0.2))
+    await other.close()
+    await served.router.watcher.catch_up()
+    assert isinstance(job, Load)
+    assert served.router.table.nodes["raw-1"].loads["m"].generation == job.generation
+    stub = BackendStub(served.through)
+
+    async def state() -> Any:
+        return (await stub.Status(pb.HealthMessage(), metadata=(("x-model-id", "m"),))).state
+
+    async with asyncio.timeout(60):
+        while await state() != pb.StatusResponse.UNINITIALIZED:
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("version", ["v1alpha", "v1"])

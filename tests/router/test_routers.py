@@ -172,6 +172,34 @@ async def test_warm_traffic_outlives_the_registry_and_changes_are_applied_after(
         assert [heal.generation for heal in heals] == [gone.generation]
 
 
+async def test_a_registry_that_can_only_be_read_is_down_all_the_while(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: reads succeed in between, and the log said "is back" after each."""
+    events = Recorder()
+    settings = replace(QUICK, lease_flush=0.05)
+    async with fleet(sqlite_url, Node("a"), events=events, settings=settings) as (router,):
+        failures = 0
+
+        async def full(_transaction: Any) -> Any:
+            nonlocal failures
+            failures += 1
+            raise RegistryUnavailable("database or disk is full")
+
+        monkeypatch.setattr(router.registry.store, "write", full)
+        await eventually(lambda: failures >= 5)
+        seen = router.watcher.seen
+        reader = NodeRegistry(sqlite_url)
+        await reader.add_node("h:1", "fake")
+        await eventually(lambda: router.watcher.seen > seen)  # it still follows
+        await eventually(lambda: failures >= 10)
+        assert (events.count("registry_down"), events.count("registry_up")) == (1, 0)
+        monkeypatch.undo()
+        await eventually(lambda: events.count("registry_up") == 1)
+        assert events.count("registry_down") == 1
+        await reader.close()
+
+
 async def test_a_cold_model_without_a_registry_says_so(sqlite_url: str) -> None:
     async with fleet(sqlite_url, Node("a"), registry=Unplugged) as (router,):
         Unplugged.plugged = False

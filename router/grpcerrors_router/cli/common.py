@@ -67,13 +67,20 @@ def database_errors(url: str) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def existing_registry(url: str) -> AsyncIterator[NodeRegistry]:
-    """Open a registry that a router has made. Raises ValueError when its file is not there."""
+    """Open a registry that a router has made, as it is: only `serve` changes its schema.
+
+    Raises ValueError when its file is not there, RegistryOutdated when its schema does not fit.
+    """
     from grpcerrors_router.registry.registry import NodeRegistry
 
     _check_file(check_registry_url(url))
     with database_errors(url):
-        async with NodeRegistry(url) as registry:
+        registry = NodeRegistry(url)
+        try:
+            await registry.open(migrate=False)
             yield registry
+        finally:
+            await registry.close()
 
 
 def _check_file(url: str) -> None:

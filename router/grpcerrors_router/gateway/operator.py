@@ -45,12 +45,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         yield fleet_pb2.LoadProgress(node=node, seconds=seconds, loaded=True)
 
     def _runner(self, model: str) -> str:
-        loading = (
-            entry.name
-            for entry in self._router.table.nodes.values()
-            if (load := entry.loads.get(model)) is not None and load.state == "running"
-        )
-        return next(loading, "")
+        return next((load.node for load in self._router.table.loads(model)), "")
 
     async def Unload(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.UnloadRequest, context: Any

@@ -162,8 +162,7 @@ class Gateway(grpc.GenericRpcHandler):
         table = self._router.table
         if any(replica.live for replica in table.replicas(model)):
             return backend_pb2.StatusResponse.READY
-        loads = (node.loads.get(model) for node in table.nodes.values())
-        if any(load is not None and load.state == "running" for load in loads):
+        if table.loads(model):
             return backend_pb2.StatusResponse.BUSY
         if model not in self._router.models:
             raise UnknownModel(model, self._router.models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.events import Events
 
 Change = Callable[[], Awaitable[object]]
+Access = Literal["read", "write"]
 
 _log = structlog.get_logger("router.outbox")
 
@@ -31,7 +32,14 @@ class Outbox:
         self._limit = limit
         self._waiting: OrderedDict[str, Change] = OrderedDict()
         self._flushing = False
-        self.down = False
+        self._failing: set[Access] = set()
+        self._was_down = False
+        self._applied = 0
+
+    @property
+    def down(self) -> bool:
+        """Whether the registry cannot be read, or not be written, as on a full disk."""
+        return bool(self._failing)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -43,9 +51,10 @@ class Outbox:
             return
         try:
             await change()
+            self.note_up("write")
         except RegistryUnavailable as error:
             self._wait(what, change)
-            self.note_down(error)
+            self.note_down(error, "write")
         except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
             _log.exception("the registry refused a change; it is left out", change=what)
 
@@ -55,41 +64,44 @@ class Outbox:
             oldest, _ = self._waiting.popitem(last=False)
             _log.error("too many changes wait for the registry; one is left out", change=oldest)
 
-    async def flush(self) -> int:
-        """Apply what waits, oldest first, as far as the registry can be reached; how many were."""
+    async def flush(self) -> None:
+        """Apply what waits, oldest first, as far as the registry can be written."""
         if self._flushing:
-            return 0
+            return
         self._flushing = True
-        applied = 0
         try:
             while self._waiting:
                 what, change = next(iter(self._waiting.items()))
                 try:
                     await change()
                 except RegistryUnavailable as error:
-                    self.note_down(error)
-                    break
+                    self.note_down(error, "write")
+                    return
                 except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
                     _log.exception("the registry refused a change; it is left out", change=what)
                 self._waiting.pop(what, None)
-                applied += 1
+                self._applied += 1
+                self.note_up("write")
         finally:
             self._flushing = False
-        return applied
 
-    def note_down(self, error: RegistryUnavailable) -> None:
-        """The registry did not answer."""
-        if not self.down:
-            self.down = True
+    def note_down(self, error: RegistryUnavailable, access: Access) -> None:
+        """The registry could not be read, or written."""
+        if not self._was_down:
+            self._was_down = True
             _log.warning(
-                "the registry cannot be reached: routing goes on from memory, changes wait",
+                "the registry cannot be reached: routing continues from memory, changes wait",
                 error=error.details(),
             )
             self._events.registry_down(str(error.details()))
+        self._failing.add(access)
 
-    def note_up(self, applied: int = 0) -> None:
-        """The registry answered."""
-        if self.down and not self._waiting:
-            self.down = False
-            _log.info("the registry is back", applied=applied)
-            self._events.registry_up(applied)
+    def note_up(self, access: Access) -> None:
+        """The registry was read, or written. Neither says anything about the other."""
+        if access == "read" or not self._waiting:
+            self._failing.discard(access)
+        if self._was_down and not self.down:
+            self._was_down = False
+            _log.info("the registry is back", applied=self._applied)
+            self._events.registry_up(self._applied)
+            self._applied = 0

@@ -73,7 +73,7 @@ class Presence:
                 await self.say()
                 await self._note()
             except RegistryUnavailable as error:
-                self._outbox.note_down(error)
+                self._outbox.note_down(error, "write")
             except Exception:  # noqa: BLE001 - silence would make the others forget this router
                 _log.exception("telling the registry about this router failed; retrying")
             busy = self._table.clear_of(self._watcher.seen) < self._watcher.seen
@@ -91,6 +91,7 @@ class Presence:
             other = await self._registry.sign_in(seen, self._settings.lease_ttl)
             if other is not None:
                 _log.error("another router has taken this name", router=self._registry.router)
+            self._outbox.note_up("write")
             self._said, self._signed_at = seen, now
 
     async def _note(self) -> None:
@@ -124,7 +125,7 @@ class Presence:
                     heal_retention=self._settings.heal_retention,
                 )
             except RegistryUnavailable as error:
-                self._outbox.note_down(error)
+                self._outbox.note_down(error, "write")
             except Exception:  # noqa: BLE001 - tables that only grow would fail much later
                 _log.exception("pruning the registry failed; retrying")
 

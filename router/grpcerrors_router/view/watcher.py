@@ -58,14 +58,14 @@ class Watcher:
         while True:
             await _wait(self._wake, self._settings.poll_interval)
             try:
-                applied = await self._outbox.flush()
+                await self._outbox.flush()
                 await self.catch_up()
             except RegistryUnavailable as error:
-                self._outbox.note_down(error)
+                self._outbox.note_down(error, "read")
             except Exception:  # noqa: BLE001 - a router that stops following would rot silently
                 _log.exception("following the registry failed; trying again")
             else:
-                self._outbox.note_up(applied)
+                self._outbox.note_up("read")
 
     async def catch_up(self) -> None:
         """Read what has changed since the last time. Raises RegistryUnavailable."""

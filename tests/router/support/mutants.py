@@ -201,8 +201,8 @@ MUTANTS = (
     Mutant(
         "changes are lost while the registry is away",
         "view/outbox.py",
-        "            self._wait(what, change)\n            self.note_down(error)",
-        "            self.note_down(error)",
+        '            self._wait(what, change)\n            self.note_down(error, "write")',
+        '            self.note_down(error, "write")',
         "test_routers.py::test_warm_traffic_outlives_the_registry_and_changes_are_applied_after",
         "assert len(router.outbox) >= 1",
     ),
