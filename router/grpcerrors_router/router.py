@@ -145,7 +145,7 @@ class SmartRouter:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flights.close()
         await self._runner.close()
-        await self._dispatcher.reconciler.close()
+        await self._dispatcher.close()
         await self._prober.close()
         await self._channels.close()
         with contextlib.suppress(Exception):

@@ -32,7 +32,7 @@ HASTY = replace(Settings(), retry_wait=0.0)
 
 
 async def taken(budget: RetryBudget, tries: int) -> int:
-    return sum([await budget.take(None) for _ in range(tries)])
+    return sum([await budget.take(object(), None) for _ in range(tries)])
 
 
 async def test_ten_a_second_are_always_allowed() -> None:
@@ -64,7 +64,7 @@ async def test_a_retry_waits_for_its_turn_first_come_first_served() -> None:
     order: list[int] = []
 
     async def take(number: int) -> None:
-        assert await budget.take(None)
+        assert await budget.take(object(), None)
         order.append(number)
 
     tasks = [asyncio.create_task(take(number)) for number in range(5)]
@@ -79,12 +79,21 @@ async def test_a_retry_waits_no_longer_than_its_caller_and_only_so_many_wait() -
     clock = Hand()
     budget = RetryBudget(replace(Settings(), retry_queue=2, retry_wait=1000.0), clock)
     assert await taken(budget, 100) == 100
-    assert not await budget.take(0.01)
-    waiting = [asyncio.create_task(budget.take(None)) for _ in range(2)]
+    assert not await budget.take("a", 0.01)
+    waiting = [asyncio.create_task(budget.take(name, None)) for name in "ab"]
     await eventually(lambda: budget._waiting == 2)
-    assert not await budget.take(None), "the queue is full"
+    assert not await budget.take("c", None), "the queue is full"
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
     clock.advance(10.5)
-    assert await budget.take(None)
+    assert await budget.take("d", None)
+    await budget.close()
+
+
+async def test_all_who_met_the_same_stale_replica_take_one_turn() -> None:
+    budget = RetryBudget(HASTY, Hand())
+    assert await taken(budget, 99) == 99
+    assert all(await asyncio.gather(*(budget.take("replica", None) for _ in range(1000))))
+    assert not await budget.take("another", None)
+    assert await budget.take("replica", None)

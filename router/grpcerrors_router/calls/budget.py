@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from grpcerrors_router.settings import Settings
 
 _PARTS = 20
+_KEPT_TURNS = 256
 
 
 class RetryBudget:
     """Allows retries up to a share of the requests of the window, and always a few per second.
 
-    A retry that is not allowed at the moment waits for its turn, so that a storm of stale replicas
-    costs its callers time before it costs them errors.
+    All requests that met the same stale replica take one turn together: it costs one reload, and a
+    burst of a thousand calls must not fail because of one eviction. A retry that is not allowed at
+    the moment waits for its turn, so that a storm of stale replicas costs its callers time before
+    it costs them errors.
 
     Args:
         settings: `retry_ratio` is the share, `retry_floor` the retries per second that are always
@@ -35,6 +38,7 @@ class RetryBudget:
         self._requests: deque[int] = deque([0] * _PARTS, _PARTS)
         self._retries: deque[int] = deque([0] * _PARTS, _PARTS)
         self._turn = asyncio.Lock()
+        self._turns: OrderedDict[object, asyncio.Task[bool]] = OrderedDict()
         self._waiting = 0
 
     def request(self) -> None:
@@ -42,30 +46,48 @@ class RetryBudget:
         self._roll()
         self._requests[-1] += 1
 
-    async def take(self, timeout: float | None) -> bool:
-        """Count a retry, when one is allowed; False when that takes too long.
+    async def take(self, replica: object, timeout: float | None) -> bool:
+        """Return whether to send a request again; False when the turn does not come in time.
 
         Args:
+            replica: which stale replica the request has met.
             timeout: the seconds that the caller can wait; None for no limit of its own.
         """
-        if not self._waiting and self._take():
-            return True
-        if self._waiting >= self._settings.retry_queue:
+        turn = self._turns.get(replica)
+        if turn is None or (turn.done() and (turn.cancelled() or not turn.result())):
+            turn = self._turns[replica] = asyncio.create_task(self._wait())
+            if len(self._turns) > _KEPT_TURNS:
+                self._turns.popitem(last=False)
+        if self._waiting >= self._settings.retry_queue and not turn.done():
             return False
-        wait = self._settings.retry_wait
         self._waiting += 1
         try:
-            async with asyncio.timeout(wait if timeout is None else min(wait, timeout)), self._turn:
-                while not self._take():
-                    await self._clock.sleep(self._part / 2)
-                # One after the other: each may find the replica stale that the next would get.
-                await self._clock.sleep(self._settings.retry_window / self._allowed())
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(turn)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    async def _wait(self) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.retry_wait), self._turn:
+                if not self._take():
+                    while not self._take():
+                        await self._clock.sleep(self._part / 2)
+                    # One by one: each may find the replica stale that the next would get.
+                    await self._clock.sleep(self._settings.retry_window / self._allowed())
         except TimeoutError:
             return False
         else:
             return True
-        finally:
-            self._waiting -= 1
+
+    async def close(self) -> None:
+        """Let nobody wait any longer."""
+        turns = list(self._turns.values())
+        for turn in turns:
+            turn.cancel()
+        await asyncio.gather(*turns, return_exceptions=True)
 
     def _take(self) -> bool:
         self._roll()

@@ -98,6 +98,11 @@ class Dispatcher:
         self.settings = settings
         self.clock = clock
 
+    async def close(self) -> None:
+        """Stop what is under way for requests that have ended."""
+        await self.reconciler.close()
+        await self.budget.close()
+
     async def attempt(self, model: str, deadline: float | None, *, again: bool = False) -> Attempt:
         """Acquire a replica and count a call in. Takes and raises what `acquire` does."""
         return Attempt(self, await self.acquire(model, deadline, again=again))

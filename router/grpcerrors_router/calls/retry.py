@@ -140,7 +140,7 @@ class RetryingCall:
             self._on_stale != "retry"
             or (left is not None and left <= 0)
             or (self._stream is not None and not self._stream.replayable)
-            or not await self._dispatcher.budget.take(left)
+            or not await self._dispatcher.budget.take(attempt.entry, left)
         ):
             return False
         self._dispatcher.events.retry(self._model, attempt.entry.node.name)
