@@ -23,7 +23,6 @@ from grpcerrors_router import (
     SmartRouter,
     UnknownModel,
 )
-from grpcerrors_router.errors import Overloaded
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 
@@ -88,35 +87,6 @@ async def test_a_replica_in_use_is_never_evicted(sqlite_url: str) -> None:
         await stub(router, "n").Predict(pb.PredictOptions())
         assert node.frees == ["m"]
         assert node.freed_in_use == 0
-
-
-async def test_a_request_waits_for_a_slot_as_long_as_its_deadline(sqlite_url: str) -> None:
-    node = Node()
-    async with fleet(sqlite_url, node, models=MODELS) as (router,):
-        async with router.route("m"):
-            with pytest.raises(LoadTimeout, match="waits for a slot"):
-                await stub(router, "n").Predict(pb.PredictOptions(), timeout=0.3)
-            patient = asyncio.ensure_future(stub(router, "n").Predict(pb.PredictOptions()))
-            await eventually(lambda: router._flights._waiting["n"])
-        await patient
-        assert node.freed_in_use == 0
-
-
-async def test_too_many_who_wait_are_refused_with_retry_info(sqlite_url: str) -> None:
-    node = Node()
-    few = replace(QUICK, max_waiting=3)
-    async with fleet(sqlite_url, node, models=MODELS, settings=few) as (router,):
-        async with router.route("m"):
-            calls = [
-                asyncio.ensure_future(stub(router, "n").Predict(pb.PredictOptions()))
-                for _ in range(3)
-            ]
-            await eventually(lambda: router._flights._waiting["n"] == 3)
-            with pytest.raises(Overloaded) as caught:
-                await stub(router, "n").Predict(pb.PredictOptions())
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert any(isinstance(d, error_details_pb2.RetryInfo) for d in details(caught.value))
-        await asyncio.gather(*calls)
 
 
 async def test_no_capacity_says_when_to_retry(sqlite_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -73,8 +74,8 @@ class NodeRegistry:
             await self.store.check_schema()
 
     async def close(self) -> None:
-        """Give back the connections."""
-        self.store.close()
+        """Give back the connections, once the transactions that are under way have ended."""
+        await asyncio.to_thread(self.store.close)
 
     async def __aenter__(self) -> Self:
         await self.open()

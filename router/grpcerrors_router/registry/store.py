@@ -187,8 +187,8 @@ class Store:
         return int(number)
 
     def close(self) -> None:
-        """Give back connections and threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Give back connections and threads. Waits for transactions that are under way."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
 
 
