@@ -22,6 +22,7 @@ from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
 from grpcerrors_router.settings import Settings
+from grpcerrors_router.tasks import stop
 from grpcerrors_router.view.outbox import Outbox
 from grpcerrors_router.view.presence import Presence
 from grpcerrors_router.view.table import RoutingTable
@@ -140,9 +141,7 @@ class SmartRouter:
 
     async def close(self) -> None:
         """Stop, and end what this router has begun. The registry is closed too."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         await self._flights.close()
         await self._runner.close()
         await self._dispatcher.close()

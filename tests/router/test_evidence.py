@@ -10,13 +10,19 @@ import grpc
 import pytest
 
 from grpcerrors import classify
+from grpcerrors.aio import ModelGuard
 from grpcerrors_protocol import backend_pb2 as pb
-from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol.backend_pb2_grpc import (
+    BackendServicer,
+    BackendStub,
+    add_BackendServicer_to_server,
+)
 from grpcerrors_router.calls import causes
 from grpcerrors_router.calls.causes import Belief, Causes, cause_of
 from grpcerrors_router.clock import SystemClock
 from grpcerrors_router.entities import Node as NodeInfo
 from grpcerrors_router.entities import Replica
+from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.view.table import NodeEntry, ReplicaEntry
 from tests.router.conftest import QUICK, Recorder, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
@@ -207,6 +213,41 @@ async def test_a_foreign_node_of_another_model_is_believed_once(sqlite_url: str)
         node.fail = None
         assert isinstance(await predict(router), pb.Reply)
         assert len(node.loads) == 2
+
+
+class Speaker(BackendServicer):
+    """Quotes its callers, as real backends do."""
+
+    async def LoadModel(self, request: Any, context: Any) -> Any:
+        return pb.Result(success=True)
+
+    async def TTS(self, request: Any, context: Any) -> Any:
+        text = f"voice {request.voice} not found: {request.voice}"
+        await context.abort(grpc.StatusCode.NOT_FOUND, text)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_what_a_caller_says_takes_no_model_down(sqlite_url: str, guarded: bool) -> None:
+    """Through the gateway, on a backend with the guard and on one without, which has no Status."""
+    node = grpc.aio.server(interceptors=[ModelGuard("speaker")] if guarded else [])
+    add_BackendServicer_to_server(Speaker(), node)
+    address = f"127.0.0.1:{node.add_insecure_port('127.0.0.1:0')}"
+    await node.start()
+    events = Recorder()
+    async with fleet(sqlite_url, events=events) as (router,):
+        await router.registry.add_node(address, "fake", name="f")
+        gateway = GatewayServer(router, "127.0.0.1:0")
+        async with grpc.aio.insecure_channel(await gateway.start()) as channel:
+            for voice in ("model not loaded", "model identity mismatch", "no model loaded") * 3:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await BackendStub(channel).TTS(
+                        pb.TTSRequest(voice=voice), metadata=(("x-model-id", "m"),)
+                    )
+                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        await gateway.stop(0)
+        assert events.count("heal") == 0
+        assert events.count("load_started") == 1
+    await node.stop(0)
 
 
 async def test_three_causes_that_were_each_healed_are_no_quarantine(sqlite_url: str) -> None:

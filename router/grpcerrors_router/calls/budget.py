@@ -6,6 +6,8 @@ import asyncio
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from grpcerrors_router.tasks import stop
+
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.settings import Settings
@@ -84,10 +86,7 @@ class RetryBudget:
 
     async def close(self) -> None:
         """Let nobody wait any longer."""
-        turns = list(self._turns.values())
-        for turn in turns:
-            turn.cancel()
-        await asyncio.gather(*turns, return_exceptions=True)
+        await stop(self._turns.values())
 
     def _take(self) -> bool:
         self._roll()

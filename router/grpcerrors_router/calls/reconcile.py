@@ -12,6 +12,7 @@ import structlog
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify, held_model
 from grpcerrors_router.calls.causes import RECONNECT, Belief, Cause, Causes, cause_of
 from grpcerrors_router.nodes.prober import SILENT
+from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
@@ -150,10 +151,9 @@ class Reconciler:
 
     async def close(self) -> None:
         """Stop asking, and finish the drops."""
-        questions = [*self._questions.values(), *self._confirmations.values()]
-        for question in questions:
-            question.cancel()
-        await asyncio.gather(*questions, *self._drops.values(), return_exceptions=True)
+        await stop((*self._questions.values(), *self._confirmations.values()))
+        if self._drops:
+            await asyncio.wait(self._drops.values())
 
     # Words and bare codes
 

@@ -21,6 +21,7 @@ from grpcerrors_router.errors import (
 from grpcerrors_router.loads.job import Result
 from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
 from grpcerrors_router.registry.jobs import Refusal, Wish
+from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
@@ -303,7 +304,4 @@ class Flights:
     async def close(self) -> None:
         """Stop the flights, and end their jobs. Who waits gets RouterStopping."""
         self._closed = True
-        tasks = [*self._tasks.values(), *self._loads]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop((*self._tasks.values(), *self._loads))

@@ -20,6 +20,7 @@ from grpcerrors_router.errors import (
 )
 from grpcerrors_router.nodes.prober import SILENT, Prober
 from grpcerrors_router.registry.jobs import Outcome, Wish
+from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     import random
@@ -330,10 +331,7 @@ class JobRunner:
 
     async def close(self) -> None:
         """Stop unloading, and end the jobs."""
-        tasks = list(self._unloads)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(self._unloads)
 
 
 class _NotFreedError(Exception):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from grpcerrors_router.tasks import stop
+
 if TYPE_CHECKING:
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.nodes.client import NodeClient
@@ -149,7 +151,4 @@ class Prober:
 
     async def close(self) -> None:
         """Stop the probes."""
-        tasks = [*self._probes.values(), *self._questions.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop((*self._probes.values(), *self._questions.values()))
