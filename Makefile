@@ -96,7 +96,7 @@ $(VENV)/bin/uv: requirements/build.txt | $(PYTHON)
 # The demo takes only the small models.
 $(DEMO): $(PROJECTS) requirements/demo.txt | $(VENV)/bin/uv
 	@echo "Installing into $(VENV) the router, two small backends and what they need:"
-	@echo "about 110 MB to download, 280 MB on disk."
+	@echo "about 100 MB to download, 260 MB on disk."
 	$(INSTALL) -r requirements/demo.txt
 	$(EDITABLE)
 	touch $@
