@@ -64,6 +64,8 @@ __all__ = [
     "stream_transcription_unsupported",
 ]
 
+__version__: str  # read on demand, below
+
 
 def __getattr__(name: str) -> str:
     if name == "__version__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from grpc import RpcError, StatusCode
 
@@ -156,7 +156,7 @@ def _get(node: object, name: str, *, calls: bool) -> Any:
         if calls and callable(value):
             value = value()
             if issubclass(type(value), Coroutine):
-                value.close()
+                cast("Coroutine[Any, Any, Any]", value).close()
                 return None
     except Exception:  # noqa: BLE001 - the accessors are anybody's
         return None

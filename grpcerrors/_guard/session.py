@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from grpc import StatusCode
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
     from typing import TypeAlias
+
+    import grpc
 
     from grpcerrors._guard.models import Models
 
@@ -207,6 +209,7 @@ def _vouching(outcome: Outcome, held: str) -> Trailers | None:
     earlier = tuple(item for item in outcome.trailers or () if item[0] != _wire.HELD_KEY)
     for name in (held, ""):
         trailers = (*earlier, _wire.held_trailer(name))
-        if _wire.trailers_size(_Status(outcome.message, trailers)) <= _wire.TRAILERS_LIMIT:
+        status = cast("grpc.Status", _Status(outcome.message, trailers))
+        if _wire.trailers_size(status) <= _wire.TRAILERS_LIMIT:
             return trailers
     return None

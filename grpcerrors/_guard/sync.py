@@ -16,6 +16,7 @@ from grpcerrors._guard.session import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from grpcerrors._abort import SyncContext
     from grpcerrors._guard.session import Session
 
 
@@ -59,7 +60,11 @@ class _Serving:
     """A session around a sync handler."""
 
     def __init__(
-        self, begin: Callable[[Any], Session], drain: float | None, request: Any, context: Any
+        self,
+        begin: Callable[[Any], Session],
+        drain: float | None,
+        request: Any,
+        context: SyncContext,
     ) -> None:
         self._begin = begin
         self._drain = drain
