@@ -69,7 +69,8 @@ async def kill9_eviction(_world: World, _seconds: float, load_seconds: float = 3
             what = f"{kind}, killed after {after} s"
             result.check_share(what, ok, len(answers), 1.0)
             result.check(f"{what}: seconds", f"<= {limit}", f"{took:.1f}", passed=took <= limit)
-            result.notes += [f"{what}: {each.model}: {each.outcome} {each.detail}" for each in answers]
+            said = [f"{each.model}: {each.outcome} {each.detail}".strip() for each in answers]
+            result.notes += [f"{what}: {each}" for each in said]
     result.check_none("executed twice", result.twice)
     return result
 

@@ -58,6 +58,8 @@ class Result:
         self.ok += outcomes.pop(OK, 0)
         for outcome, number in outcomes.items():
             self.failed[outcome] = self.failed.get(outcome, 0) + number
+        details = Counter(answer.detail for answer in answers if answer.detail)
+        self.notes += [f"{number} x {detail}" for detail, number in details.most_common(5)]
         took = sorted(answer.seconds for answer in answers if answer.outcome == OK)
         if took:
             self.p50 = took[len(took) // 2]

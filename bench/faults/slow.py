@@ -105,7 +105,6 @@ async def one_worker(world: World, _seconds: float, busy: float = 16.0) -> Resul
         answers = [await long, second]
     result.count(answers)
     await world.record(result)
-    result.notes += [f"{answer.request}: {answer.detail}" for answer in answers if answer.detail]
     result.check_share("both answered", result.ok, result.sent, 1.0)
     result.check("loads", "1", result.loads, passed=result.loads == 1)
     return result

@@ -108,11 +108,12 @@ class Load:
 
     def evicts(self, replica: Replica, now: float) -> bool:
         """Whether its owner is taking that replica from its node."""
-        return (
-            self.victim == replica.model
-            and self.victim_generation == replica.generation
-            and self.running(now)
-        )
+        return self.takes(replica) and self.running(now)
+
+    def takes(self, replica: Replica) -> bool:
+        """Whether that replica is its victim, be its owner alive or dead."""
+        victim = (self.victim, self.victim_generation)
+        return self.state == "running" and victim == (replica.model, replica.generation)
 
     def backing_off(self, now: float) -> bool:
         """Whether the last try failed so recently that the node should be left alone."""

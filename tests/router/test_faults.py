@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.faults.__main__ import run
+from bench.faults.capacity import loading
 from bench.faults.report import OK
 from bench.faults.stale import warm
 from bench.faults.traffic import Callers
@@ -34,6 +35,10 @@ async def fleet() -> AsyncIterator[World]:
         ("always-fails-in-words", 0),
         ("proxy-loop", 0),
         ("one-worker", 0),
+        ("burst", 0),
+        ("thrash", 10),
+        ("name-clash", 0),
+        ("quoted-words", 0),
     ],
 )
 async def test_no_figure_is_missed(name: str, seconds: float) -> None:
@@ -58,6 +63,39 @@ async def test_a_model_is_served_elsewhere_while_its_only_node_is_stopped(fleet:
         fleet.nodes[holder].resume()
     executed = fleet.ledger()
     assert len(executed) == len(set(executed))
+
+
+async def test_a_load_that_hangs_is_tried_on_an_idle_node(fleet: World) -> None:
+    gateway = await fleet.gateway(fleet.models("m"))
+    hanging = await fleet.foreign("--hang-load")
+    await fleet.add_node(gateway, hanging, "a-hangs", "echo")
+    await fleet.node("b-idle", gateway)
+    async with Callers(gateway.address) as callers:
+        answer = await callers.predict("m", "1", deadline=LONG)
+    assert answer.outcome == OK, answer
+    assert fleet.ledger("LoadModel") == ["m"], "the node that hangs was not tried first"
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign"])
+async def test_both_models_are_served_after_a_router_died_evicting(fleet: World, kind: str) -> None:
+    models = fleet.models("a", "b", load_seconds=2)
+    gateway = await fleet.gateway(models)
+    if kind == "own":
+        await fleet.node("n", gateway)
+    else:
+        node = await fleet.foreign("--load-seconds", "2")
+        await fleet.add_node(gateway, node, "n", "echo")
+    async with Callers(gateway.address) as callers:
+        await warm(callers, "a")
+        evicting = asyncio.create_task(callers.predict("b", "evicting", deadline=LONG))
+        await until(lambda: loading(gateway))
+        await gateway.kill()
+        await evicting
+    again = await fleet.gateway(models, listen=gateway.address)
+    async with Callers(again.address) as callers:
+        calls = [callers.predict(model, f"{model} again", deadline=LONG) for model in "ab"]
+        answers = await asyncio.gather(*calls)
+    assert [answer.outcome for answer in answers] == [OK, OK], answers
 
 
 async def test_a_foreign_node_that_restarts_empty_is_loaded_again(fleet: World) -> None:

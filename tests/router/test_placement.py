@@ -90,8 +90,20 @@ def test_an_expired_eviction_frees_its_victim() -> None:
     assert isinstance(place_n(table), Place)
 
 
-def loaded(row: Replica, *jobs: Load, now: float) -> RoutingTable:
+def test_what_a_dead_router_evicted_from_a_foreign_node_is_not_believed() -> None:
+    """No heartbeat says whether the node still holds it or another model (invariant 6)."""
+    job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
+    table = loaded(Replica("a", "m", 9, 9), job, now=201.0, foreign=True)
+    assert table.pick("m") is None
+    now = table._clock.monotonic()
+    quarantine = Quarantine(SETTINGS, SystemClock())
+    found = place(table, ModelSpec("m", "fake"), now, quarantine, SETTINGS, Terms())
+    assert isinstance(found, Place), "it is loaded again"
+
+
+def loaded(row: Replica, *jobs: Load, now: float, foreign: bool = False) -> RoutingTable:
     """A table that has read one node at `now` by the registry's clock."""
     table = RoutingTable()
-    table.apply(NodeView(9, "a", Node("a", "127.0.0.1:1", "fake"), (row,), jobs, now))
+    node = Node("a", "127.0.0.1:1", "fake", foreign=foreign)
+    table.apply(NodeView(9, "a", node, (row,), jobs, now))
     return table

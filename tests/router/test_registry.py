@@ -194,8 +194,8 @@ async def test_an_eviction_names_a_generation_and_is_undone_when_the_load_fails(
 
 async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeRegistry) -> None:
     """Invariant 17: the eviction ends with the lease, without anybody who ends it."""
-    await node(registry)
-    old = await loaded(registry, "m1")
+    await registry.heartbeat(beat("b1", 1, Held("m1", 7)))
+    old = (await rows(registry))["a", "m1"]
     await registry.claim_load(wish(model="m2", victim="m1", victim_generation=old.generation))
     assert await evicting(registry) == {"m1"}
     CLOCK.now += 11
@@ -204,6 +204,20 @@ async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeReg
         wish(model="m3", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(claim, Load)
+
+
+@pytest.mark.parametrize("model", ["m1", "m2"])
+async def test_the_victim_of_a_dead_router_is_unknown_on_a_foreign_node(
+    registry: NodeRegistry, model: str
+) -> None:
+    """Nothing says whether the node was told to free it, and to load the other one."""
+    await node(registry)
+    old = await loaded(registry, "m1")
+    await registry.claim_load(wish(model="m2", victim="m1", victim_generation=old.generation))
+    CLOCK.now += 11
+    assert isinstance(await registry.claim_load(wish(model=model)), Load)
+    assert await rows(registry) == {}
+    assert await registry.heals() == [], "no evidence was seen"
 
 
 async def test_a_victim_s_slot_counts_once(registry: NodeRegistry) -> None:

@@ -78,7 +78,7 @@ def place(
         refusal = _refusal(node, spec, now, quarantine)
         if refusal is not None:
             refusals.append(refusal)
-        elif spec.name in node.replicas or _is_loading(node, spec.name, now):
+        elif _holds(node, spec.name, now) or _is_loading(node, spec.name, now):
             ends = True
         elif node.name not in tried:
             eligible.append(node)
@@ -131,6 +131,11 @@ def _victim(
 
 def _used(node: NodeEntry, now: float) -> int:
     return len(occupied(set(node.replicas), node.loads.values(), now))
+
+
+def _holds(node: NodeEntry, model: str, now: float) -> bool:
+    replica = node.replicas.get(model)
+    return replica is not None and not replica.abandoned(now)
 
 
 def _is_loading(node: NodeEntry, model: str, now: float) -> bool:

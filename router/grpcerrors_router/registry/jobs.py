@@ -229,10 +229,22 @@ def note_inventory(conn: Connection, node: str, inventory: int) -> None:
 
 
 def drop_expired(conn: Connection, now: float, node: str | None = None) -> bool:
-    """Delete the jobs of routers that died, on one node or on all; whether there were any."""
+    """Delete the jobs of routers that died, on one node or on all; whether there were any.
+
+    Their victims are deleted with them on foreign nodes, which never say whether they still hold
+    what a router was about to free.
+    """
     where = [loads.c.state == "running", loads.c.lease_until <= now]
     if node is not None:
         where.append(loads.c.node == node)
+    foreign = sa.select(nodes.c.name).where(nodes.c.foreign)
+    for job in _jobs(conn, sa.and_(*where, loads.c.victim != "", loads.c.node.in_(foreign))):
+        conn.execute(
+            sa.delete(replicas).where(
+                *_at(replicas, job.node, job.victim),
+                replicas.c.generation == job.victim_generation,
+            )
+        )
     return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
 
 

@@ -77,7 +77,15 @@ class ReplicaEntry:
 
     def pickable(self, now: float) -> bool:
         """Whether requests may go there."""
-        return self.live and self.node.open and self.evicting_until <= now
+        open_ = self.live and self.node.open and self.evicting_until <= now
+        return open_ and not self.abandoned(now)
+
+    def abandoned(self, now: float) -> bool:
+        """Whether a router died while it evicted this from a foreign node.
+
+        Such a node never says what it holds, and may have loaded the other model by now.
+        """
+        return bool(self.evicted_by) and self.evicting_until <= now and self.node.info.foreign
 
 
 class NodeEntry:
@@ -200,11 +208,17 @@ class RoutingTable:
             old.last_used = max(old.last_used, here.last_used)
         for model in node.replicas.keys() - present:
             self._forget(node.replicas[model])
+        self._note_evictions(node, now)
+
+    @staticmethod
+    def _note_evictions(node: NodeEntry, now: float) -> None:
         for entry in node.replicas.values():
             entry.evicted_by, entry.evicting_until = 0, 0.0
         for load in node.loads.values():
             victim = node.replicas.get(load.victim)
-            if victim is not None and load.evicts(victim.row, now):
+            if victim is None or not load.takes(victim.row):
+                continue
+            if load.running(now) or node.info.foreign:
                 victim.evicted_by = load.generation
                 victim.evicting_until = load.lease_until
 
