@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from grpcerrors_router.events import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     import grpc
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LABELS_LIMIT = 2000
 """Pairs of model and node that are told apart; the rest is counted under "other"."""
 
+OTHER = "other"
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LOAD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _PAIR = ("model", "node")
@@ -31,14 +33,16 @@ _PAIR = ("model", "node")
 class Metrics(Events):
     """Counts the events of one router into `registry`, which it makes when there is none.
 
-    Labels come from the catalogue and from nodes, never from a request: a caller who invents
-    model names adds no time series. Generations would be endless, so they are no labels either.
+    Labels come from models.toml and from nodes, never from a request: a caller who invents model
+    names adds no time series. Generations would be endless, so they are no labels either. The
+    series of a node that has gone are dropped once two scrapes have found it gone.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
         self._pairs: set[tuple[str, str]] = set()
-        self._cells: dict[tuple[object, ...], Any] = {}
+        self._cells: dict[tuple[Any, ...], Any] = {}
+        self._gone: set[str] = set()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"router_{name}", text, labels, registry=registry)
@@ -70,16 +74,19 @@ class Metrics(Events):
         )  # fmt: skip
         self._runner = Gauge("router_loads_in_flight", "Loads under way.", _PAIR, registry=registry)
         self._evictions = counter("evictions", "Idle replicas unloaded.", *_PAIR)
-        self._up = Gauge("router_registry_up", "Is the registry in reach?", registry=registry)
+        self._up = Gauge(
+            "router_registry_up", "1 while the registry can be read and written.", registry=registry
+        )
         self._up.set(1)
         self._applied = counter("registry_applied", "Changes that had waited for the registry.")
 
     def follow(self, table: RoutingTable) -> None:
-        """Also tell, at each scrape, calls in flight and replicas of `table`.
+        """Also report, at each scrape, calls in flight and replicas of `table`.
 
         Call it on the event loop that owns the table.
         """
-        self.registry.register(_TableCollector(table, asyncio.get_running_loop()))
+        collector = _TableCollector(table, asyncio.get_running_loop(), self._forget)
+        self.registry.register(collector)
 
     def refused(self, model: str, error: RouteError) -> None:
         """A call reached no node. `model` is "" unless it is in the catalogue."""
@@ -147,18 +154,34 @@ class Metrics(Events):
         if cell is None:
             if (model, node) not in self._pairs:
                 if len(self._pairs) >= LABELS_LIMIT:
-                    return metric.labels("other", "other", *more)
+                    return metric.labels(OTHER, OTHER, *more)
                 self._pairs.add((model, node))
             cell = self._cells[key] = metric.labels(model, node, *more)
         return cell
+
+    def _forget(self, nodes: Container[str]) -> None:
+        """Drop the series of nodes that are not among `nodes`, and were not the last time."""
+        gone = {node for _, node in self._pairs if node not in nodes}
+        for key in [key for key in self._cells if key[2] in gone & self._gone]:
+            metric, *labels = key
+            metric.remove(*labels)
+            del self._cells[key]
+        self._pairs = {pair for pair in self._pairs if pair[1] not in gone & self._gone}
+        self._gone = gone - self._gone
 
 
 class _TableCollector(Collector):
     """Reads a routing table where it lives: on its event loop."""
 
-    def __init__(self, table: RoutingTable, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        table: RoutingTable,
+        loop: asyncio.AbstractEventLoop,
+        forget: Callable[[Container[str]], None],
+    ) -> None:
         self._table = table
         self._loop = loop
+        self._forget = forget
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return _families()
@@ -169,9 +192,10 @@ class _TableCollector(Collector):
             self._loop.call_soon_threadsafe(lambda: result.set_result(self._read()))
             yield from result.result(timeout=5)
         except (RuntimeError, concurrent.futures.TimeoutError):
-            return  # the router is stopping, and has nothing left to tell
+            return  # the router is stopping, and has nothing left to report
 
     def _read(self) -> list[GaugeMetricFamily]:
+        self._forget(self._table.nodes)
         in_flight, generation, reachable, busy = families = _families()
         for node in self._table.nodes.values():
             reachable.add_metric([node.name], float(node.reachable))

@@ -87,6 +87,14 @@ def test_each_says_what_to_do_in_one_line_of_its_docstring(error: RouteError) ->
     assert error.code().name in first or type(error) is errors.LoadFailed
 
 
+@pytest.mark.parametrize("error", made("x"), ids=lambda error: type(error).__name__)
+def test_explain_knows_each_reason_and_what_to_do(error: RouteError) -> None:
+    text = explain(error)
+    assert "does not know" not in text
+    assert "nothing that the contract knows" not in text
+    assert f"grpcerrors/{type(error).reason}" in text
+
+
 async def test_a_long_load_error_reaches_the_caller_with_its_reason(tmp_path: Path) -> None:
     async with stack(tmp_path) as served:
         served.node.load_error = "Traceback: " + "x" * 8000

@@ -137,6 +137,27 @@ async def test_the_number_of_time_series_is_bounded() -> None:
     assert await value(metrics, "retries_total", model="m", node="node-0") == 2
 
 
+async def test_the_series_of_nodes_that_are_gone_are_dropped_after_a_last_scrape(
+    served: Stack,
+) -> None:
+    """Churning names of nodes would use up the limit, and count every new one as "other"."""
+    metrics = served.metrics
+    for index in range(LABELS_LIMIT):
+        metrics.retry("m", f"pod-{index}")
+    metrics.retry("m", "raw-1")
+
+    async def scrape() -> bytes:
+        return await asyncio.to_thread(generate_latest, metrics.registry)
+
+    for _ in range(2):
+        assert b'node="pod-7"' in await scrape()
+    assert b"pod-" not in await scrape()
+    metrics.retry("m", "raw-1")
+    assert await value(metrics, "retries_total", **PAIR) == 1
+    await scrape()
+    assert await value(metrics, "retries_total", **PAIR) == 1  # a node that is there stays
+
+
 async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None:
     await BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m"))
     address, stop = serve(served.metrics, "127.0.0.1", 0)
@@ -159,7 +180,7 @@ async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None
 async def test_a_scrape_after_the_router_has_stopped_tells_what_it_can() -> None:
     metrics = Metrics()
     loop = asyncio.new_event_loop()
-    collector = module._TableCollector(None, loop)  # type: ignore[arg-type]
+    collector = module._TableCollector(None, loop, set)  # type: ignore[arg-type]
     loop.close()
     assert list(collector.collect()) == []
     metrics.refused("", UnknownModel("x", []))

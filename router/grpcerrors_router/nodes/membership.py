@@ -48,6 +48,10 @@ class Membership:
             return
         correction = await self._correct(beat, node)
         for heal in correction.heals:
+            _log.info(
+                "dropped a stale row", node=heal.node, model=heal.model,
+                generation=heal.generation, evidence=heal.evidence,
+            )  # fmt: skip
             self._events.heal(heal.model, heal.node, heal.generation, heal.evidence)
         if correction.restarted:
             _log.info("a node restarted", node=beat.node, models=len(correction.restarted))
