@@ -239,3 +239,20 @@ async def test_a_gateway_without_healing_goes_on_failing(world: Fleet) -> None:
             code = await predict(stub, "b", f"stale-{index}")
             assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert await world.registry.heals() == []
+
+
+@pytest.mark.parametrize("by", ["x-model-id", "ModelIdentity"])
+async def test_a_model_of_another_identity_is_reached_by_either_name(
+    tmp_path: Path, by: str
+) -> None:
+    """As docs/router.md promises: `small` with `options.Model = "x.gguf"`."""
+    models = '[models.small]\nbackend = "echo"\noptions.Model = "x.gguf"\n'
+    async with fleet(tmp_path, models) as world:
+        gateway = await world.gateway()
+        await world.node(gateway.address, "n")
+        identity = "x.gguf" if by == "ModelIdentity" else ""
+        metadata = () if identity else (("x-model-id", "small"),)
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            request = pb.PredictOptions(Prompt="hi", ModelIdentity=identity)
+            reply = await BackendStub(channel).Predict(request, metadata=metadata, timeout=PATIENCE)
+        assert reply.message == b"hi"

@@ -1,24 +1,20 @@
-"""docs/router.md tells the truth: its program runs, its tables name what there is."""
+"""docs/router.md tells the truth: its programs run, its tables name what there is."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-import textwrap
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import pytest
 from typer.main import get_command
 
-from grpcerrors_protocol import backend_pb2 as pb
-from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from grpcerrors_router import NodeRegistry, SmartRouter
 from grpcerrors_router.cli.app import app
-from grpcerrors_router.config.models_toml import parse_models, read_models
+from grpcerrors_router.config.models_toml import parse_models
+from grpcerrors_router.errors import REASONS, RouteError
 from grpcerrors_router.metrics import Metrics
-from tests.router.support.rawnode import RawNode, Script
-
-if TYPE_CHECKING:
-    import pytest
+from tests.router.support.processes import fleet
 
 TEXT = Path(__file__).parents[2].joinpath("docs/router.md").read_text()
 
@@ -27,31 +23,28 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-async def test_the_program_routes_in_five_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (program,) = blocks("python")
-    assert len(program.splitlines()) <= 5
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models.toml").write_text('[models.hello]\nbackend = "echo"\n')
-    node = RawNode()
-    await node.start()
-    node.script = Script(replies=(pb.Reply(message=b"hi").SerializeToString(),))
-    scope: dict[str, Any] = {
-        "BackendStub": BackendStub,
-        "NodeRegistry": NodeRegistry,
-        "Path": Path,
-        "PredictOptions": pb.PredictOptions,
-        "SmartRouter": SmartRouter,
-        "address": node.address,
-        "read_models": read_models,
-    }
-    body = textwrap.indent(program, "    ")
-    exec(f"async def program():\n{body}    return reply\n", scope)
-    reply = await scope["program"]()
-    assert reply.message == b"hi"
-    assert node.loads == ["hello"]
-    await node.server.stop(0)
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_its_programs_run_as_they_stand(tmp_path: Path) -> None:
+    """In processes of their own, with nothing changed but the addresses."""
+    client, program = blocks("python")
+    async with fleet(tmp_path, '[models.hello]\nbackend = "echo"\n') as world:
+        gateway = await world.gateway()
+        await world.node(gateway.address, "left")
+        alone = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0")
+        for text, address, real in (
+            (client, "127.0.0.1:50050", gateway.address),
+            (program, "127.0.0.1:50051", alone.address),
+        ):
+            assert address in text
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", text.replace(address, real)),
+                stdout=asyncio.subprocess.PIPE,
+                cwd=tmp_path,
+            )
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            assert out.splitlines()[-1] == b"hi"
 
 
 def test_its_catalogues_are_good() -> None:
@@ -65,6 +58,12 @@ def test_it_lists_the_metrics_that_there_are() -> None:
     there |= {"router_in_flight", "router_generation"}
     there |= {"router_node_reachable", "router_node_busy"}
     assert {name.removesuffix("_total") for name in listed} == there
+
+
+def test_it_lists_the_reasons_that_there_are() -> None:
+    table = TEXT.partition("| code | reason |")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| [A-Z_, ]+ \| ([A-Z_]+) \|", table, re.MULTILINE)
+    assert sorted([*listed, RouteError.reason]) == sorted(REASONS)
 
 
 def test_it_lists_the_commands_and_options_that_there_are() -> None:
