@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _EXTRA = frozenset({"grpc_reflection", "rich", "typer"})
 
 
 def main() -> None:
-    """Run the command; without the extra, say how to install it and exit with 2."""
+    """Run the command; without the extra, print how to install it and exit with 2."""
+    # The command reports by itself what gRPC would log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from grpcerrors.cli._commands import app  # noqa: PLC0415 - it may be missing
+        from grpcerrors.cli._commands import run  # noqa: PLC0415 - it may be missing
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print("The command needs more packages: pip install 'grpcerrors[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    app(prog_name="grpcerrors")
+    try:
+        sys.exit(run())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""The conformance check: call each inference RPC of a backend without a model, and judge."""
+"""The conformance check: call each RPC of a backend that needs a model, and judge the answers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 from grpc.aio import AioRpcError
 
-from grpcerrors._builtin import (
+from grpcerrors import (
     LIVE_TRANSCRIPTION_UNSUPPORTED,
     MODEL_NOT_LOADED,
     STREAM_TRANSCRIPTION_UNSUPPORTED,
+    Evidence,
+    classify,
 )
-from grpcerrors._detect import Evidence, classify
-from grpcerrors.cli import _reflection
-from grpcerrors.cli._rpcs import INFERENCE, needs_model
+from grpcerrors.cli import _reflection, _rpcs
+from grpcerrors.cli._connection import CannotCheckError, Target, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from grpcerrors import Verdict
 
 # At once: few enough for a server that limits its calls, enough for one that hangs in each.
 _AT_ONCE = 4
 # Past this many messages a stream has answered, whatever comes later.
 _MESSAGES = 100
+
+_ROUTER = "fleet.v1.Fleet"
+_OF_A_ROUTER = ("grpcerrors", "NO_MODEL_KEY")
 
 
 class Finding(str, Enum):
@@ -58,6 +62,7 @@ class Answer(NamedTuple):
         messages: how many messages came before the status.
         condition: the reason of the condition that the error means, if any.
         evidence: the rung that decided, if any.
+        why: why the answer is wrong, where the finding alone does not say.
     """
 
     rpc: str
@@ -67,13 +72,23 @@ class Answer(NamedTuple):
     messages: int
     condition: str | None = None
     evidence: str | None = None
+    why: str = ""
 
 
 class Report(NamedTuple):
-    """The answers of all RPCs, and where the list of RPCs came from."""
+    """The answers of all RPCs.
+
+    Attributes:
+        source: where the list of RPCs came from.
+        answers: one for each RPC that was called.
+        uncalled: RPCs of the service that may or may not need a model, so nobody called them.
+        loaded: whether the backend's Status says that a model is loaded.
+    """
 
     source: str
     answers: list[Answer]
+    uncalled: list[str]
+    loaded: bool
 
     @property
     def implemented(self) -> list[Answer]:
@@ -87,98 +102,93 @@ class Report(NamedTuple):
         return bool(found) and all(one.finding is Finding.TYPED for one in found)
 
 
-class Target(NamedTuple):
-    """What to check, and how.
+class _Plan(NamedTuple):
+    """Which RPCs to call, from which list, and which to leave alone."""
 
-    Attributes:
-        address: HOST:PORT.
-        service: its full name.
-        methods: the RPCs to call; none to find them.
-        metadata: headers to send with each call.
-        authority: certificates in PEM form to trust over TLS; None for plain text.
-        timeout: seconds for connecting, and for each call.
-    """
-
-    address: str
-    service: str
-    methods: Sequence[str] = ()
-    metadata: Sequence[tuple[str, str | bytes]] = ()
-    authority: bytes | None = None
-    timeout: float = 5.0
-
-
-class CannotCheckError(Exception):
-    """There is nothing to check: no server, or not that service. The text says what to do."""
+    source: str
+    rpcs: list[str]
+    uncalled: list[str]
 
 
 async def check(target: Target) -> Report:
-    """Call each inference RPC of the target with an empty message.
+    """Call the RPCs of the target that need a model, each with an empty message.
+
+    RPCs that could change something are called only when the target names them.
 
     Raises:
-        CannotCheckError: the server cannot be reached, or does not offer the service.
+        CannotCheckError: the server cannot be reached or is a router, it does not offer the
+            service, nobody knows which of its RPCs need a model, or a model is loaded.
     """
-    async with _channel(target) as channel:
-        await _connect(channel, target)
-        source, rpcs = await _find_rpcs(channel, target)
+    async with connect(target) as channel:
+        plan = await _plan(channel, target)
+        loaded = await _is_loaded(channel, target)
+        if loaded and not target.methods:
+            raise CannotCheckError(
+                f"a model is loaded at {target.address}, as its Status says: restart the backend,"
+                " or Free the model, and check again"
+            )
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def probe(rpc: str) -> Answer:
             async with slots:
                 return await _probe(channel, target, rpc)
 
-        return Report(source, await asyncio.gather(*map(probe, rpcs)))
+        answers = await asyncio.gather(*map(probe, plan.rpcs))
+    return Report(plan.source, answers, plan.uncalled, loaded)
 
 
-def _channel(target: Target) -> Any:
-    # With a scheme of its own, so that a host is never taken for one ("unix:50051").
-    address = f"dns:///{target.address}"
-    if target.authority is None:
-        return grpc.aio.insecure_channel(address)
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(target.authority))
-
-
-async def _connect(channel: Any, target: Target) -> None:
-    try:
-        await asyncio.wait_for(_settled(channel), target.timeout)
-    except asyncio.TimeoutError:
-        raise CannotCheckError(
-            f"{target.address} does not speak gRPC within {target.timeout:g} s: is it the port of"
-            " the backend, and does the backend's own log say that it serves?"
-        ) from None
-    if channel.get_state() is not grpc.ChannelConnectivity.READY:
-        # A call that fails at once tells why.
-        raise CannotCheckError(_unreachable(target, await _probe(channel, target, "Health")))
-
-
-async def _settled(channel: Any) -> None:
-    """Wait until the channel has connected, or has failed once on every address."""
-    state = channel.get_state(try_to_connect=True)
-    while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
-        await channel.wait_for_state_change(state)
-        state = channel.get_state(try_to_connect=True)
-
-
-def _unreachable(target: Target, answer: Answer) -> str:
-    if target.authority is None:
-        hint = "start the backend first; if it serves TLS, name its CA with --tls-ca"
-    else:
-        hint = "if it serves plain text, leave --tls-ca out; else its certificate must be for this"
-        hint += " host and signed by that CA"
-    return f"cannot reach {target.address}: {answer.message} ({hint})"
-
-
-async def _find_rpcs(channel: Any, target: Target) -> tuple[str, list[str]]:
+async def _plan(channel: Any, target: Target) -> _Plan:
     if target.methods:
-        return "command line", list(dict.fromkeys(target.methods))
+        return _Plan("command line", list(dict.fromkeys(target.methods)), [])
     offer = await _reflection.ask(channel, target.service, target.metadata, target.timeout)
-    if offer is None:
-        return "built-in list", sorted(INFERENCE)
-    if offer.methods is None:
+    if offer and _ROUTER in offer.services:
+        raise CannotCheckError(_router(target))
+    if offer and offer.methods is None:
         raise CannotCheckError(
             f"{target.address} does not offer {target.service}, by its reflection it offers"
             f" {', '.join(offer.services)}: choose with --service, or name RPCs with --method"
         )
-    return "server reflection", sorted(filter(needs_model, offer.methods))
+    known = target.service == _rpcs.SERVICE
+    if offer is None or offer.methods is None:
+        if known:
+            return _Plan("built-in list", sorted(_rpcs.INFERENCE), [])
+        raise CannotCheckError(
+            f"nobody knows the RPCs of {target.service}, since {target.address} has no server"
+            " reflection: name those that need a model with --method"
+        )
+    offered = sorted(set(offer.methods) - _rpcs.CONTROL_PLANE)
+    if target.every:
+        return _Plan("server reflection", offered, [])
+    if not known:
+        raise CannotCheckError(
+            f"which RPCs of {target.service} need a model is not known, and some may change"
+            f" something: name those that need one with --method, or call all with --all. It"
+            f" offers {', '.join(sorted(offer.methods)) or 'none'}"
+        )
+    uncalled = [name for name in offered if name not in _rpcs.INFERENCE]
+    return _Plan("server reflection", sorted(set(offered) - set(uncalled)), uncalled)
+
+
+def _router(target: Target) -> str:
+    return (
+        f"{target.address} is a router, which loads models by itself: check the nodes behind it,"
+        " which grpcerrors-router status lists"
+    )
+
+
+async def _is_loaded(channel: Any, target: Target) -> bool:
+    """Ask the backend's Status; where that is no help, take no model to be loaded."""
+    if target.service != _rpcs.SERVICE:
+        return False
+    status = channel.unary_unary(f"/{_rpcs.SERVICE}/Status")
+    try:
+        answer = await status(b"", timeout=target.timeout, metadata=tuple(target.metadata))
+    except AioRpcError as error:
+        info = classify(error).info
+        if info and (info.domain, info.reason) == _OF_A_ROUTER:
+            raise CannotCheckError(_router(target)) from None
+        return False
+    return _rpcs.is_loaded(answer)
 
 
 async def _probe(channel: Any, target: Target, rpc: str) -> Answer:
@@ -191,33 +201,46 @@ async def _probe(channel: Any, target: Target, rpc: str) -> Answer:
     call = channel.unary_stream(f"/{target.service}/{rpc}")(
         b"", timeout=target.timeout, metadata=tuple(target.metadata)
     )
-    messages = 0
+    messages, said = 0, None
     try:
-        async for _ in call:
+        async for message in call:
             messages += 1
+            said = _rpcs.refusal_inside(target.service, rpc, message)
             if messages == _MESSAGES:
                 call.cancel()
                 text = f"still streaming after {messages} messages"
                 return Answer(rpc, Finding.INVISIBLE, None, text, messages)
     except AioRpcError as error:
         return _judge(rpc, error, messages)
-    return Answer(rpc, Finding.INVISIBLE, grpc.StatusCode.OK, "", messages)
+    why = "" if said is None else "it says OK, and success=false inside, where no router looks"
+    return Answer(rpc, Finding.INVISIBLE, grpc.StatusCode.OK, said or "", messages, why=why)
 
 
 def _judge(rpc: str, error: AioRpcError, messages: int) -> Answer:
     code, message, verdict = error.code(), error.details() or "", classify(error)
     condition, evidence = verdict.condition, verdict.evidence
+    why = ""
     if condition == MODEL_NOT_LOADED:
         finding = _BY_EVIDENCE[evidence]
         if finding is Finding.TYPED and code is not MODEL_NOT_LOADED.code:
             finding = Finding.WRONG
+            why = f"the right details under {code.name} instead of {MODEL_NOT_LOADED.code.name}"
     elif code is grpc.StatusCode.UNIMPLEMENTED or condition in _UNSUPPORTED:
         finding = Finding.NOT_IMPLEMENTED
     elif evidence is not None:
         finding = Finding.WRONG
+        why = _said_instead(verdict)
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED and not messages:
         finding = Finding.TIMED_OUT
     else:
         finding = Finding.INVISIBLE
     reason = condition.reason if condition else None
-    return Answer(rpc, finding, code, message, messages, reason, evidence and evidence.value)
+    return Answer(rpc, finding, code, message, messages, reason, evidence and evidence.value, why)
+
+
+def _said_instead(verdict: Verdict) -> str:
+    if verdict.condition is None:
+        reason = verdict.info.reason if verdict.info else ""
+        return f"its details say {reason}, which is no condition of the contract"
+    how = "its details say" if verdict.evidence is Evidence.DETAILS else "its words mean"
+    return f"{how} {verdict.condition.reason} instead of {MODEL_NOT_LOADED.reason}"

@@ -3,8 +3,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import importlib.metadata
+import runpy
+import shlex
 import sys
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import grpc
 import pytest
@@ -28,6 +31,66 @@ SAID = "x: model not loaded"
 def test_the_version_is_told(capsys: Capture) -> None:
     version = importlib.metadata.version("grpcerrors")
     assert run(capsys, "--version") == (0, f"grpcerrors {version}\n", "")
+
+
+def test_the_module_is_the_command(capsys: Capture) -> None:
+    with mock.patch("sys.argv", ["grpcerrors", "--version"]), pytest.raises(SystemExit) as end:
+        runpy.run_module("grpcerrors", run_name="__main__")
+    assert not end.value.code
+    assert capsys.readouterr().out == run(capsys, "--version").out
+    assert runpy.run_module("grpcerrors")["main"] is cli.main
+
+
+def test_shells_are_helped_to_complete(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_GRPCERRORS_COMPLETE", "source_bash")
+    ran = run(capsys)
+    assert ran.exit_code == 0
+    assert "complete" in ran.out
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_each_help_shows_an_example_that_its_command_takes(capsys: Capture, command: str) -> None:
+    ran = run(capsys, command, "--help")
+    assert ran.exit_code == 0
+    examples = [
+        line.strip()
+        for line in ran.out.splitlines()
+        if line.startswith(f"    grpcerrors {command}")
+    ]
+    assert examples
+    for example in examples:
+        shown = run(capsys, *shlex.split(example)[1:], "--help")
+        assert shown == ran
+
+
+def test_bad_usage_is_one_line_that_says_where_to_look(capsys: Capture) -> None:
+    ran = run(capsys, "check", "a:1", "--tiemout", "3")
+    assert ran.exit_code == 2
+    assert ran.err.startswith("Error: No such option: --tiemout")
+    assert ran.err.endswith("; see grpcerrors check --help\n")
+    assert ran.err.count("\n") == 1
+
+
+def test_bad_usage_without_a_command_names_the_program(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = mock.Mock(side_effect=typer.BadParameter("odd"))
+    monkeypatch.setattr("grpcerrors.cli._commands.app", fails)
+    assert run(capsys).err == "Error: Invalid value: odd; see grpcerrors --help\n"
+
+
+def test_an_interrupt_is_no_traceback(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr("grpcerrors.cli._commands.app", fails)
+    assert run(capsys).exit_code == 130
+
+
+def test_a_defect_of_the_command_is_not_hidden(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grpcerrors.cli._commands.app", mock.Mock(side_effect=ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        run(capsys)
 
 
 def test_without_a_command_the_help_is_shown(capsys: Capture) -> None:

@@ -8,13 +8,14 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpcerrors_protocol import backend_pb2
 from grpcerrors_protocol.pool import pool_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from grpcerrors import ContractError
 
@@ -74,6 +75,7 @@ def serve(
     rpcs: Mapping[str, Handler],
     *more: grpc.GenericRpcHandler,
     service: str = SERVICE,
+    port: int = 0,
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[int]:
     """Serve the RPCs on a loopback port; yields the port."""
@@ -82,9 +84,9 @@ def serve(
     offered = grpc.method_handlers_generic_handler(service, handlers)
     server.add_generic_rpc_handlers((offered, *more))
     if credentials is None:
-        port: int = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
     else:
-        port = server.add_secure_port("127.0.0.1:0", credentials)
+        port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
     server.start()
     try:
         yield port
@@ -95,7 +97,24 @@ def serve(
 def reflects(version: str, *services: str) -> grpc.GenericRpcHandler:
     """Server reflection of one version, telling of the services."""
     pool = pool_of(backend_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
-    servicer = reflection.ReflectionServicer(services, pool)
+    return _serves(version, reflection.ReflectionServicer(services, pool))
+
+
+def describes(version: str, service: str, rpcs: Sequence[str]) -> grpc.GenericRpcHandler:
+    """Server reflection of a service that no installed code describes."""
+    package, _, name = service.rpartition(".")
+    file = descriptor_pb2.FileDescriptorProto(name=f"{service}.proto", package=package)
+    file.message_type.add(name="Message")
+    made = file.service.add(name=name)
+    for rpc in rpcs:
+        kind = f".{package}.Message"
+        made.method.add(name=rpc, input_type=kind, output_type=kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return _serves(version, reflection.ReflectionServicer([service], pool))
+
+
+def _serves(version: str, servicer: Any) -> grpc.GenericRpcHandler:
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
