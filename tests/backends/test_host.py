@@ -330,6 +330,21 @@ def test_a_stop_does_not_wait_longer_than_the_grace_period(name: str) -> None:
             list(answers)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SURFACES)
+def test_a_second_signal_ends_the_grace_period(name: str) -> None:
+    with host(name, "--grace", 3600) as process:
+        process.load("m", "answer_seconds:0.01")
+        answers = stream(process, "endless")
+        next(answers)
+        process.process.terminate()
+        until(lambda: '"stopping"' in process.log())
+        process.process.terminate()
+        assert process.process.wait(PATIENCE) == 0
+        with pytest.raises(grpc.RpcError):
+            list(answers)
+
+
 def test_the_log_is_json_and_quiet() -> None:
     with host("echo") as process:
         process.load()

@@ -115,7 +115,10 @@ class Host:
         self.slots.evict_idle(0)
 
     def stop(self) -> None:
-        """Refuse what is new, finish what runs within the grace period, then return from `run`."""
+        """Refuse new calls, let running ones end within the grace period, and return from `run`.
+
+        A second call ends the grace period.
+        """
         self._stop.put(None)
 
     def _told_to_stop(self) -> bool:
@@ -146,7 +149,10 @@ class Host:
             pass
         probe.enter_graceful_shutdown()
         self._close()
-        server.stop(self._config.grace).wait()
+        stopped = server.stop(self._config.grace)
+        while not stopped.wait(_TICK):
+            if self._told_to_stop():
+                server.stop(None)
 
     async def _run_aio(self, ready: Callable[[str], None]) -> None:
         guard = grpcerrors.aio.ModelGuard(self._model.name, holds=self.slots.holds)
@@ -163,7 +169,10 @@ class Host:
             pass
         await probe.enter_graceful_shutdown()
         await asyncio.to_thread(self._close)
-        await server.stop(self._config.grace)
+        stopped = asyncio.create_task(server.stop(self._config.grace))
+        while not (await asyncio.wait([stopped], timeout=_TICK))[0]:
+            if await asyncio.to_thread(self._told_to_stop):
+                await server.stop(None)
 
     def _equip(self, server: Any, probe: Any) -> str:
         """Add the services to *server* and bind it; return the address."""

@@ -69,7 +69,7 @@ class HostProcess:
 
 @contextlib.contextmanager
 def host(name: str, *arguments: object) -> Iterator[HostProcess]:
-    """Run ``grpcerrors-backend NAME ...`` on a free port; kill what is left of it at the end."""
+    """Run ``grpcerrors-backend NAME ...`` on a free port; end it at the end."""
     command = [sys.executable, "-m", "grpcerrors_backends", name, "--listen", "127.0.0.1:0"]
     command += [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as scratch:
@@ -91,9 +91,19 @@ def host(name: str, *arguments: object) -> Iterator[HostProcess]:
             with grpc.insecure_channel(address, options=options) as channel:
                 yield HostProcess(process, address, channel, BackendStub(channel), stderr)
         finally:
-            process.kill()
-            process.wait()
+            end(process)
             process.stdout.close()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Stop a host without its grace period, so that coverage can save its data; or kill it."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    process.kill()
+    process.wait()
 
 
 def until(condition: Callable[[], bool]) -> None:
