@@ -1,4 +1,4 @@
-"""Weights that come inside a data package: found without importing it, whose code may want more."""
+"""Weights inside a data package, found without importing it: its code may need other packages."""
 
 from __future__ import annotations
 

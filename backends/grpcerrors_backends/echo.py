@@ -1,10 +1,10 @@
-"""Says back what it hears: the backend to copy when you write one, and a node for router tests.
+"""Return what is sent: the backend to copy when you write one, and a node for router tests.
 
 No model, no licence, no size. RPCs: Predict, PredictStream (word by word), Embedding (equal texts
 have equal vectors, nothing more), AudioTranscriptionLive (counts the samples).
 Load options, each "key:value": `load_seconds`, `answer_seconds` (how long a load takes, and each
 message of an answer), `fail_load` (fail the load with this text), `fail_every` (fail every n-th
-call), `prefix` (put before all that is said back), `ballast_mib` (memory to occupy), `ledger` (a
+call), `prefix` (put before every answer), `ballast_mib` (memory to occupy), `ledger` (a
 file: one JSON line per call, written before the call is answered).
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Echo(Model):
-    """What Echo says back depends on its prefix, which tells one loaded model from another."""
+    """Answers with its prefix and the prompt, so that loaded models can be told apart."""
 
     name = "echo"
     surface = "aio"
@@ -115,7 +115,7 @@ class Echo(Model):
         request_iterator: AsyncIterator[pb.TranscriptLiveRequest],
         context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[pb.TranscriptLiveResponse]:
-        """Acknowledge the config, tell the samples of each message, and of all at the end."""
+        """Acknowledge the config, count the samples of each message, and of all at the end."""
         total = 0
         ready = False
         async for request in request_iterator:
@@ -136,7 +136,7 @@ class Echo(Model):
         yield pb.TranscriptLiveResponse(final_result=result)
 
     async def _execute(self, rpc: str, request: str) -> None:
-        """Begin to answer one call: put it on record, take its time, fail if it is its turn."""
+        """Record one call in the ledger, wait as long as configured, and fail if it is its turn."""
         self._calls += 1
         if self._ledger is not None:
             entry = {

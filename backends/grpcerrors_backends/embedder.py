@@ -31,7 +31,7 @@ _MOST_TEXTS: Final = 64
 
 
 class Embedder(Model):
-    """MiniLM with mean pooling; requests run side by side."""
+    """MiniLM with mean pooling; requests run concurrently."""
 
     name = "embedder"
 
@@ -60,11 +60,11 @@ class Embedder(Model):
     def Embedding(
         self, request: pb.PredictOptions, context: grpc.ServicerContext
     ) -> pb.EmbeddingResult:
-        """Return one vector a text, in the order of the texts.
+        """Return one vector per text, in the order of the texts.
 
         Raises BadInput when there is no text, TooLarge for too many or too long ones.
         """
-        del context  # one batch is over before a caller could change its mind
+        del context  # one batch is too short to be worth cancelling
         texts = _texts(request)
         encoded = self._tokenizer.encode_batch(texts)
         for number, encoding in enumerate(encoded, 1):

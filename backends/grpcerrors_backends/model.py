@@ -1,4 +1,4 @@
-"""What a backend is to its host: a class whose instances are loaded models."""
+"""The interface between a backend and its host: a class whose instances are loaded models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class LoadError(Exception):
-    """A model cannot be loaded. The text reaches whoever asked: say what to do about it."""
+    """A model cannot be loaded. The text is sent to the caller: say what to do about it."""
 
 
 class BadInput(Exception):
@@ -33,7 +33,7 @@ class Model:
     it is "aio". RPCs that it does not define answer UNIMPLEMENTED.
 
     The host calls a method only while the model is loaded, and never closes it meanwhile. A method
-    may raise BadInput, NotFound and TooLarge; whatever else it raises reaches the client as
+    may raise BadInput, NotFound and TooLarge; anything else it raises reaches the client as
     INTERNAL with a short text, and the host's log with its traceback.
     """
 
@@ -51,4 +51,4 @@ class Model:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give the memory back. Called once, after the last call has ended. May block."""
+        """Free the memory. Called once, after the last call has ended. May block."""

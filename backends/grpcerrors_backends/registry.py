@@ -1,4 +1,4 @@
-"""Which backends there are, and where their classes live."""
+"""The backends that there are, and the modules of their classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where a backend's class is, and the extra that installs what it needs ("": nothing more)."""
+    """Module and name of a backend's class, and the extra that it needs ("": none)."""
 
     module: str
     cls: str

@@ -169,8 +169,8 @@ class OperatorServicer(object):
     """
 
     def Load(self, request, context):
-        """Load a model now. The stream tells how far it is and ends when the model is loaded; a load goes
-        on when its caller goes away.
+        """Load a model now. The stream reports progress and ends when the model is loaded; a load
+        continues when its caller goes away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,8 +21,8 @@ PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto"
 def generate(into: Path) -> list[Path]:
     """Compile the .proto files below the directory *into*; return the files that it wrote.
 
-    Raises CalledProcessError when the compiler refuses a file (its words are on stderr), ValueError
-    when its output is not of the form that is known.
+    Raises CalledProcessError when the compiler refuses a file (its message is on stderr), and
+    ValueError when its output has a form that is not known.
     """
     compiler = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--isolated"]
     compiler += ["--python", sys.executable, "--with", COMPILER]
@@ -62,7 +62,7 @@ def stale() -> list[str]:
 def main() -> int:
     """Run the command line; return its exit status: 1 when --check found stale files."""
     parser = argparse.ArgumentParser(prog="python -m grpcerrors_protocol.generate")
-    parser.add_argument("--check", action="store_true", help="only tell which files are stale")
+    parser.add_argument("--check", action="store_true", help="only list the files that are stale")
     if not parser.parse_args().check:
         generate(ROOM.parent)
         return 0

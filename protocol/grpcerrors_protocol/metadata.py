@@ -1,7 +1,6 @@
-"""Metadata keys that travel beside the messages of the protocol.
+"""Metadata keys of the protocol, for what its messages have no field for.
 
-A peer that does not know them ignores them; one that does can tell models, loads and processes
-apart where the messages have no field for it.
+A peer that does not know them ignores them.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 MODEL_ID: Final = "x-model-id"
-"""Names the model that a call is about: any inference call, and LoadModel, Free or Status on a
-host that holds several."""
+"""The name by which calls reach a model: on LoadModel, Free, Status and any inference call.
+`ModelOptions.Model` and `ModelIdentity` are what the backend itself calls the model."""
 
 GENERATION: Final = "x-generation"
-"""A decimal number. On LoadModel: the generation of this load. On Free: unload only the load of
-this generation; when another is held, nothing happens."""
+"""A decimal number from 0 to 2^63-1. On LoadModel: the generation of this load; a host refuses a
+lower one than it has seen for the model. On Free: unload only the load of this generation; when
+another is held, nothing happens."""
 
 BOOT_ID: Final = "x-boot-id"
 """Trailing metadata of LoadModel and Free: names this life of the host's process."""

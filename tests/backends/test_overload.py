@@ -7,6 +7,7 @@ from collections import Counter
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from grpcerrors_backends.host import server
 from grpcerrors_protocol import backend_pb2 as pb
@@ -58,6 +59,9 @@ def test_health_answers_while_every_thread_is_taken(name: str) -> None:
             next(stream)
         assert process.stub.Health(pb.HealthMessage(), timeout=PATIENCE).message == b"OK"
         assert process.status("m").state == pb.StatusResponse.BUSY
+        health = health_pb2_grpc.HealthStub(process.channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
         for stream in streams:
             stream.cancel()
 

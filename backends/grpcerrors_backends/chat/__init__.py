@@ -51,7 +51,7 @@ class Chat(Model):
         params.cpuparams_batch.n_threads = threads
         params.cache_ram_mib = 0
         params.verbosity = _QUIET
-        # The bindings open an HTTP port on loopback, unasked: nobody gets in without this key.
+        # The bindings open an HTTP port on loopback; without this key nobody can use it.
         params.api_keys = [secrets.token_urlsafe()]
         self._server: Any = xllamacpp.Server(params)
         self._most = context
@@ -105,7 +105,7 @@ class Chat(Model):
         asked, template = body(request, most=self._most)
         run = self._server.handle_chat_completions if template else self._server.handle_completions
         with Generation(run, asked) as generation:
-            # False: the call is over already, and the callback would never come.
+            # False: the call is over already, and the callback would never be called.
             if not context.add_callback(generation.cancel):
                 generation.cancel()
             yield from generation

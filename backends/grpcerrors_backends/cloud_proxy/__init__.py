@@ -76,7 +76,7 @@ class CloudProxy(Model):
     async def PredictStream(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.Reply]:
-        """Yield the upstream's answer as it comes; what it counted comes last."""
+        """Yield the upstream's answer as it arrives; token counts come last."""
         asked = openai.request_body(request, self._model, stream=True)
         async with (
             self._translated(asked, context) as response,
@@ -115,7 +115,7 @@ class CloudProxy(Model):
     async def _translated(
         self, asked: bytes, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[httpx.Response]:
-        """Give the upstream's answer to a chat completion, once it is known to be one."""
+        """Yield the upstream's response to a chat completion, if it is a success."""
         url = self._upstream.url
         if url.path in ("", "/"):
             url = url.copy_with(path=_CHAT)
@@ -129,7 +129,7 @@ class CloudProxy(Model):
 
 @asynccontextmanager
 async def _told_to(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Tell the client of what fails on the way to the upstream and there."""
+    """Translate what fails on the way to the upstream, and there, for the client."""
     try:
         yield
     except UpstreamError as error:

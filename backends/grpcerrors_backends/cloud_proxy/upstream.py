@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_protocol import backend_pb2 as pb
 
-_SILENCE: Final = 120  # s that an upstream may be silent, unless the load says otherwise
+_SILENCE: Final = 120  # s that an upstream may be silent, unless the load sets another limit
 _CONNECT: Final = 10.0  # s
 _QUOTED: Final = 300  # characters of an upstream's own words
 _CODES: Final = {
@@ -71,7 +71,7 @@ class Upstream:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: the part of the address that may be told."""
+        """Scheme, host and port: the part of the address that may be shown."""
         return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
 
     @property
@@ -87,7 +87,7 @@ class Upstream:
         headers: list[tuple[str, str]],
         content: bytes | AsyncIterator[bytes] | None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request, the key added; give the response, its body still to be read.
+        """Send a request with the key; return the response before its body is read.
 
         Leaving, also by cancellation, closes the connection when the body was not read to its end.
         Raises UpstreamError when the upstream cannot be reached or breaks off, now or within.
@@ -95,7 +95,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         if self._key:
             headers = [*headers, ("Authorization", f"Bearer {self._key}")]
-        # A request of our own making, not the client's, has no headers that nobody asked for.
+        # httpx adds headers of its own to a request that it builds; this one has only those given.
         encoded = httpx.Headers(headers, encoding="latin-1")
         request = httpx.Request(method, url, headers=encoded, content=content)
         try:

@@ -55,8 +55,8 @@ class Detector(Model):
         return cls(options.Threads or 1, threshold)
 
     def Detect(self, request: pb.DetectOptions, context: grpc.ServicerContext) -> pb.DetectResponse:
-        """Return the faces in the picture; none is an answer, too."""
-        del context  # over before a caller could change its mind
+        """Return the faces in the picture, which may be none."""
+        del context  # too short to be worth cancelling
         if not 0 <= request.threshold <= 1:
             message = f"threshold {request.threshold:g}: expected 0 (not told) to 1"
             raise BadInput(message)

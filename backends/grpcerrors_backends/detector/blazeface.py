@@ -1,4 +1,4 @@
-"""What BlazeFace's two output tensors mean: anchors, boxes, and one box a face.
+"""What BlazeFace's two output tensors mean: anchors, boxes, and one box per face.
 
 The layout of the anchors is that of MediaPipe's full-range graph: 192 x 192 pixels, one anchor in
 the middle of each cell of a grid of 48 x 48 (stride 4).

@@ -1,4 +1,4 @@
-"""The picture in a request, and the square that a model looks at."""
+"""The picture in a request, and the square that a model takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EXPECTED: Final = f"expected the path of an image ({', '.join(_FORMATS)}), or o
 
 
 def read_image(src: str) -> Image.Image:
-    """Return the picture that *src* is: a path, base64 (what LocalAI sends) or a data: URL.
+    """Return the picture at *src*: a path, base64 (what LocalAI sends) or a data: URL.
 
     It comes upright, in RGB. Raises BadInput when it is no picture, TooLarge over 50 megapixels.
     """

@@ -36,14 +36,14 @@ _LARGEST = 2**63 - 1  # a generation is a signed 64-bit integer in every databas
 
 
 class Call(NamedTuple):
-    """What a control-plane call brings besides its request; *timeout* in seconds, or infinity."""
+    """The metadata of a control-plane call, and its *timeout* in seconds, or infinity."""
 
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     timeout: float = math.inf
 
 
 class Answer(NamedTuple):
-    """A response and the trailing metadata that goes with it."""
+    """A response and its trailing metadata."""
 
     response: Any
     trailers: tuple[tuple[str, str], ...] = ()
@@ -72,11 +72,11 @@ class Control:
         self._loads = threading.Semaphore(WAITING_LOADS)
 
     def Health(self, _request: pb.HealthMessage, _call: Call) -> Answer:
-        """Answer that the process lives; this says nothing about models."""
+        """Answer that the process lives, whether or not it holds a model."""
         return Answer(pb.Reply(message=b"OK"))
 
     def LoadModel(self, request: pb.ModelOptions, call: Call) -> Answer:
-        """Load a model. A load that fails is a Result too, one that says what to do.
+        """Load a model. A load that fails is a Result too; its message says what to do.
 
         Raises ContractError: INVALID_METADATA, SUPERSEDED_LOAD, SLOTS_BUSY.
         """

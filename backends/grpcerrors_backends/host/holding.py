@@ -8,10 +8,10 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """Whatever can be held: it gives its memory back on close."""
+    """What can be held: it frees its memory on close."""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 ModelT = TypeVar("ModelT", bound=Closable)

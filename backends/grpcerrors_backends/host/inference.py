@@ -1,4 +1,4 @@
-"""Inference calls: which model one is for, how long it is held, and what its errors become."""
+"""Inference calls: find the model, hold it for the length of the call, translate its errors."""
 
 from __future__ import annotations
 

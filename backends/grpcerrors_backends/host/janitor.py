@@ -1,4 +1,4 @@
-"""Unload models without being asked: those that idle, and those that do not fit into memory."""
+"""Unload models that have been idle for long, or that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ log = structlog.get_logger()
 
 
 class Janitor:
-    """Looks after *slots* from a thread of its own.
+    """Unloads models of *slots* from a thread of its own.
 
-    *idle_ttl*: seconds without a call after which a model goes; *max_rss*: MiB of resident size
-    above which the least recently used one goes, one after the other until it fits. None: never.
-    *resident* measures, in bytes.
+    Args:
+        slots: the models to look after.
+        idle_ttl: seconds without a call after which a model is unloaded; None: never.
+        max_rss: MiB of resident size above which the least recently used model is unloaded, and
+            the next, until the process fits; None: no limit.
+        resident: measures the resident size in bytes.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Janitor:
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, if there is anything to look after."""
+        """Start the thread, if there is a limit to enforce."""
         if self._idle_ttl is not None or self._max_rss is not None:
             self._thread.start()
 
@@ -51,7 +54,7 @@ class Janitor:
         self._stopping.set()
 
     def sweep(self) -> None:
-        """Do one round. Blocks while a model that has to go is still serving."""
+        """Enforce the limits once. Blocks while a model to unload still serves calls."""
         if self._idle_ttl is not None:
             self._slots.evict_idle(self._idle_ttl)
         while self._max_rss is not None and self._resident() > self._max_rss * MIB:
@@ -64,4 +67,4 @@ class Janitor:
             try:
                 self.sweep()
             except Exception:
-                log.exception("the janitor stumbled; it goes on")
+                log.exception("the check of idle time and memory failed; the next one comes soon")

@@ -72,7 +72,7 @@ def default_name(backend: str, address: str) -> str:
 
 @dataclass(frozen=True)
 class Node:
-    """Who a node says it is."""
+    """How a node introduces itself to the router."""
 
     name: str
     address: str
@@ -104,7 +104,7 @@ class Member:
         self._thread.start()
 
     def leave(self) -> None:
-        """Tell the router that this node stops, if it listens, and end."""
+        """Announce to the router that this node stops, and end the thread. Blocks for seconds."""
         self._stopping = True
         self._changed.set()
         self._thread.join(PATIENCE)
@@ -112,7 +112,7 @@ class Member:
         try:
             self._stub.Leave(request, timeout=PATIENCE)
         except grpc.RpcError as error:
-            log.warning("could not tell the router", router=self._router, why=_text(error))
+            log.warning("could not leave the router", router=self._router, why=_text(error))
         self._channel.close()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""How much memory the process has, and how to give it back."""
+"""How much memory the process has, and how to return it to the system."""
 
 from __future__ import annotations
 

@@ -79,6 +79,15 @@ class ListenError(Exception):
     """The host cannot listen where it was told to. The text says what to give."""
 
 
+class _Health(health.HealthServicer):
+    """The health service, with a thread of its own: it answers while all others are taken."""
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return super().Check(request, context)
+
+    vars(Check)["experimental_thread_pool"] = ThreadPoolExecutor(1, "health")
+
+
 class Host:
     """The backend *model* under *config*.
 
@@ -139,7 +148,7 @@ class Host:
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
-        probe = health.HealthServicer()
+        probe = _Health()
         address = self._equip(server, probe)
         probe.set("", health_pb2.HealthCheckResponse.SERVING)
         probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)

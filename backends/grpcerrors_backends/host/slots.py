@@ -1,7 +1,7 @@
 """The models that a process holds: a fixed number of slots, leased to calls, emptied when needed.
 
 One object serves both surfaces: leases never block, so an event loop may take them, and what can
-block (loading, emptying a slot) belongs in a thread.
+block (loading, emptying a slot) needs a thread.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Speaker(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load the voice and say a word with it; see the package for the options."""
+        """Load the voice and speak a word with it as a test; see the package for the options."""
         settings = Settings(options)
         pace = settings.number("pace", 1.0, low=0.25, high=4)
         noise = settings.number("noise", 0.667, low=0, high=1)
@@ -100,7 +100,7 @@ class Speaker(Model):
         blank = self._ids["_"]
         sequence = self._ids["^"] + blank
         for phoneme in said:
-            # espeak-ng may utter marks that the voice does not know; Piper leaves them out, too.
+            # espeak-ng may return marks that the voice does not know; Piper leaves them out, too.
             if phoneme in self._ids:
                 sequence = sequence + self._ids[phoneme] + blank
         sequence = sequence + self._ids["$"]

@@ -1,4 +1,4 @@
-"""A program of its own: text in on standard input, one line a clause; phonemes out, line by line.
+"""A separate program: reads one clause per line, writes its phonemes as one line.
 
 espeak-ng is free software under the GPL, version 3 or later. It is loaded here alone, in a process
 that the speaker starts for the purpose: the speaker talks to it through pipes and links nothing of

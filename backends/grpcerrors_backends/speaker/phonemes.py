@@ -19,7 +19,7 @@ _CLAUSE: Final = re.compile(r"([^,;:.!?]+)([,;:.!?]*)")
 
 
 class PhonemesError(Exception):
-    """espeak-ng is not there or gave up. The text says what to do."""
+    """espeak-ng is missing or failed. The text says what to do."""
 
 
 def sentences(text: str) -> list[str]:
@@ -33,7 +33,7 @@ def phonemes(sentence: str, voice: str) -> str:
 
     Raises PhonemesError.
     """
-    # A clause has to stay on its line, whatever blanks it holds.
+    # A clause must stay on its line, whatever white space it holds.
     clauses = [(" ".join(body.split()), mark[:1]) for body, mark in _CLAUSE.findall(sentence)]
     clauses = [(body, mark) for body, mark in clauses if body]
     spoken = _run("\n".join(body for body, _ in clauses), voice).splitlines()

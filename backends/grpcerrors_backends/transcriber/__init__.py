@@ -1,4 +1,4 @@
-"""Speech to text: recordings, recordings with text as it comes, and live speech.
+"""Speech to text: recordings, recordings with text as it is recognized, and live speech.
 
 Models, by the load option `engine`:
 - `sphinx` (default): PocketSphinx 5 with its en-us model (BSD), 36 MB, inside the package. Hears
@@ -44,7 +44,7 @@ class Engine(Protocol):
         """Yield what is said in *pieces*, in order, until *alive* returns False."""
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 class Transcriber(Model):
@@ -65,13 +65,13 @@ class Transcriber(Model):
         return cls(Sphinx(parallel) if engine == "sphinx" else Whisper(options.Threads or 1))
 
     def close(self) -> None:
-        """Give the engine's memory back."""
+        """Free the engine's memory."""
         self._engine.close()
 
     def AudioTranscription(
         self, request: pb.TranscriptRequest, context: grpc.ServicerContext
     ) -> pb.TranscriptResult:
-        """Return what is said in the recording at `dst`, a segment an utterance."""
+        """Return what is said in the recording at `dst`, one segment per utterance."""
         result = pb.TranscriptResult()
         for answer in self.AudioTranscriptionStream(request, context):
             result = answer.final_result
@@ -80,10 +80,10 @@ class Transcriber(Model):
     def AudioTranscriptionStream(
         self, request: pb.TranscriptRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TranscriptStreamResponse]:
-        """Yield deltas, which put together are the text of the final result that comes last."""
+        """Yield deltas, then the final result, whose text is all deltas joined."""
         _check(request)
         pieces = recording(request.dst)
-        first = next(pieces)  # what is wrong with the file comes before a wait for the engine
+        first = next(pieces)  # report a bad file before waiting for the engine
         word_times = "word" in request.timestamp_granularities
         result = pb.TranscriptResult(language="en")
 

@@ -59,7 +59,7 @@ def converse(
 
 
 class _Transcript:
-    """What has been told so far."""
+    """What has been sent so far."""
 
     def __init__(self) -> None:
         self._text = ""

@@ -1,4 +1,4 @@
-"""What a speech engine hears, and how it goes on the wire."""
+"""What a speech engine hears, and its form on the wire."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Heard:
-    """What an engine has newly made out.
+    """What an engine has recognized since the last time.
 
     `words` are final: they are never taken back, so all of them in order are the transcript.
-    `ended` says that the speaker has paused: the utterance is over.
+    `ended`: the speaker has paused, so the utterance is over.
     """
 
     words: Sequence[Word]
@@ -38,7 +38,7 @@ class Heard:
 
 
 def check_language(language: str) -> None:
-    """Raise BadInput unless *language* is English or not told: the models know no other."""
+    """Raise BadInput unless *language* is English or empty: the models know no other."""
     if language.lower() not in ("", "en", "en-us"):
         message = f"language {language!r}: this model knows English only (en)"
         raise BadInput(message)

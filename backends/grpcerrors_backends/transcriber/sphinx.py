@@ -32,13 +32,13 @@ class Sphinx:
         self._idle.put(_decoder())
 
     def close(self) -> None:
-        """Let go of the decoders; their memory goes with them."""
+        """Drop the decoders, which frees their memory."""
         while not self._idle.empty():
             self._idle.get()
 
     @contextmanager
     def listen(self, alive: Callable[[], bool]) -> Iterator[Listener | None]:
-        """Lend a listener; waits for a decoder to become idle, gives None when *alive* says no."""
+        """Yield a listener as soon as a decoder is idle, or None once *alive* returns False."""
         while True:
             try:
                 decoder = self._idle.get(timeout=0.2)
@@ -53,7 +53,7 @@ class Sphinx:
             yield listener
             listener.abandon()
         except BaseException:
-            # Who knows what state an interrupted decoder is in: the next caller gets a new one.
+            # An interrupted decoder may be in any state: the next caller gets a new one.
             decoder = None
             raise
         finally:
@@ -81,14 +81,14 @@ class Listener:
         self._begin()
 
     def _begin(self) -> None:
-        # A decoder adapts to whom it hears; what one caller said must not colour the next one's.
+        # A decoder adapts to the speaker: one caller's voice must not affect the next one's text.
         self._decoder.set_cmn(self._decoder.config["cmninit"])
         self._endpointer = Endpointer(
             window=_PAUSE_WINDOW, ratio=_PAUSE_RATIO, vad_mode=0, sample_rate=SPEECH_RATE
         )
         self._pending = b""
         self._partials: list[list[Word]] = []
-        self._told: list[Word] = []
+        self._sent: list[Word] = []
 
     def feed(self, samples: Samples) -> Iterator[Heard]:
         """Take the next *samples*; yield what has become certain."""
@@ -122,29 +122,29 @@ class Listener:
             return
         if started:
             self._decoder.start_utt()
-            self._partials, self._told = [], []
+            self._partials, self._sent = [], []
         if speech:
             self._decoder.process_raw(speech, no_search=False, full_utt=False)
         if self._endpointer.in_speech and not last:
             words = self._certain()
             if words:
-                self._told += words
+                self._sent += words
                 yield Heard(words)
             return
         self._decoder.end_utt()
-        end = self._told[-1].end if self._told else 0.0
-        # The last pass may see earlier words differently; those told stay as they were told.
+        end = self._sent[-1].end if self._sent else 0.0
+        # The last pass may change earlier words; those already sent stay as they were.
         words = [word for word in self._words() if word.start + word.end > 2 * end]
         yield Heard(words, ended=not last)
 
     def _certain(self) -> list[Word]:
-        """Return the words, beyond those told, on which the last partial results agree."""
+        """Return the words not sent yet on which the last partial results agree."""
         self._partials = [*self._partials[1 - _AGREEING :], self._words()]
         if len(self._partials) < _AGREEING:
             return []
         newest = self._partials[-1]
         certain: list[Word] = []
-        for index in range(len(self._told), len(newest) - _FOLLOWING):
+        for index in range(len(self._sent), len(newest) - _FOLLOWING):
             texts = {"".join(w.text for w in p[index : index + 1]) for p in self._partials}
             if len(texts) > 1:
                 break

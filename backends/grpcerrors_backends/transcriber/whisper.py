@@ -35,7 +35,7 @@ class Whisper:
         self._turn = threading.Lock()
 
     def close(self) -> None:
-        """Give the weights back now rather than when the garbage collector comes by."""
+        """Free the weights now rather than at the next garbage collection."""
         self._model.model.unload_model()
 
     def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
