@@ -66,26 +66,19 @@ async def statements(upstream: str, folder: Path, calls: int) -> int:
         return count
 
 
-def picking(nodes: int, replicas: int, rounds: int = 30, picks: int = 2000) -> float:
+def picking(replicas: int, rounds: int = 30, picks: int = 2000) -> float:
     """Return the seconds of one pick, count in and count out, the best of many rounds."""
     table = RoutingTable()
-    each = replicas // nodes
-    models = [f"m{index}" for index in range(max(1, each))]
     views = [
-        NodeView(
-            1,
-            name,
-            Node(name, "127.0.0.1:1", "bench", each),
-            tuple(Replica(name, model, 1, 1) for model in models),
-        )
-        for name in (f"n{index}" for index in range(nodes))
+        NodeView(1, name, Node(name, "127.0.0.1:1", "bench"), (Replica(name, "m", 1, 1),))
+        for name in (f"n{index}" for index in range(replicas))
     ]
     table.replace(Snapshot(1, tuple(views)))
     best = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
-        for index in range(picks):
-            entry = table.pick(models[index % len(models)])
+        for _ in range(picks):
+            entry = table.pick("m")
             assert entry is not None
             table.enter(entry)
             table.leave(entry)

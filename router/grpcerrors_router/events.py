@@ -20,8 +20,8 @@ class Events:
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
         """A row was dropped on evidence that it was stale."""
 
-    def restarted(self, node: str, models: int) -> None:
-        """A node came back as a new process; that many rows of the old one went with it."""
+    def restarted(self, model: str, node: str, generation: int) -> None:
+        """A node came back as a new process, which does not hold what the old one held."""
 
     def false_positive(self, model: str, node: str) -> None:
         """An error's words or code said "not loaded", and the replica was kept: they are wrong."""

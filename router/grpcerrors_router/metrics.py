@@ -74,6 +74,9 @@ class Metrics(Events):
         )  # fmt: skip
         self._runner = Gauge("router_loads_in_flight", "Loads under way.", _PAIR, registry=registry)
         self._evictions = counter("evictions", "Idle replicas unloaded.", *_PAIR)
+        self._restarts = counter(
+            "restarts", "Replicas that a restarted node no longer has.", *_PAIR
+        )
         self._up = Gauge(
             "router_registry_up", "1 while the registry can be read and written.", registry=registry
         )
@@ -133,6 +136,10 @@ class Metrics(Events):
         self._cell(self._runner, model, node).dec()
         self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
         self._cell(self._load_seconds, model, node).observe(seconds)
+
+    def restarted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
+        """Count a replica that went with the process of its node."""
+        self._cell(self._restarts, model, node).inc()
 
     def evicted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count an eviction."""

@@ -137,6 +137,7 @@ class SmartRouter:
             asyncio.create_task(self.presence.run()),
             asyncio.create_task(self.presence.prune()),
             asyncio.create_task(self._prober.watch()),
+            asyncio.create_task(self._flights.keep_current(self.models)),
         ]
 
     async def close(self) -> None:

@@ -39,6 +39,7 @@ class Settings:
     `min_residency` (s) is how long a model stays after its load while others wait for its slot.
     `drain_after` (s) is how long a model waits for an idle slot before a busy one takes no new
     calls. `place_retry` (s) is the longest pause between two looks for a slot.
+    `replace_interval` (s) is how often a replica that was loaded with other options is looked for.
 
     Evidence: what a node says of its model holds for `status_fresh`. An error that a reload did not
     cure is no evidence for `cause_pause` at first, twice as long each time, up to
@@ -83,6 +84,7 @@ class Settings:
     min_residency: float = 1.0
     drain_after: float = 3.0
     place_retry: float = 0.25
+    replace_interval: float = 5.0
 
     status_fresh: float = 1.0
     cause_pause: float = 10.0

@@ -16,7 +16,7 @@ from grpcerrors_router.entities import Load
 from grpcerrors_router.errors import NameTaken, UnloadUnsupported
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.registry.jobs import Wish
-from tests.router.conftest import QUICK, Recorder, eventually, fleet
+from tests.router.conftest import HANG, QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 from tests.router.support.processes import fleet as processes
 
@@ -98,6 +98,48 @@ async def test_an_unload_says_what_it_freed_although_one_node_refuses(sqlite_url
             free = "b" if busy == "a" else "a"
             with pytest.raises(InUse, match=f'"{busy}".*unloaded from {free}'):
                 await router.unload("m")
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign without Free"])
+async def test_replicas_with_other_options_are_replaced(sqlite_url: str, kind: str) -> None:
+    """models.toml was changed, and the router restarted."""
+    node = Node("a")
+    before, after = ({"m": ModelSpec("m", "fake", {"Threads": count})} for count in (1, 2))
+    current = replace(QUICK, replace_interval=0.05)
+    async with node:
+        async with fleet(sqlite_url, models=before) as (router,):
+            if kind == "own":
+                await router.heartbeat(node.heartbeat())
+            else:
+                node.free_unimplemented = True
+                await router.registry.add_node(node.address, "fake", name="a")
+                await router.watcher.catch_up()
+            await router.load("m")
+        async with fleet(sqlite_url, models=after, settings=current) as (router,):
+            await eventually(lambda: len(node.loads) == 2)
+            await eventually(lambda: router.table.live_count("m") == 1)
+            (entry,) = router.table.replicas("m")
+            assert entry.row.options == after["m"].digest
+            assert await router.registry.heals() == []
+
+
+async def test_options_that_cannot_be_loaded_replace_one_replica_only(sqlite_url: str) -> None:
+    nodes = [Node("a"), Node("b")]
+    before, after = ({"m": ModelSpec("m", "fake", {"Threads": n}, 2)} for n in (1, 2))
+    current = replace(QUICK, replace_interval=0.05, load_backoff=HANG)
+    async with nodes[0], nodes[1]:
+        async with fleet(sqlite_url, models=before) as (router,):
+            for node in nodes:
+                await router.heartbeat(node.heartbeat())
+            await stub(router).Predict(pb.PredictOptions(), timeout=60)
+            await eventually(lambda: router.table.live_count("m") == 2)
+        for node in nodes:
+            node.load_error = "no such option"
+        async with fleet(sqlite_url, models=after, settings=current) as (router,):
+            await eventually(lambda: router.table.is_failing("m"))
+            for _ in range(3):
+                await router._flights.replace_outdated(after["m"])
+            assert router.table.live_count("m") == 1
 
 
 async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:

@@ -117,9 +117,11 @@ async def test_all_that_a_router_can_tell_is_counted() -> None:
     metrics = Metrics()
     metrics.late_error("m", "raw-1", 3)
     metrics.evicted("m", "raw-1", 3)
+    metrics.restarted("m", "raw-1", 3)
     metrics.load_started("m", "raw-1", 4)
     metrics.registry_down("away")
     assert await value(metrics, "late_errors_total", **PAIR) == 1
+    assert await value(metrics, "restarts_total", **PAIR) == 1
     assert await value(metrics, "evictions_total", **PAIR) == 1
     assert await value(metrics, "loads_in_flight", **PAIR) == 1
     assert await value(metrics, "registry_up") == 0

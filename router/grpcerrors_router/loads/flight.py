@@ -15,6 +15,7 @@ from grpcerrors_router.errors import (
     LoadTimeout,
     NoCapacity,
     Overloaded,
+    RegistryUnavailable,
     RouteError,
     RouterStopping,
 )
@@ -24,6 +25,8 @@ from grpcerrors_router.registry.jobs import Refusal, Wish
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import Load, ModelSpec
     from grpcerrors_router.loads.job import JobRunner
@@ -130,10 +133,42 @@ class Flights:
         if (
             spec.name not in self._tasks
             and self._pauses.get(spec.name, 0.0) <= self._clock.monotonic()
-            and self._table.live_count(spec.name) < spec.replicas
+            and self._table.lacks(spec.name, spec.replicas)
             and not self._closed
         ):
             self._task(spec)
+
+    async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
+        """Replace replicas that were loaded with other options, until cancelled.
+
+        One at a time for each model, when idle, and only while its loads do not fail.
+        """
+        while True:
+            await self._clock.sleep(self._settings.replace_interval)
+            try:
+                for spec in models.values():
+                    await self.replace_outdated(spec)
+            except RegistryUnavailable:
+                continue
+            except Exception:  # noqa: BLE001 - what is outdated would stay so silently
+                _log.exception("replacing outdated replicas failed; retrying")
+
+    async def replace_outdated(self, spec: ModelSpec) -> None:
+        """Replace one idle replica that was loaded with other options, if there is one."""
+        if spec.name in self._tasks or self._table.is_failing(spec.name):
+            return
+        for entry in list(self._table.replicas(spec.name)):
+            known = entry.row.options
+            if (
+                known
+                and known != spec.digest
+                and not entry.in_flight
+                and self._table.can_pick(entry)
+            ):
+                _log.info("replacing a replica", model=spec.name, node=entry.node.name)
+                if await self._runner.replace(entry):
+                    self._task(spec)
+                return
 
     def _task(self, spec: ModelSpec) -> asyncio.Task[None]:
         if self._closed:
@@ -156,7 +191,7 @@ class Flights:
         flight = _Flight(spec, self._clock.monotonic())
         self._flights[spec.name] = flight
         try:
-            while self._table.live_count(spec.name) < spec.replicas:
+            while self._table.lacks(spec.name, spec.replicas):
                 choice = self._choose(flight)
                 if isinstance(choice, Nowhere):
                     raise self._failure(flight, choice)

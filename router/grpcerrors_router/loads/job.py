@@ -183,6 +183,20 @@ class JobRunner:
             raise RouterStopping
         return task.result()
 
+    async def replace(self, replica: ReplicaEntry) -> bool:
+        """Make room for the same model with other options; False when that cannot be done now."""
+        try:
+            return await self.unload(replica)
+        except UnloadUnsupported:
+            if not _replaces(replica.node):
+                return False
+            # The next LoadModel replaces it; until then, nobody is to be sent there.
+            return await self._registry.remove_node_model(
+                replica.node.name, replica.model, replica.generation
+            )
+        except InUse:
+            return False
+
     def _unload_task(self, replica: ReplicaEntry, *, force: bool) -> asyncio.Task[bool]:
         task = asyncio.create_task(self._unload(replica, force=force))
         self._unloads.add(task)

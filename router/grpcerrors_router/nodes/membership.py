@@ -55,7 +55,8 @@ class Membership:
             self._events.heal(heal.model, heal.node, heal.generation, heal.evidence)
         if correction.restarted:
             _log.info("a node restarted", node=beat.node, models=len(correction.restarted))
-            self._events.restarted(beat.node, len(correction.restarted))
+        for row in correction.restarted:
+            self._events.restarted(row.model, row.node, row.generation)
         self._note(beat)
 
     async def _correct(self, beat: Heartbeat, node: NodeEntry | None) -> Correction:

@@ -228,15 +228,13 @@ def note_inventory(conn: Connection, node: str, inventory: int) -> None:
     )
 
 
-def drop_expired(conn: Connection, now: float, node: str | None = None) -> bool:
-    """Delete the jobs of routers that died, on one node or on all; whether there were any.
+def drop_expired(conn: Connection, now: float, node: str) -> bool:
+    """Delete the jobs of routers that died on a node; whether there were any.
 
     Their victims are deleted with them on foreign nodes, which never say whether they still hold
     what a router was about to free.
     """
-    where = [loads.c.state == "running", loads.c.lease_until <= now]
-    if node is not None:
-        where.append(loads.c.node == node)
+    where = (*_expired(now), loads.c.node == node)
     foreign = sa.select(nodes.c.name).where(nodes.c.foreign)
     for job in _jobs(conn, sa.and_(*where, loads.c.victim != "", loads.c.node.in_(foreign))):
         conn.execute(
@@ -246,6 +244,16 @@ def drop_expired(conn: Connection, now: float, node: str | None = None) -> bool:
             )
         )
     return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
+
+
+def abandoned(conn: Connection, now: float) -> list[str]:
+    """The nodes with jobs of routers that died."""
+    query = sa.select(loads.c.node).where(*_expired(now)).distinct().order_by(loads.c.node)
+    return list(conn.scalars(query))
+
+
+def _expired(now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    return loads.c.state == "running", loads.c.lease_until <= now
 
 
 def _at(table: sa.Table, node: str, model: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -289,9 +289,12 @@ class NodeRegistry:
         That is: nodes that registered themselves and were silent for so long, old heals, jobs of
         routers that died, and boots that nothing can hear of again.
         """
-        silent = await self.store.read(
-            lambda conn: membership.silent(conn, self.store.now(conn) - node_retention)
-        )
+
+        def due(conn: Connection) -> tuple[list[str], list[str]]:
+            now = self.store.now(conn)
+            return membership.silent(conn, now - node_retention), jobs.abandoned(conn, now)
+
+        silent, abandoned = await self.store.read(due)
         for name in silent:
 
             def forget(conn: Connection, _: int, name: str = name) -> bool:
@@ -299,6 +302,12 @@ class NodeRegistry:
                 return name in membership.silent(conn, before) and membership.remove(conn, name)
 
             await self._change(name, forget)
+        for name in abandoned:
+
+            def clear(conn: Connection, _: int, name: str = name) -> bool:
+                return jobs.drop_expired(conn, self.store.now(conn), name)
+
+            await self._change(name, clear)
         await self.store.write(
             lambda conn: retention.prune(conn, self.store.now(conn), heal_retention)
         )

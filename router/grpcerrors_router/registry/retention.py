@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from grpcerrors_router.registry import jobs
 from grpcerrors_router.registry.schema import boots, changes, heals, nodes, revision
 
 if TYPE_CHECKING:
@@ -20,14 +19,13 @@ KEPT_HEALS = 100_000
 
 
 def prune(conn: Connection, now: float, heal_retention: float) -> None:
-    """Delete heals older than `heal_retention` seconds, abandoned jobs, and old boots."""
+    """Delete heals older than `heal_retention` seconds, old changes and old boots."""
     newest = conn.scalar(sa.select(sa.func.max(heals.c.id))) or 0
     conn.execute(
         sa.delete(heals).where(
             sa.or_(heals.c.at < now - heal_retention, heals.c.id <= newest - KEPT_HEALS)
         )
     )
-    jobs.drop_expired(conn, now)
     oldest = (conn.scalar(sa.select(revision.c.number)) or 0) - KEPT_CHANGES
     conn.execute(sa.delete(changes).where(changes.c.revision < oldest))
     current = sa.select(nodes.c.boot_id)

@@ -8,6 +8,7 @@ of routers and database need not agree.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _FEW = 8
 _KEPT_REMOVED = 1000
 _ANY = ""
+_BUSY = 1 << 32
 _NONE: dict[str, ReplicaEntry] = {}
 
 
@@ -271,12 +273,16 @@ class RoutingTable:
         return sorted(self._pickable(model), key=_load)
 
     def pick(self, model: str) -> ReplicaEntry | None:
-        """The first of `best`."""
+        """The first of `best`; written out, since every request pays for it."""
         now = self._clock.monotonic()
-        best = None
+        best, least = None, 0
         for entry in self._rows.get(model, _NONE).values():
-            if (best is None or _load(entry) < _load(best)) and entry.pickable(now):
-                best = entry
+            node = entry.node
+            load = entry.in_flight + _BUSY if node.busy else entry.in_flight
+            if (
+                best is None or load < least or (load == least and entry.last_used < best.last_used)
+            ) and entry.pickable(now):
+                best, least = entry, load
         return best
 
     def _pickable(self, model: str) -> Iterator[ReplicaEntry]:
@@ -347,11 +353,21 @@ class RoutingTable:
         """How many replicas of a model can be picked."""
         return sum(1 for _ in self._pickable(model))
 
+    def lacks(self, model: str, wanted: int) -> bool:
+        """Whether fewer than `wanted` replicas of a model can be picked."""
+        found = itertools.islice(self._pickable(model), wanted)
+        return sum(1 for _ in found) < wanted
+
     def loads(self, model: str) -> list[Load]:
         """The loads of a model that are under way, on nodes that are open."""
         now = self._clock.monotonic()
         found = (node.loads.get(model) for node in self.nodes.values() if node.open)
         return [job for job in found if job and job.running(now) and job.victim != model]
+
+    def is_failing(self, model: str) -> bool:
+        """Whether the last load of a model on some node failed."""
+        found = (node.loads.get(model) for node in self.nodes.values())
+        return any(job is not None and job.state == "failed" for job in found)
 
     async def changed(self, model: str = _ANY, timeout: float | None = None) -> None:
         """Wait until something about a model changes, at most `timeout` seconds.
