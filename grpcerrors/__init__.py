@@ -35,34 +35,17 @@ from grpcerrors._error import (
 from grpcerrors._explain import explain
 from grpcerrors._guard.sync import ModelGuard
 
+# fmt: off
 __all__ = [
-    "CATALOGUE",
-    "LIVE_TRANSCRIPTION_UNSUPPORTED",
-    "MODEL_MISMATCH",
-    "MODEL_NOT_LOADED",
-    "STREAM_TRANSCRIPTION_UNSUPPORTED",
-    "Catalogue",
-    "Condition",
-    "ContractError",
-    "Dialect",
-    "Evidence",
-    "ModelGuard",
-    "Verdict",
-    "__version__",
-    "abort",
-    "classify",
-    "explain",
-    "held_model",
-    "is_live_transcription_unsupported",
-    "is_model_mismatch",
-    "is_model_not_loaded",
-    "is_stream_transcription_unsupported",
-    "live_transcription_unsupported",
-    "matches",
-    "model_mismatch",
-    "model_not_loaded",
+    "CATALOGUE", "LIVE_TRANSCRIPTION_UNSUPPORTED", "MODEL_MISMATCH", "MODEL_NOT_LOADED",
+    "STREAM_TRANSCRIPTION_UNSUPPORTED", "Catalogue", "Condition", "ContractError", "Dialect",
+    "Evidence", "ModelGuard", "Verdict", "__version__", "abort", "classify", "explain",
+    "held_model", "is_live_transcription_unsupported", "is_model_mismatch",
+    "is_model_not_loaded", "is_stream_transcription_unsupported",
+    "live_transcription_unsupported", "matches", "model_mismatch", "model_not_loaded",
     "stream_transcription_unsupported",
 ]
+# fmt: on
 
 __version__: str  # read on demand, below
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import inspect
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from grpcerrors import _wire
+from grpcerrors._guard.context import loop_of, on_a_loop, run, trailers_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -55,7 +54,7 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
     context.set_trailing_metadata((*earlier, *status.trailing_metadata))
     sent = context.abort(status.code, status.details)
     if inspect.isawaitable(sent):
-        if not _on_a_loop() and (loop := _loop_of(context)):
+        if not on_a_loop() and (loop := loop_of(context)):
             # A sync handler that an interceptor of an aio server runs in a thread pool: nobody
             # would await what it gets.
             run(sent, loop)
@@ -67,47 +66,3 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
 async def _finish(sent: Awaitable[Any], error: ContractError) -> NoReturn:
     await sent
     raise error
-
-
-def run(sent: Any, loop: asyncio.AbstractEventLoop) -> Any:
-    """Await on a server's loop, from whatever thread, what an aio context returned.
-
-    Args:
-        sent: a coroutine of the server.
-        loop: the server's loop.
-
-    Returns:
-        Its result; in a thread that runs a loop itself the coroutine, for the caller to await.
-
-    Raises:
-        Exception: as the coroutine, such as `grpc.aio.AbortError`.
-    """
-    return sent if _on_a_loop() else asyncio.run_coroutine_threadsafe(sent, loop).result()
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _loop_of(context: Any) -> asyncio.AbstractEventLoop | None:
-    """Return the running loop of an aio context's server, by gRPC's internals; None without one."""
-    for held in gc.get_referents(context):
-        if isinstance(held, asyncio.AbstractEventLoop) and held.is_running():
-            return held
-    return None
-
-
-def trailers_of(context: Any) -> tuple[Any, ...]:
-    """Return the trailers that have been set on a context of any kind."""
-    read: Any = getattr(context, "trailing_metadata", None)
-    if read is None:
-        # On an aio server a sync handler's context has the trailers and no way to read them. This
-        # leans on its internals: should they change, earlier trailers are lost, the error is not.
-        inner = (getattr(held, "trailing_metadata", None) for held in gc.get_referents(context))
-        read = next(filter(callable, inner), None)
-    trailers: Iterable[Any] | None = read() if read is not None else ()
-    return tuple(trailers) if isinstance(trailers, Iterable) else ()

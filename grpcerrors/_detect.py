@@ -172,12 +172,15 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
 
 def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
     """An ErrorInfo of a known domain decides, whatever the code or text."""
-    known = [info for info in infos if info.domain in catalogue.domains]
-    # Different ones contradict each other: AIP-193 allows one ErrorInfo.
-    if not known or len({(info.domain, info.reason) for info in known}) > 1:
+    known = None
+    for info in infos:
+        if info.domain in catalogue.domains:
+            if known is not None and (info.domain, info.reason) != (known.domain, known.reason):
+                return None  # They contradict each other: AIP-193 allows one ErrorInfo.
+            known = info
+    if known is None:
         return None
-    condition = catalogue.by_reason(known[-1].domain, known[-1].reason)
-    return Verdict(condition, Evidence.DETAILS, known[-1])
+    return Verdict(catalogue.by_reason(known.domain, known.reason), Evidence.DETAILS, known)
 
 
 # A router meets the same few errors over and over.

@@ -40,6 +40,7 @@ _HOOKS = {"__cause__", "__dict__", "__getattribute__", "__str__", "args", "respo
 
 _CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
 _CODES_BY_NAME = {code.name: code for code in StatusCode} | {"CANCELED": StatusCode.CANCELLED}
+_CONTRADICTION = object()
 _NOTHING: Facts = (None, "", (), (), None)
 
 # Not the attributes: a class may define those itself.
@@ -100,8 +101,9 @@ def _read_call(call: Any) -> Facts:
         code, text = call.code(), call.details()
         if type(code) is StatusCode:
             text = text if type(text) is str and len(text) <= _TEXT_LIMIT else _text(text)
-            infos, held = _trailers(call.trailing_metadata())
-            cause = getattr(call, "__cause__", None)
+            metadata = call.trailing_metadata()
+            infos, held = _trailers(metadata) if metadata else ((), None)
+            cause = call.__cause__
             return code, text, infos, () if cause is None else (cause,), held
     except Exception:  # noqa: BLE001, S110 - read what can be read, below
         pass
@@ -172,6 +174,8 @@ def _status_code(value: object) -> StatusCode | None:
 
 def _text(value: Any) -> str:
     """Read a message, cut to what matters of it."""
+    if type(value) is str:
+        return value[:_TEXT_LIMIT]
     # Not value[:n]: a subclass may do anything there.
     if issubclass(type(value), str):
         return str.__getitem__(value, slice(_TEXT_LIMIT))
@@ -183,6 +187,8 @@ def _text(value: Any) -> str:
 def _args_text(args: tuple[object, ...]) -> str:
     """Return the text that an exception was raised with, without calling its `__str__`."""
     for arg in args:
+        if type(arg) is str:
+            return arg[:_TEXT_LIMIT]
         if issubclass(type(arg), str):
             return _text(arg)
     return ""
@@ -194,20 +200,17 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
     Several different values of the details trailer contradict each other, so they count as none
     (as in grpc-go's internal/status); equal ones are a proxy's doubling.
     """
-    details, held = [], None
+    details = held = None
     try:
-        if not metadata:
-            return (), None
         pairs = metadata.items() if isinstance(metadata, dict) else metadata
         for key, value in islice(pairs, _ITEMS_LIMIT):
-            if key == _wire.DETAILS_KEY and value not in details:
-                details.append(value)
+            if key == _wire.DETAILS_KEY:
+                details = value if details in (None, value) else _CONTRADICTION
             elif key == _wire.HELD_KEY:
                 held = held or _wire.decode_held(_text(value)) or None
     except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
         return (), None
-    readable = len(details) == 1 and type(details[0]) is bytes
-    return _wire.decode(details[0]) if readable else (), held
+    return _wire.decode(details) if type(details) is bytes else (), held
 
 
 def _detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
