@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from grpcerrors import _wire
 from grpcerrors._guard.context import loop_of, on_a_loop, run, trailers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
     from grpcerrors._error import ContractError
 

@@ -98,13 +98,15 @@ def _reader(cls: type[Any]) -> Callable[[Any], Facts]:
 def _read_call(call: Any) -> Facts:
     """Read an error that a call of gRPC ended with."""
     try:
-        code, text = call.code(), call.details()
+        code = call.code()
         if type(code) is StatusCode:
-            text = text if type(text) is str and len(text) <= _TEXT_LIMIT else _text(text)
+            text = call.details()
+            text = text[:_TEXT_LIMIT] if type(text) is str else _text(_closed(text))
             metadata = call.trailing_metadata()
             infos, held = _trailers(metadata) if metadata else ((), None)
             cause = call.__cause__
             return code, text, infos, () if cause is None else (cause,), held
+        _closed(code)
     except Exception:  # noqa: BLE001, S110 - read what can be read, below
         pass
     return _read_shape(call, calls=True)
@@ -155,12 +157,15 @@ def _get(node: object, name: str, *, calls: bool) -> Any:
     """Read an attribute, and call it if it is a method and may be called; None on any failure."""
     try:
         value = getattr(node, name)
-        if calls and callable(value):
-            value = value()
-            if issubclass(type(value), Coroutine):
-                cast("Coroutine[Any, Any, Any]", value).close()
-                return None
+        return _closed(value()) if calls and callable(value) else value
     except Exception:  # noqa: BLE001 - the accessors are anybody's
+        return None
+
+
+def _closed(value: Any) -> Any:
+    """Close a coroutine, without awaiting it; return any other value."""
+    if issubclass(type(value), Coroutine):
+        cast("Coroutine[Any, Any, Any]", value).close()
         return None
     return value
 
@@ -209,6 +214,7 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
             elif key == _wire.HELD_KEY:
                 held = held or _wire.decode_held(_text(value)) or None
     except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
+        _closed(metadata)
         return (), None
     return _wire.decode(details) if type(details) is bytes else (), held
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import warnings
 from enum import Enum
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -247,3 +250,43 @@ TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 def test_details_are_read_packed_or_not(details: Any, infos: tuple[ErrorInfo, ...]) -> None:
     """As google-api-core has them: messages, or JSON; what is none is left out."""
     assert _read._detail_infos(details) == infos
+
+
+class Words(str):
+    """A string that is more than a string."""
+
+    __slots__ = ()
+
+
+def test_a_subclass_of_a_string_is_read_as_a_string() -> None:
+    """Nothing of what it overrides is called later on."""
+    for err in (ValueError(Words("boom")), errors.aio_error(INTERNAL, Words("boom"))):
+        [(_, text, *_)] = survey(err)
+        assert type(text) is str
+        assert text == "boom"
+
+
+def test_a_coroutine_of_an_accessor_is_closed() -> None:
+    """Somebody has written an error as if it were a live aio call."""
+
+    class Live(grpc.RpcError):
+        async def code(self) -> StatusCode:
+            return INTERNAL
+
+        details = trailing_metadata = code
+
+    class Half(Live):
+        code = Fake.code
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert survey(Live("boom")) == [(None, "boom", (), (), None)]
+        assert survey(Half("boom")) == [(INTERNAL, "", (), (), None)]
+        gc.collect()
+    assert not caught
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert grpcerrors.__version__ == version("grpcerrors")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = grpcerrors.nothing
