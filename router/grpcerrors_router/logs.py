@@ -66,8 +66,13 @@ def drop_empty(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> An
 
 
 def escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
-    """Quote texts that a terminal would obey: they may come from a node."""
+    """Escape what a terminal would obey: texts may come from a node."""
     return {
-        key: ascii(value) if isinstance(value, str) and not value.isprintable() else value
-        for key, value in line.items()
+        key: _escaped(value) if isinstance(value, str) else value for key, value in line.items()
     }
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

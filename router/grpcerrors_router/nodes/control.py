@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
+from grpcerrors_router.validation import NAME_LIMIT, NUMBER_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,5 +67,6 @@ class ControlPlane:
 def _answer(result: pb.Result, trailers: Iterable[tuple[str, str | bytes]] | None) -> Answer:
     told = {key: value for key, value in trailers or () if isinstance(value, str)}
     version = told.get(INVENTORY_VERSION, "")
-    inventory = int(version) if version.isdecimal() else 0
-    return Answer(result.success, result.message, told.get(BOOT_ID, ""), inventory)
+    # What the database cannot store is as good as nothing.
+    inventory = int(version) if version.isdecimal() and len(version) < len(str(NUMBER_LIMIT)) else 0
+    return Answer(result.success, result.message, told.get(BOOT_ID, "")[:NAME_LIMIT], inventory)
