@@ -214,3 +214,86 @@ async def test_attempts_are_reported_with_their_code(sqlite_url: str) -> None:
     assert requests == [("m", "a", ok), ("m", "a", stale), ("m", "a", ok)]
     assert events.count("heal") == events.count("retry") == 1
     assert events.count("load_started") == events.count("load_finished") == 2
+
+
+# The façade of grpc.aio
+
+
+async def test_a_call_answers_what_grpc_aios_own_does(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node()) as (router,):
+        ended: list[Any] = []
+        call = stub(router).Predict(pb.PredictOptions(), timeout=HANG)
+        call.add_done_callback(ended.append)
+        assert not call.done()
+        assert not call.cancelled()
+        assert 0 < call.time_remaining() <= HANG
+        await call.wait_for_connection()
+        assert isinstance(await call, pb.Reply)
+        assert call.done()
+        assert not call.cancel()
+        assert await call.details() == ""
+        assert len(await call.initial_metadata()) == 0
+        await eventually(lambda: ended == [call])
+        assert stub(router).Predict(pb.PredictOptions()).time_remaining() is None
+
+
+async def test_a_call_that_reached_no_node_has_a_status_too(sqlite_url: str) -> None:
+    async with fleet(sqlite_url) as (router,):
+        call = BackendStub(router.channel("nobody")).PredictStream(pb.PredictOptions())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.NOT_FOUND
+        assert "unknown model" in await call.details()
+        assert len(await call.initial_metadata()) == 0
+        assert any(key == "grpc-status-details-bin" for key, _ in await call.trailing_metadata())
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.wait_for_connection()
+        cancelled = stub(router).Predict(pb.PredictOptions())
+        assert cancelled.cancel()
+        assert await cancelled.code() is grpc.StatusCode.CANCELLED
+        assert await cancelled.details() == "Locally cancelled by application!"
+        assert len(await cancelled.trailing_metadata()) == 0
+
+
+async def test_writing_and_an_iterator_are_not_mixed(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node()) as (router,):
+        call = stub(router).AudioTranscriptionLive(iter([pb.TranscriptLiveRequest()]))
+        with pytest.raises(grpc.aio.UsageError):
+            await call.write(pb.TranscriptLiveRequest())
+        with pytest.raises(grpc.aio.UsageError):
+            await call.done_writing()
+        assert len([message async for message in call]) == 3
+        with pytest.raises(asyncio.InvalidStateError):
+            await call.write(pb.TranscriptLiveRequest())
+
+
+async def test_a_channel_is_ready_when_a_replica_can_be_picked(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node()) as (router,), router.channel("m") as channel:
+        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+        waiting = asyncio.ensure_future(
+            channel.wait_for_state_change(grpc.ChannelConnectivity.IDLE)
+        )
+        await channel.channel_ready()
+        await waiting
+        assert channel.get_state() is grpc.ChannelConnectivity.READY
+        assert router.table.in_flight() == 0
+
+
+async def test_a_reserved_replica_is_given_back_when_its_call_is_cancelled_at_once(
+    sqlite_url: str,
+) -> None:
+    async with fleet(sqlite_url, Node()) as (router,), router.route("m") as channel:
+        call = BackendStub(channel).Predict(pb.PredictOptions())
+        assert router.table.in_flight() == 1
+        call.cancel()
+        await eventually(lambda: router.table.in_flight() == 0)
+
+
+async def test_a_reserved_replica_that_has_gone_is_replaced(sqlite_url: str) -> None:
+    node = Node()
+    async with fleet(sqlite_url, node) as (router,), router.route("m") as channel:
+        node.evict("m")
+        await stub(router).Predict(pb.PredictOptions())
+        assert isinstance(await BackendStub(channel).Predict(pb.PredictOptions()), pb.Reply)
+        assert router.table.in_flight() == 0
+        assert len(node.loads) == 2

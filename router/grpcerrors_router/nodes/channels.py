@@ -41,11 +41,15 @@ _READY = grpc.ChannelConnectivity.READY
 _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
+def _open(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
 class _Link:
     """A channel, what was made of it, and how often its connection was lost."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.channel = _open(address)
         self.stub = BackendStub(self.channel)
         self.methods: dict[tuple[Any, ...], Any] = {}
         self.losses = 0
@@ -124,7 +128,7 @@ class Channels:
         The core of gRPC answers, not the program on it, so that a process whose threads are all
         busy, or whose loop is blocked, connects. One that is stopped or gone does not.
         """
-        channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        channel = _open(address)
         try:
             async with asyncio.timeout(timeout):
                 while (state := channel.get_state(try_to_connect=True)) is not _READY:
