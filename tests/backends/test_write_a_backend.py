@@ -1,7 +1,7 @@
 """docs/write-a-backend.md does what it says: its blocks are run in order, as a reader would.
 
 A `python NAME` block is a file to write, a `python` block a script to run, an `sh` block commands.
-A command that ends in `&` is a server: it runs until the next one is started.
+A command that ends in `&` is a server: it runs until `kill %1; wait`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Reader:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
     def serve(self, *command: str) -> None:
-        self.stop()
+        assert self.server is None, "the server before has not been stopped"
         self.server = subprocess.Popen(
             command,
             cwd=self.directory,
@@ -65,9 +65,13 @@ class Reader:
             self.server.wait(PATIENCE)
             assert self.server.stdout is not None
             self.server.stdout.close()
+            self.server = None
 
     def sh(self, line: str) -> None:
-        *command, last = shlex.split(line)
+        *command, last = shlex.split(line, comments=True)
+        if [*command, last] == ["kill", "%1;", "wait"]:
+            self.stop()
+            return
         if command[:2] == ["pip", "install"]:
             return  # it is installed, or there would be no tests
         if last == "&":

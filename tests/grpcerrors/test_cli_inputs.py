@@ -66,7 +66,8 @@ def test_each_help_shows_an_example_that_its_command_takes(capsys: Capture, comm
 def test_bad_usage_is_one_line_that_says_where_to_look(capsys: Capture) -> None:
     ran = run(capsys, "check", "a:1", "--tiemout", "3")
     assert ran.exit_code == 2
-    assert ran.err.startswith("Error: No such option: --tiemout")
+    assert ran.err.startswith("Error: No such option")
+    assert "--tiemout" in ran.err
     assert ran.err.endswith("; see grpcerrors check --help\n")
     assert ran.err.count("\n") == 1
 
