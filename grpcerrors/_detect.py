@@ -151,7 +151,7 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
         code, text, infos, _, held = found[0]
         if not infos and not held:
             return _bare(code, text, catalogue)
-    verdicts = [each for _, _, infos, *_ in found if (each := _detailed(infos, catalogue))]
+    verdicts = [each for _, _, infos, _, _ in found if (each := _detailed(infos, catalogue))]
     # A guard vouches that the model was there: words and code mean something else.
     if verdicts or any(held for *_, held in found):
         return verdicts

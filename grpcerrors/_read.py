@@ -101,7 +101,8 @@ def _read_call(call: Any) -> Facts:
         code = call.code()
         if type(code) is StatusCode:
             text = call.details()
-            text = text[:_TEXT_LIMIT] if type(text) is str else _text(_closed(text))
+            if type(text) is not str or len(text) > _TEXT_LIMIT:
+                text = _text(_closed(text))
             metadata = call.trailing_metadata()
             infos, held = _trailers(metadata) if metadata else ((), None)
             cause = call.__cause__
