@@ -23,7 +23,7 @@ from grpcerrors_router.clock import SystemClock
 from grpcerrors_router.entities import Node as NodeInfo
 from grpcerrors_router.entities import Replica
 from grpcerrors_router.gateway.server import GatewayServer
-from grpcerrors_router.view.table import NodeEntry, ReplicaEntry
+from grpcerrors_router.view.entries import NodeEntry, ReplicaEntry
 from tests.router.conftest import QUICK, Recorder, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.settings import Settings
-    from grpcerrors_router.view.table import ReplicaEntry
+    from grpcerrors_router.view.entries import ReplicaEntry
 
 Cause: TypeAlias = tuple[str, str, str]
 """Method, code and wording of an error."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from grpcerrors_router.loads.flight import Flights
     from grpcerrors_router.nodes.channels import Channels
     from grpcerrors_router.settings import Settings
-    from grpcerrors_router.view.table import ReplicaEntry, RoutingTable
+    from grpcerrors_router.view.entries import ReplicaEntry
+    from grpcerrors_router.view.table import RoutingTable
 
 
 class Attempt:

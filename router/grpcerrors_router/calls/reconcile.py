@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
+    from grpcerrors_router.view.entries import ReplicaEntry
     from grpcerrors_router.view.outbox import Outbox
-    from grpcerrors_router.view.table import ReplicaEntry, RoutingTable
+    from grpcerrors_router.view.table import RoutingTable
 
 _log = structlog.get_logger("router.heal")
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from grpcerrors_router.entities import ModelSpec
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.settings import Settings
-    from grpcerrors_router.view.table import NodeEntry, ReplicaEntry, RoutingTable
+    from grpcerrors_router.view.entries import NodeEntry, ReplicaEntry
+    from grpcerrors_router.view.table import RoutingTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
-    from grpcerrors_router.view.table import NodeEntry, RoutingTable
+    from grpcerrors_router.view.entries import NodeEntry
+    from grpcerrors_router.view.table import RoutingTable
 
 
 _log = structlog.get_logger("router.nodes")
