@@ -90,7 +90,7 @@ class Settings:
     cause_pause: float = 10.0
     cause_pause_max: float = 3600.0
 
-    storm_drops: int = 3
+    storm_drops: int = 6
     storm_base: float = 5.0
     storm_max: float = 300.0
 

@@ -107,3 +107,8 @@ def loaded(row: Replica, *jobs: Load, now: float, foreign: bool = False) -> Rout
     node = Node("a", "127.0.0.1:1", "fake", foreign=foreign)
     table.apply(NodeView(9, "a", node, (row,), jobs, now))
     return table
+
+
+def test_the_attempts_of_one_request_are_no_storm() -> None:
+    """Each may meet a replica that was evicted a moment ago."""
+    assert SETTINGS.storm_drops > SETTINGS.attempts
