@@ -208,7 +208,7 @@ class World:
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
     """A folder and processes that are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         made = World(Path(folder))
         try:
             yield made
