@@ -1,66 +1,74 @@
-"""The README's code runs as it stands."""
+"""The README's files and commands work as they stand, in the order written."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import textwrap
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from unittest import mock
 
-import grpc
 import pytest
 
-import grpcerrors
-from grpcerrors.testing import FakeRpcError
-
-_README = Path(__file__).parent.parent / "README.md"
-
-
-def _block(holds: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
-    [block] = [block for block in blocks if holds in block]
-    return str(block)
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PATIENCE = 300
+_BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def _run(block: str, **names: Any) -> dict[str, Any]:
-    exec(compile(block, "README.md", "exec"), names)
-    return names
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
-def test_a_backend() -> None:
-    names = _run(_block("grpc.server("))
-    assert isinstance(names["server"], grpc.Server)
+def _run(commands: str, folder: Path, gateway: str) -> tuple[int | None, str]:
+    """Run shell commands in *folder*; end what they started; return the exit code and output."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    output = folder / "output.txt"
+    with output.open("w") as file:
+        shell = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=folder,
+            env={**os.environ, "PATH": path, "ROUTER_GATEWAY": gateway},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # one group with the servers, so that all can be ended at once
+        )
+        try:
+            code = shell.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+    return code, output.read_text()
 
 
-def test_a_router() -> None:
-    """The stale entry is removed, and the caller gets its error."""
-    error = grpcerrors.model_not_loaded("x")
-    refused = FakeRpcError(error.code, error.details, error.trailing_metadata)
-    registry = mock.Mock()
-    names = {
-        "grpc": grpc,
-        "stub": SimpleNamespace(Predict=mock.Mock(side_effect=refused)),
-        "registry": registry,
-        "node": "n",
-        "model": "m",
-        "request": None,
-    }
-    with pytest.raises(grpc.RpcError):
-        _run(_block("is_model_not_loaded(err)"), **names)
-    registry.remove.assert_called_once_with("n", "m")
+@pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE)
+def test_the_readme_works_as_written(tmp_path: Path) -> None:
+    router, backend = _free_port(), _free_port()
+    text = README.replace("50050", router).replace("50051", backend)
+    commands = ""
+    for language, name, block in _BLOCK.findall(text):
+        if name:
+            (tmp_path / name).write_text(block)
+        if language == "sh":
+            commands += block
+            if "--router" in block:  # as the text says: continue when the node has joined
+                commands += "until grep -q joined output.txt; do sleep 0.1; done\n"
+    code, output = _run(commands, tmp_path, f"127.0.0.1:{router}")
+    assert code == 0, output
+    assert "Conforming" in output
+    assert "model not loaded, backend 'shout'" in output
+    assert re.search(r"hello\b", output)
 
 
-def test_a_condition_of_ones_own() -> None:
-    names = {"grpc": grpc, "Condition": grpcerrors.Condition}
-    names["ContractError"] = grpcerrors.ContractError
-    with pytest.raises(grpcerrors.ContractError) as raised:
-        _run(_block("TOKENIZER_GONE"), **names)
-    assert grpcerrors.matches(raised.value, raised.value.condition)
-    assert str(raised.value) == "x: tokenizer gone"
-
-
-def test_what_explain_says() -> None:
-    said = grpcerrors.explain(grpcerrors.model_not_loaded("transcriber", model="en-us"))
-    assert textwrap.dedent(said) in _README.read_text()
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 90
