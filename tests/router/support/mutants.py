@@ -159,6 +159,31 @@ MUTANTS = (
         'assert router.table.pick("m") is not None',
     ),
     Mutant(
+        "a busy node is taken for one without the model",
+        "calls/reconcile.py",
+        "self._events.unconfirmed(model, node.name)\n            return False",
+        "self._events.unconfirmed(model, node.name)\n            return True",
+        "test_evidence.py::test_no_answer_is_no_evidence[no antispoof]",
+        'assert events.count("heal") == 0',
+    ),
+    Mutant(
+        "a cause that no reload cures is believed again and again",
+        "calls/causes.py",
+        "if not returned:",
+        "if True:",
+        "test_evidence.py::test_a_false_alarm_of_a_node_without_status_costs_one_reload"
+        "[no antispoof]",
+        "assert len(node.loads) == 2",
+    ),
+    Mutant(
+        "a foreign node that restarted is used as if nothing had happened",
+        "calls/dispatch.py",
+        "return entry.connection == self._connection(entry)",
+        "return True",
+        "test_probing.py::test_a_foreign_node_that_restarted_is_asked_before_it_is_used[True]",
+        "assert len(node.loads) == loads",
+    ),
+    Mutant(
         "the table goes back",
         "view/table.py",
         "        if view.revision < known:\n            return False\n",
