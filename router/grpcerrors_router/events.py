@@ -1,4 +1,4 @@
-"""What happens in the router, for whoever counts it. Subclass and override what you need."""
+"""What happens in the router, to be counted. Subclass and override what you need."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Events:
         """An idle replica was unloaded to make room, or because an operator asked."""
 
     def registry_down(self, error: str) -> None:
-        """The database cannot be reached; routing goes on from memory."""
+        """The database cannot be reached; routing continues from memory."""
 
     def registry_up(self, applied: int) -> None:
         """The database is back; `applied` changes that had waited were written."""

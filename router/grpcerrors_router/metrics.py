@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.table import RoutingTable
 
 LABELS_LIMIT = 2000
-"""Pairs of model and node that are told apart; the rest is counted under "other"."""
+"""Pairs of model and node with series of their own; the rest is counted under "other"."""
 
 OTHER = "other"
 
@@ -53,7 +53,7 @@ class Metrics(Events):
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._refused = counter(
-            "refused", "Calls that reached no node; model is empty when not in the catalogue.",
+            "refused", "Calls that reached no node; model is empty when not in models.toml.",
             "model", "reason",
         )  # fmt: skip
         self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)
@@ -92,7 +92,7 @@ class Metrics(Events):
         self.registry.register(collector)
 
     def refused(self, model: str, error: RouteError) -> None:
-        """A call reached no node. `model` is "" unless it is in the catalogue."""
+        """A call reached no node. `model` is "" unless it is in models.toml."""
         self._refused.labels(model, error.reason).inc()
 
     def request(self, model: str, node: str, code: grpc.StatusCode, seconds: float) -> None:

@@ -47,12 +47,12 @@ Refused = Callable[[str, RouteError], None]
 class Gateway(grpc.GenericRpcHandler):
     """Proxies every call that no other service of the server takes.
 
-    `refused(model, error)` is told of calls that reached no node; `model` is "" when the catalogue
-    has none of that name.
+    `refused(model, error)` is called for calls that reached no node; `model` is "" unless it is in
+    models.toml.
 
-    Four methods of the backend protocol are not proxied: `Health` is the gateway's own, `Status`
-    tells what the routing table knows of the model (and loads nothing), `LoadModel` and `Free` are
-    UNIMPLEMENTED, because a node that changes behind the router's back is what goes wrong.
+    Four methods of the backend protocol are not forwarded: `Health` is the gateway's own, `Status`
+    returns what the routing table knows of the model (and loads nothing), `LoadModel` and `Free`
+    are UNIMPLEMENTED: a node that changes behind the router's back makes its rows stale.
     """
 
     def __init__(self, router: SmartRouter, refused: Refused = lambda _model, _error: None) -> None:

@@ -53,7 +53,7 @@ OPTIONS = (
 
 
 class GatewayServer:
-    """Serves `router` on `listen` ("host:port", port 0 = any); `refused` is told as by Gateway."""
+    """Serves `router` on `listen` ("host:port", port 0 = any). `refused` is as for Gateway."""
 
     def __init__(
         self, router: SmartRouter, listen: str, refused: Refused = lambda _model, _error: None
