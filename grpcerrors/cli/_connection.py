@@ -10,7 +10,7 @@ import grpc
 from grpc.aio import AioRpcError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
 # gRPC waits a second after the first failure, and longer after each: a server that is just
 # starting would be found late.
@@ -50,7 +50,7 @@ class CannotCheckError(Exception):
 
 
 @contextlib.asynccontextmanager
-async def connect(target: Target) -> AsyncIterator[Any]:
+async def connect(target: Target) -> AsyncGenerator[Any, None]:
     """Open an aio channel to the target. A port that nobody listens on yet is waited for.
 
     Raises:

@@ -119,6 +119,14 @@ MUTANTS = (
         "invariant 10: the replica is in use",
     ),
     Mutant(
+        "an eviction outlives its router",
+        "view/table.py",
+        "victim.evicting_until = load.lease_until",
+        'victim.evicting_until = float("inf")',
+        "test_placement.py::test_an_eviction_ends_with_its_lease_although_nobody_says_so",
+        "invariant 17: the lease has run out",
+    ),
+    Mutant(
         "old news disproves",
         "registry/membership.py",
         "elif beat.inventory_version < node.inventory:",
