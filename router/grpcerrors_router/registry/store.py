@@ -55,7 +55,8 @@ class Store:
         parsed = make_url(url)
         kind = parsed.get_backend_name()
         if kind not in {"sqlite", "postgresql"}:
-            msg = f"registry {url!r}: use sqlite:///file.db or postgresql://user@host/database"
+            shown = parsed.render_as_string(hide_password=True)
+            msg = f"registry {shown}: use sqlite:///file.db or postgresql://user@host/database"
             raise ValueError(msg)
         self.is_postgres = kind == "postgresql"
         self.url = parsed.set(drivername="postgresql+psycopg") if self.is_postgres else parsed
