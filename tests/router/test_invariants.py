@@ -218,13 +218,13 @@ def test_interleavings_on_sqlite() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_many_interleavings_on_sqlite() -> None:
     check(Interleavings, examples=40, steps=60)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_interleavings_on_postgres(postgres: Any) -> None:
     admin = sa.create_engine(
         sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
