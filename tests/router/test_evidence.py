@@ -24,7 +24,7 @@ from grpcerrors_router.entities import Node as NodeInfo
 from grpcerrors_router.entities import Replica
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.view.entries import NodeEntry, ReplicaEntry
-from tests.router.conftest import QUICK, Recorder, fleet
+from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
 
 if TYPE_CHECKING:
@@ -263,6 +263,28 @@ async def test_three_causes_that_were_each_healed_are_no_quarantine(sqlite_url: 
             router._dispatcher.reconciler._causes._replicas.clear()
             await predict(router)
             assert router.table.pick("m") is None
+
+
+async def test_a_drop_that_a_heartbeat_has_made_first_is_counted_once(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, events = Node("a"), Recorder()
+    async with fleet(sqlite_url, node, events=events, on_stale="return") as (router,):
+        await router.load("m")
+        node.evict("m")
+        go_on, remove = asyncio.Event(), router.registry.remove_node_model
+
+        async def slow(*args: Any, **named: Any) -> bool:
+            await go_on.wait()
+            return await remove(*args, **named)
+
+        monkeypatch.setattr(router.registry, "remove_node_model", slow)
+        request = asyncio.ensure_future(predict(router))
+        await eventually(lambda: router.table.pick("m") is None)
+        await router.heartbeat(node.heartbeat())
+        go_on.set()
+        await request
+        assert events.count("heal") == len(await router.registry.heals()) == 1
 
 
 async def test_reconcile_never_raises(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,14 +273,17 @@ class Reconciler:
     async def _write(self, entry: ReplicaEntry, evidence: str) -> None:
         name, model, generation = entry.node.name, entry.model, entry.generation
         self._quarantine.dropped(name, model, has_served=entry.has_served)
-        self._events.heal(model, name, generation, evidence)
         _log.info(
             "dropped a stale row", node=name, model=model, generation=generation, evidence=evidence
         )
-        await self._outbox.write(
-            f"drop {model} on {name}, generation {generation}",
-            lambda: self._registry.remove_node_model(name, model, generation, evidence=evidence),
-        )
+
+        async def remove() -> None:
+            # A heartbeat may have removed and counted it already.
+            registry = self._registry
+            if await registry.remove_node_model(name, model, generation, evidence=evidence):
+                self._events.heal(model, name, generation, evidence)
+
+        await self._outbox.write(f"drop {model} on {name}, generation {generation}", remove)
 
 
 def _label(verdict: Verdict) -> str:
