@@ -123,6 +123,7 @@ def postgres_url(postgres: Any) -> Iterator[str]:
     admin = sa.create_engine(
         sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,
     )
     with admin.connect() as conn:
         conn.execute(sa.text(f"create database {name}"))

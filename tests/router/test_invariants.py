@@ -229,6 +229,7 @@ def test_interleavings_on_postgres(postgres: Any) -> None:
     admin = sa.create_engine(
         sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,
     )
     numbers = itertools.count()
 
