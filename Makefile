@@ -42,7 +42,7 @@ check: lint ## Lint and run the quick tests (under 90 s)
 
 test: lint ## Run the tests with coverage floors, and test the wheels (under 10 min)
 	$(PYTEST) -n 2 -m "not soak" --ignore=tests/grpcerrors \
-	  --cov=grpcerrors_router --cov=grpcerrors_backends --cov-report=
+	  --cov=router/grpcerrors_router --cov=backends/grpcerrors_backends --cov-report=
 	coverage report --include='router/*' --fail-under=95
 	coverage report --include='backends/*' --fail-under=90
 	$(PYTEST) -n 2 -m "not soak" --cov=grpcerrors --cov-report=term --cov-fail-under=100 \
