@@ -63,11 +63,11 @@ async def run(name: str, seconds: float | None = None) -> Result:
         return await scenario.run(made, duration)
 
 
-async def _run_all(names: list[str], seconds: float | None) -> list[Result]:
+async def _run_all(names: list[str], seconds: float | None, results: list[Result]) -> None:
+    """Add a result as each scenario ends, so that an interrupted run has some to show."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    results = []
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
@@ -77,7 +77,6 @@ async def _run_all(names: list[str], seconds: float | None) -> list[Result]:
             result = Result(name)
             result.check("came to its end", "yes", repr(error)[:200], passed=False)
         results.append(result)
-    return results
 
 
 def main() -> int:
@@ -90,10 +89,12 @@ def main() -> int:
     unknown = set(options.names) - set(SCENARIOS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
+    results: list[Result] = []
+    interrupted = False
     try:
-        results = asyncio.run(_run_all(options.names or list(SCENARIOS), options.seconds))
+        asyncio.run(_run_all(options.names or list(SCENARIOS), options.seconds, results))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        return 130
+        interrupted = True
     console = Console(width=max(Console().width, 120))
     console.print(figures(results), verdicts(results))
     for result in results:
@@ -104,7 +105,7 @@ def main() -> int:
     if options.json:
         data = {"load": os.getloadavg(), "results": [result.as_data() for result in results]}
         options.json.write_text(json.dumps(data, indent=2) + "\n")
-    return int(not all(result.passed for result in results))
+    return 130 if interrupted else int(not all(result.passed for result in results))
 
 
 if __name__ == "__main__":
