@@ -166,10 +166,11 @@ async def test_a_node_that_dies_is_not_picked_and_its_rows_stay(sqlite_url: str)
 
 async def test_a_load_outlives_the_caller_who_started_it(sqlite_url: str) -> None:
     node = Node()
-    node.load_delay = 0.5
+    node.load_delay = 2.0
     async with fleet(sqlite_url, node) as (router,):
         with pytest.raises(LoadTimeout) as caught:
-            await stub(router).Predict(pb.PredictOptions(), timeout=0.1)
+            await stub(router).Predict(pb.PredictOptions(), timeout=1.0)
+        assert node.loading, "the load outlives its caller"
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: router.table.live_count("m") == 1)
         assert len(node.loads) == 1
