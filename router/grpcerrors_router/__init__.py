@@ -76,7 +76,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: a command such as `status` needs little of it."""
+    """Import a name on first use: a command such as `status` needs few of them."""
     if name not in _MODULES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

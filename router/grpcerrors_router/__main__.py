@@ -1,4 +1,4 @@
-"""`python -m grpcerrors_router`, the same as `grpcerrors-router`."""
+"""The command `python -m grpcerrors_router`, the same as `grpcerrors-router`."""
 
 from __future__ import annotations
 

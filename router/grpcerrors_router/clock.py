@@ -1,4 +1,4 @@
-"""Time as a dependency, so that tests can own it."""
+"""The clock as a dependency, so that tests can control time."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the router asks of time."""
+    """The three functions of time that the router uses."""
 
     def time(self) -> float:
-        """Unix seconds: what the registry stores."""
+        """Return Unix seconds, as the registry stores them."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back: deadlines and ages within one process."""
+        """Return seconds that never go back, for deadlines and ages within one process."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for that many seconds."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the machine."""
 
     def time(self) -> float:
-        """Unix seconds."""
+        """Return Unix seconds."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never go back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for that many seconds."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The router's vocabulary as plain data. Times are unix seconds."""
+"""The router's data types. Times are Unix seconds, by the registry's clock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What to load when somebody asks for `name`.
+    """A model that the router can load.
 
-    `name` is the routing key: the `x-model-id` metadata and the request's `ModelIdentity`.
-    `backend` is the backend type that can hold it. `options` are fields of the protocol's
-    `ModelOptions`; `Model` is `name` unless given. `replicas` is wanted over the whole fleet.
-    `load_timeout` is how long one LoadModel may take, in seconds; None means the router's setting.
+    Attributes:
+        name: the routing key, which requests send as `x-model-id`.
+        backend: the backend type that can hold the model.
+        options: fields of the protocol's `ModelOptions`; `Model` defaults to `name`.
+        replicas: how many replicas the whole fleet should hold.
+        load_timeout: how long one LoadModel may take, in seconds; None for the router's setting.
     """
 
     name: str
@@ -29,12 +31,12 @@ class ModelSpec:
 
     @property
     def identity(self) -> str:
-        """The `Model` that it is loaded as, and that `ModelIdentity` names."""
+        """The `Model` that the node loads, and that a request's `ModelIdentity` names."""
         return str(self.options.get("Model") or self.name)
 
     @property
     def digest(self) -> str:
-        """A digest of what is loaded: it changes when `backend` or `options` do."""
+        """A digest of `backend` and `options`, by which outdated replicas are found."""
         what = json.dumps([self.backend, self.options], sort_keys=True, default=str)
         return hashlib.sha256(what.encode()).hexdigest()[:16]
 
@@ -43,8 +45,16 @@ class ModelSpec:
 class Node:
     """A backend process at an address.
 
-    `foreign` nodes register with nobody and send no heartbeats. `boot_id` names the process behind
-    the address, "" when unknown. `inventory` counts the changes of what it holds within one boot.
+    Attributes:
+        name: unique in the registry.
+        address: "host:port".
+        backend: the backend type.
+        slots: how many models it can hold at the same time.
+        foreign: it was added by hand, and sends no heartbeats.
+        draining: it gets no new requests and no loads.
+        boot_id: identifies the process behind the address; "" when unknown.
+        inventory: the node's own counter of changes to what it holds, within one boot.
+        last_seen: when it was last heard.
     """
 
     name: str
@@ -62,11 +72,17 @@ class Node:
 class Replica:
     """A model loaded on a node.
 
-    `generation` is the registry's number for this load, never reused. `held` is the number under
-    which the node itself knows the load: the same, or what it reported when the registry adopted a
-    model that it had not loaded; 0 when the node was never told one. `options` is the digest of the
-    options it was loaded with, "" when unknown. `in_flight` and `last_used` are written behind the
-    traffic: calls in flight as last reported, and when the model was last used.
+    Attributes:
+        node: the node's name.
+        model: the model's name.
+        generation: the registry's number for this load, never reused.
+        held: the number by which the node knows the load: `generation`, or what the node reported
+            when the registry adopted a model that no router had loaded; 0 when it has none.
+        boot_id: the process that holds it; "" when unknown.
+        loaded_at: when the load was published.
+        options: the digest of the options it was loaded with; "" when unknown.
+        in_flight: calls in flight, as last reported.
+        last_used: when a call last began or ended, as last reported.
     """
 
     node: str
@@ -82,10 +98,24 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load job, under way or failed and backing off. `generation` is its fencing token.
+    """A load job, running or failed and backing off.
 
-    `victim` is the model that gives way, with its generation; a job whose victim is its own model
-    is an unload. `answered`: the node itself gave the reason of the last failure in `message`.
+    A job whose victim is its own model is an unload.
+
+    Attributes:
+        node: the node's name.
+        model: the model to load.
+        generation: the job's fencing token, and the generation of the replica it publishes.
+        owner: the router that runs it.
+        state: "running" or "failed".
+        started_at: when it was claimed.
+        lease_until: when it expires, unless its owner renews it.
+        victim: the model to evict for it; "" for none.
+        failures: how many loads of the model failed here in a row.
+        retry_at: when a failed load may be retried.
+        message: why the last load failed.
+        victim_generation: the generation of the victim.
+        answered: whether `message` came from the node itself.
     """
 
     node: str
@@ -103,29 +133,29 @@ class Load:
     answered: bool = False
 
     def running(self, now: float) -> bool:
-        """Whether its owner still holds the lease."""
+        """Return whether its owner still holds the lease."""
         return self.state == "running" and self.lease_until > now
 
     def evicts(self, replica: Replica, now: float) -> bool:
-        """Whether its owner is taking that replica from its node."""
+        """Return whether its owner is evicting that replica."""
         return self.takes(replica) and self.running(now)
 
     def takes(self, replica: Replica) -> bool:
-        """Whether that replica is its victim, be its owner alive or dead."""
+        """Return whether that replica is its victim, whether or not its owner is alive."""
         victim = (self.victim, self.victim_generation)
         return self.state == "running" and victim == (replica.model, replica.generation)
 
     def backing_off(self, now: float) -> bool:
-        """Whether the last try failed so recently that the node should be left alone."""
+        """Return whether the last load failed so recently that the node must not retry it yet."""
         return self.state == "failed" and self.retry_at > now
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node with all that the registry knows of it, as of `revision`; `node` None = removed.
+    """All that the registry knows about one node, as of `revision`.
 
-    `now` is the registry's own time when it was read: its other times are to be compared with it,
-    not with the clock of the reader.
+    `node` is None when the node was removed. `now` is the registry's time of the read: compare the
+    other times with it, not with the reader's own clock.
     """
 
     revision: int
@@ -136,7 +166,7 @@ class NodeView:
     now: float = 0.0
 
     def evicting(self, replica: Replica) -> bool:
-        """Whether a job is taking that replica from the node."""
+        """Return whether a job is evicting that replica."""
         return any(load.evicts(replica, self.now) for load in self.loads)
 
 
@@ -151,7 +181,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """One line of the heal log."""
+    """One entry of the heal log: a replica that was dropped, or kept, on evidence."""
 
     at: float
     node: str
@@ -164,7 +194,7 @@ class Heal:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A model that a node says it holds; generation 0 when it was never told one."""
+    """A model that a node reports; its generation is 0 when no router loaded it."""
 
     model: str
     generation: int = 0
@@ -173,7 +203,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Who a node is and what it really holds."""
+    """A node's report of what it is and which models it holds.
+
+    Attributes:
+        node: the node's name.
+        address: "host:port" that routers connect to.
+        backend: the backend type.
+        slots: how many models it can hold at the same time.
+        boot_id: new at every start of the process.
+        inventory_version: a counter that grows with every change of `models` within one boot.
+        models: the models it holds.
+    """
 
     node: str
     address: str
@@ -186,7 +226,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a heartbeat changed: rows that it disproved, and rows of an earlier process."""
+    """What a heartbeat removed: replicas it disproved, and replicas of an earlier process."""
 
     heals: tuple[Heal, ...] = ()
     restarted: tuple[Replica, ...] = ()
@@ -194,7 +234,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How a replica is used: calls in flight, and seconds since the last one began or ended."""
+    """The use of a replica: calls in flight, and seconds since the last one began or ended."""
 
     generation: int
     in_flight: int
@@ -203,10 +243,10 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class RouterRow:
-    """A router that shares the registry, and until when it counts as alive.
+    """A router that shares the registry; it counts as alive until `expires_at`.
 
-    It has followed the registry as far as `seen_revision`, and has no call in flight on anything
-    that was being evicted by then.
+    It has read the registry up to `seen_revision`, and has no call in flight on a replica whose
+    eviction had begun by then. `session` differs between two processes of one name.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""The errors of the router itself, as gRPC errors that a caller of a stub can catch as usual.
+"""The router's own errors, as gRPC errors that a caller of a stub catches as usual.
 
 Each carries `google.rpc.Status` with an ErrorInfo of the contract's domain, so that no detector
-takes a router's FAILED_PRECONDITION for a backend's "model not loaded". Every reason that a router
-sends is here, and `REASONS` lists them.
+mistakes a router's FAILED_PRECONDITION for a backend's "model not loaded". `REASONS` lists every
+reason that a router sends.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 NODE_TEXT_LIMIT = 1024
-"""Characters of a node's own words that travel in an error of the router."""
+"""Characters of a node's message that an error of the router quotes."""
 
 
 class RouteError(grpc.aio.AioRpcError):
     """Base of the router's own errors.
 
-    The trailers have at most 4,096 bytes, as CONTRACT.md demands: a text that is too long is cut.
+    The trailers have at most 4,096 bytes, as CONTRACT.md demands; a longer text is cut.
 
     Attributes:
         reason: `google.rpc.ErrorInfo.reason`, in the domain `grpcerrors`.
-        retry_after: seconds of the `google.rpc.RetryInfo`, None when there is none.
+        retry_after: seconds of the `google.rpc.RetryInfo`; None when there is none.
     """
 
     reason: ClassVar[str] = "ROUTE_FAILED"
@@ -50,7 +50,7 @@ class RouteError(grpc.aio.AioRpcError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Callable[..., RouteError], tuple[object, ...], dict[str, object]]:
-        # Subclasses take other arguments than their base; `copy.copy` and pickle need one way.
+        # The subclasses take different arguments; `copy.copy` and pickle need one way for all.
         return _blank, (type(self),), dict(vars(self))
 
 
@@ -59,7 +59,7 @@ def _blank(kind: type[RouteError]) -> RouteError:
 
 
 class NoModelKey(RouteError):
-    """INVALID_ARGUMENT: the request names no model, or two. Set `x-model-id`, once."""
+    """INVALID_ARGUMENT: the request names no model, or two. Set `x-model-id` once."""
 
     reason = "NO_MODEL_KEY"
 
@@ -68,7 +68,7 @@ class NoModelKey(RouteError):
 
 
 class NotRouted(RouteError):
-    """UNIMPLEMENTED: LoadModel or Free through the gateway; the router loads and unloads itself."""
+    """UNIMPLEMENTED: LoadModel and Free are not forwarded; the router loads and unloads itself."""
 
     reason = "NOT_ROUTED"
 
@@ -83,7 +83,7 @@ class NotRouted(RouteError):
 class ProxyLoop(RouteError):
     """FAILED_PRECONDITION: this router has already forwarded the request.
 
-    A node's address leads back to a router. Retrying does not help: remove that node.
+    The address of a node leads back to this router. Retrying does not help; remove that node.
     """
 
     reason = "PROXY_LOOP"
@@ -92,14 +92,14 @@ class ProxyLoop(RouteError):
         super().__init__(
             grpc.StatusCode.FAILED_PRECONDITION,
             f'router "{router}" has already forwarded this request: a node that should hold model '
-            f'"{model}" is itself a router; find it with grpcerrors-router status, and remove it '
+            f'"{model}" is itself a router; find it with grpcerrors-router status and remove it '
             "with grpcerrors-router remove-node",
             metadata={"model": model, "router": router},
         )
 
 
 class Overloaded(RouteError):
-    """RESOURCE_EXHAUSTED with RetryInfo: a limit of this router is reached. Retry later."""
+    """RESOURCE_EXHAUSTED with RetryInfo: this router has reached a limit. Retry later."""
 
     reason = "OVERLOADED"
 
@@ -113,7 +113,7 @@ class Overloaded(RouteError):
 
 
 class InvalidNode(RouteError):
-    """INVALID_ARGUMENT: a heartbeat or a node that cannot be registered; the text says why."""
+    """INVALID_ARGUMENT: the node cannot be registered. Fix what the text names."""
 
     reason = "INVALID_NODE"
 
@@ -122,7 +122,7 @@ class InvalidNode(RouteError):
 
 
 class UnknownModel(RouteError):
-    """NOT_FOUND: neither models.toml nor any node has such a model. Fix the name."""
+    """NOT_FOUND: neither models.toml nor any node knows the model. Fix the name."""
 
     reason = "UNKNOWN_MODEL"
 
@@ -153,10 +153,10 @@ class NoCapacity(RouteError):
 
 
 class LoadFailed(RouteError):
-    """The model could not be loaded; the text is the node's own. Fix what it says.
+    """The model could not be loaded. Fix what the text, which quotes the node, names.
 
-    FAILED_PRECONDITION when a node answered that it cannot, UNAVAILABLE when it did not answer.
-    RetryInfo says when the router tries that node again.
+    FAILED_PRECONDITION when the node refused, UNAVAILABLE when it did not answer. RetryInfo says
+    when the router tries the node again.
     """
 
     reason = "LOAD_FAILED"
@@ -176,7 +176,7 @@ class LoadFailed(RouteError):
 
 
 class LoadTimeout(RouteError):
-    """DEADLINE_EXCEEDED: the caller's deadline came before a replica was ready. Retry later."""
+    """DEADLINE_EXCEEDED: the deadline passed before a replica was ready. Retry later."""
 
     reason = "LOAD_TIMEOUT"
 
@@ -189,9 +189,9 @@ class LoadTimeout(RouteError):
 
 
 class NodeLost(RouteError):
-    """UNAVAILABLE: the connection to the node was closed under the call.
+    """UNAVAILABLE: the router closed the connection to the node during the call.
 
-    Whether the request was executed is unknown, so the caller decides whether to retry.
+    It is unknown whether the request was executed, so the caller decides whether to retry.
     """
 
     reason = "NODE_LOST"
@@ -202,7 +202,7 @@ class NodeLost(RouteError):
 
 
 class InUse(RouteError):
-    """FAILED_PRECONDITION: a replica is not unloaded, mostly because calls are in flight.
+    """FAILED_PRECONDITION: a replica was not unloaded, usually because calls are in flight.
 
     Retry later, or force it.
     """
@@ -219,16 +219,16 @@ class InUse(RouteError):
 
 
 class InternalFailure(RouteError):
-    """INTERNAL: a mistake in the router itself. Report it; the router's log has the traceback."""
+    """INTERNAL: a bug in the router. Report it; the router's log has the traceback."""
 
     reason = "INTERNAL"
 
     def __init__(self) -> None:
-        super().__init__(grpc.StatusCode.INTERNAL, "the router failed; its log says why")
+        super().__init__(grpc.StatusCode.INTERNAL, "internal error; the router's log says why")
 
 
 class RegistryUnavailable(RouteError):
-    """UNAVAILABLE with RetryInfo: the registry's database cannot be reached."""
+    """UNAVAILABLE with RetryInfo: the registry's database cannot be reached. Retry later."""
 
     reason = "REGISTRY_UNAVAILABLE"
 
@@ -239,7 +239,10 @@ class RegistryUnavailable(RouteError):
 
 
 class RegistryOutdated(RouteError):
-    """FAILED_PRECONDITION: the database has the schema of another version of the router."""
+    """FAILED_PRECONDITION: the registry has the schema of another version of the router.
+
+    Start `grpcerrors-router serve` of the newer version once: it upgrades the schema.
+    """
 
     reason = "REGISTRY_OUTDATED"
 
@@ -252,15 +255,15 @@ class RegistryOutdated(RouteError):
             text = f"its schema {found} is newer than {wanted}, which this version reads"
         super().__init__(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"the registry does not fit: {text}; start grpcerrors-router serve of the newer "
+            f"cannot use this registry: {text}; start grpcerrors-router serve of the newer "
             "version once",
         )
 
 
 class NameTaken(RouteError):
-    """ALREADY_EXISTS: another living process has this name in the registry.
+    """ALREADY_EXISTS: another live process has this name in the registry. Choose another name.
 
-    `kind` is "node" or "router"; `known` and `refused` say where, or what, the two are.
+    `kind` is "node" or "router"; `known` and `refused` describe the two processes.
     """
 
     reason = "NAME_TAKEN"
@@ -284,7 +287,10 @@ class RouterStopping(RouteError):
 
 
 class UnloadUnsupported(RouteError):
-    """UNIMPLEMENTED: the node cannot unload a model, so it still holds it, and the row stays."""
+    """UNIMPLEMENTED: the backend has no Free, so the node keeps the model.
+
+    Restart the backend, or load another model in its place.
+    """
 
     reason = "UNLOAD_UNSUPPORTED"
 

@@ -1,4 +1,4 @@
-"""What happens in the router, to be counted. Subclass and override what you need."""
+"""The router's events, for metrics and tests."""
 
 from __future__ import annotations
 
@@ -9,42 +9,53 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Every method is called on the event loop, must return at once, and does nothing here."""
+    """Callbacks that do nothing. Subclass and override those you need.
+
+    The router calls them on its event loop. They must return at once, and must not raise. `model`
+    and `node` are names, `generation` is the registry's number of the load.
+    """
 
     def request(self, model: str, node: str, code: grpc.StatusCode, seconds: float) -> None:
-        """An attempt at a node ended."""
+        """Handle the end of an attempt at a node, which took `seconds`."""
 
     def retry(self, model: str, node: str) -> None:
-        """A request is sent again after `node` turned out not to hold the model."""
+        """Handle a retry: the request is sent again because its replica on `node` was stale."""
 
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
-        """A row was dropped on evidence that it was stale."""
+        """Handle a heal: a replica was dropped on `evidence` that it was stale.
+
+        docs/router.md lists the values of `evidence`.
+        """
 
     def restarted(self, model: str, node: str, generation: int) -> None:
-        """A node came back as a new process, which does not hold what the old one held."""
+        """Handle the loss of a replica whose node came back as a new process."""
 
     def false_positive(self, model: str, node: str) -> None:
-        """An error's words or code said "not loaded", and the replica was kept: they are wrong."""
+        """Handle an error that said "not loaded" in words or by code, and was not believed."""
 
     def unconfirmed(self, model: str, node: str) -> None:
-        """An error's words or code said "not loaded"; the node, asked, did not answer in time."""
+        """Handle an error that said so, when the node did not answer `Status` in time."""
 
     def late_error(self, model: str, node: str, generation: int) -> None:
-        """Evidence arrived about a generation that is already gone; nothing was dropped."""
+        """Handle evidence against a replica that was already gone; nothing was dropped."""
 
     def load_started(self, model: str, node: str, generation: int) -> None:
-        """A LoadModel is about to be sent."""
+        """Handle the start of a load job. `load_finished` follows."""
 
     def load_finished(
         self, model: str, node: str, generation: int, seconds: float, error: str
     ) -> None:
-        """A load ended; `error` is empty when the model is loaded."""
+        """Handle the end of a load job after `seconds`; `error` is "" when the model is loaded."""
 
     def evicted(self, model: str, node: str, generation: int) -> None:
-        """An idle replica was unloaded to make room, or because an operator asked."""
+        """Handle an unload by this router.
+
+        The replica made room for another model, had outdated options, was one too many, or was
+        unloaded by an operator.
+        """
 
     def registry_down(self, error: str) -> None:
-        """The database cannot be reached; routing continues from memory."""
+        """Handle the loss of the registry; the router continues from memory."""
 
     def registry_up(self, applied: int) -> None:
-        """The database is back; `applied` changes that had waited were written."""
+        """Handle the registry's return, after `applied` queued changes were written."""

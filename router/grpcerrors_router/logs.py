@@ -1,4 +1,4 @@
-"""Logging of the router's programs: one line for each event, on stderr, so that stdout is data."""
+"""The logging of the router's commands: one line for each event, on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """How much is logged."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -23,18 +23,18 @@ class Level(StrEnum):
 
 
 class Format(StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
-    """Send structlog to stderr.
+    """Make structlog write to stderr.
 
     Args:
         level: the lowest level that is written.
-        form: None for console on a terminal, else json.
+        form: None for console on a terminal, and json elsewhere.
     """
     import structlog  # noqa: PLC0415 - commands that do not log start without it
 
@@ -61,12 +61,12 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
 
 
 def drop_empty(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
-    """Leave out values that say nothing, such as the reason of a load that went well."""
+    """Leave out empty values, such as the reason of a load that succeeded."""
     return {key: value for key, value in line.items() if value not in ("", None)}
 
 
 def escape(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
-    """Escape what a terminal would obey: texts may come from a node."""
+    """Escape control characters, which a terminal would obey: texts may come from a node."""
     return {
         key: _escaped(value) if isinstance(value, str) else value for key, value in line.items()
     }

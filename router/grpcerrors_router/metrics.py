@@ -1,4 +1,4 @@
-"""What the router does, as Prometheus metrics."""
+"""The router's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.table import RoutingTable
 
 LABELS_LIMIT = 2000
-"""Pairs of model and node with series of their own; the rest is counted under "other"."""
+"""Pairs of model and node that get their own series; the rest is counted as "other"."""
 
 OTHER = "other"
 
@@ -31,11 +31,14 @@ _PAIR = ("model", "node")
 
 
 class Metrics(Events):
-    """Counts the events of one router into `registry`, which it makes when there is none.
+    """Counts the events of one router.
 
-    Labels come from models.toml and from nodes, never from a request: a caller who invents model
-    names adds no time series. Generations would be endless, so they are no labels either. The
-    series of a node that has gone are dropped once two scrapes have found it gone.
+    Labels come from models.toml and from nodes, never from a request, so a caller who invents model
+    names adds no series. Generations are unbounded, so they are no labels. The series of a node
+    that is gone are dropped after two scrapes without it.
+
+    Args:
+        registry: where the metrics are registered; a new registry by default.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -53,75 +56,77 @@ class Metrics(Events):
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._refused = counter(
-            "refused", "Calls that reached no node; model is empty when not in models.toml.",
+            "refused", "Calls that reached no node; model is empty if it is not in models.toml.",
             "model", "reason",
         )  # fmt: skip
-        self._retries = counter("retries", "Requests sent again after a heal.", *_PAIR)
-        self._heals = counter("heals", "Stale rows dropped.", *_PAIR, "evidence")
+        self._retries = counter("retries", "Requests retried after a heal.", *_PAIR)
+        self._heals = counter(
+            "heals", "Replicas dropped on evidence that they were stale.", *_PAIR, "evidence"
+        )
         self._false = counter(
-            "false_positives", "Errors that looked stale by words or code, and were not.", *_PAIR
+            "false_positives",
+            "Errors that said not loaded by words or code, and were wrong.",
+            *_PAIR,
         )
         self._unconfirmed = counter(
-            "unconfirmed", "Errors that looked stale, and the node did not answer.", *_PAIR
+            "unconfirmed",
+            "Errors that said not loaded, which the node did not confirm in time.",
+            *_PAIR,
         )
-        self._late = counter(
-            "late_errors", "Evidence about a load that was already gone; ignored.", *_PAIR
-        )
-        self._loads = counter("loads", "Loads that ended.", *_PAIR, "result")
+        self._late = counter("late_errors", "Errors about a replica that was already gone.", *_PAIR)
+        self._loads = counter("loads", "Loads that ended, by result.", *_PAIR, "result")
         self._load_seconds = Histogram(
             "router_load_seconds", "How long loads took.", _PAIR,
             buckets=_LOAD_SECONDS, registry=registry,
         )  # fmt: skip
         self._runner = Gauge("router_loads_in_flight", "Loads under way.", _PAIR, registry=registry)
-        self._evictions = counter("evictions", "Idle replicas unloaded.", *_PAIR)
-        self._restarts = counter(
-            "restarts", "Replicas that a restarted node no longer has.", *_PAIR
-        )
+        self._evictions = counter("evictions", "Replicas that this router unloaded.", *_PAIR)
+        self._restarts = counter("restarts", "Replicas lost when their node restarted.", *_PAIR)
         self._up = Gauge(
             "router_registry_up", "1 while the registry can be read and written.", registry=registry
         )
         self._up.set(1)
-        self._applied = counter("registry_applied", "Changes that had waited for the registry.")
+        self._applied = counter("registry_applied", "Changes written after an outage.")
 
     def follow(self, table: RoutingTable) -> None:
-        """Also report, at each scrape, calls in flight and replicas of `table`.
+        """Report the replicas and nodes of `table`, and their calls in flight, at each scrape.
 
-        Call it on the event loop that owns the table.
+        Call this on the event loop that owns the table.
         """
         collector = _TableCollector(table, asyncio.get_running_loop(), self._forget)
         self.registry.register(collector)
 
     def refused(self, model: str, error: RouteError) -> None:
-        """A call reached no node. `model` is "" unless it is in models.toml."""
+        """Count a call that reached no node. `model` must be "" if it is not in models.toml."""
         self._refused.labels(model, error.reason).inc()
 
     def request(self, model: str, node: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Count an attempt, and how long it took."""
+        """Count an attempt and observe its duration."""
         self._cell(self._requests, model, node, code.name).inc()
         self._cell(self._seconds, model, node).observe(seconds)
 
     def retry(self, model: str, node: str) -> None:
-        """Count a second try."""
+        """Count a retry."""
         self._cell(self._retries, model, node).inc()
 
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:  # noqa: ARG002
-        """Count a drop by its evidence."""
+        """Count a heal by its evidence."""
         self._cell(self._heals, model, node, evidence).inc()
 
     def false_positive(self, model: str, node: str) -> None:
-        """Count a row that stayed."""
+        """Count an error that was not believed."""
         self._cell(self._false, model, node).inc()
 
     def unconfirmed(self, model: str, node: str) -> None:
-        """Count a question that the node did not answer."""
+        """Count a `Status` that the node did not answer."""
         self._cell(self._unconfirmed, model, node).inc()
 
     def late_error(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
-        """Count evidence that came too late."""
+        """Count an error about a replica that was already gone."""
         self._cell(self._late, model, node).inc()
 
     def load_started(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
-        """Count a load as under way."""
+        """Count a load as in flight."""
         self._cell(self._runner, model, node).inc()
 
     def load_finished(
@@ -132,30 +137,30 @@ class Metrics(Events):
         seconds: float,
         error: str,
     ) -> None:
-        """Count a load, and how long it took."""
+        """Count a load that ended and observe its duration."""
         self._cell(self._runner, model, node).dec()
         self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
         self._cell(self._load_seconds, model, node).observe(seconds)
 
     def restarted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
-        """Count a replica that went with the process of its node."""
+        """Count a replica lost in a restart."""
         self._cell(self._restarts, model, node).inc()
 
     def evicted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
-        """Count an eviction."""
+        """Count an unload."""
         self._cell(self._evictions, model, node).inc()
 
     def registry_down(self, error: str) -> None:  # noqa: ARG002
-        """Say that the registry is out of reach."""
+        """Report that the registry is down."""
         self._up.set(0)
 
     def registry_up(self, applied: int) -> None:
-        """Say that it is back."""
+        """Report that the registry is up, and count the changes that waited."""
         self._up.set(1)
         self._applied.inc(applied)
 
     def _cell(self, metric: Any, model: str, node: str, *more: str) -> Any:
-        """`metric.labels`, which locks and compares, for labels that are nearly always the same."""
+        """Return `metric.labels(...)`, cached: that call takes a lock."""
         key = (metric, model, node, *more)
         cell = self._cells.get(key)
         if cell is None:
@@ -167,7 +172,7 @@ class Metrics(Events):
         return cell
 
     def _forget(self, nodes: Container[str]) -> None:
-        """Drop the series of nodes that are not among `nodes`, and were not the last time."""
+        """Drop the series of nodes that are not in `nodes` now and were not at the last call."""
         gone = {node for _, node in self._pairs if node not in nodes}
         for key in [key for key in self._cells if key[2] in gone & self._gone]:
             metric, *labels = key
@@ -178,7 +183,7 @@ class Metrics(Events):
 
 
 class _TableCollector(Collector):
-    """Reads a routing table where it lives: on its event loop."""
+    """Reads a routing table on its own event loop."""
 
     def __init__(
         self,
@@ -199,7 +204,7 @@ class _TableCollector(Collector):
             self._loop.call_soon_threadsafe(lambda: result.set_result(self._read()))
             yield from result.result(timeout=5)
         except (RuntimeError, concurrent.futures.TimeoutError):
-            return  # the router is stopping, and has nothing left to report
+            return  # the router is stopping
 
     def _read(self) -> list[GaugeMetricFamily]:
         self._forget(self._table.nodes)
@@ -216,17 +221,30 @@ class _TableCollector(Collector):
 
 def _families() -> list[GaugeMetricFamily]:
     return [
-        GaugeMetricFamily("router_in_flight", "Calls of this router in flight.", labels=_PAIR),
+        GaugeMetricFamily("router_in_flight", "Calls in flight from this router.", labels=_PAIR),
         GaugeMetricFamily("router_generation", "Generation of each live replica.", labels=_PAIR),
-        GaugeMetricFamily("router_node_reachable", "1: may be picked.", labels=("node",)),
-        GaugeMetricFamily("router_node_busy", "1: there, but not answering.", labels=("node",)),
+        GaugeMetricFamily(
+            "router_node_reachable", "1 if the node may be picked.", labels=("node",)
+        ),
+        GaugeMetricFamily(
+            "router_node_busy", "1 if the node is reachable but does not answer.", labels=("node",)
+        ),
     ]
 
 
 def serve(metrics: Metrics, host: str, port: int) -> tuple[str, Callable[[], None]]:
-    """Serve `metrics` over HTTP in a thread; return the bound "host:port" and what stops it.
+    """Serve `metrics` over HTTP in a thread.
 
-    Raises OSError when the address cannot be bound.
+    Args:
+        metrics: the metrics.
+        host: the address to bind.
+        port: 0 for any free port.
+
+    Returns:
+        The bound "host:port", and a function that stops the server and waits for its end.
+
+    Raises:
+        OSError: the address cannot be bound.
     """
     server, thread = start_http_server(port, addr=host, registry=metrics.registry)
 

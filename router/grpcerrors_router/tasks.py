@@ -1,4 +1,4 @@
-"""The end of background tasks."""
+"""How background tasks are stopped."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended; how they failed does not matter any more.
+    """Cancel tasks and wait for their end. Their exceptions are dropped.
 
     Raises:
-        BaseException: what is no Exception and no cancellation, such as the time limit of a test.
+        BaseException: of a task, if it is no Exception and no CancelledError: KeyboardInterrupt.
     """
     stopped = list(tasks)
     for task in stopped:

@@ -1,7 +1,7 @@
-"""What the router accepts as the name, the address and the contents of a node.
+"""The rules for names, addresses and heartbeats.
 
-One set of rules for heartbeats, `add-node`, models.toml and the addresses on the command line. Each
-function raises Invalid, a ValueError, with what to fix. Values are shown quoted and shortened.
+Heartbeats, `add-node`, models.toml and the addresses on the command line share them. Each check
+raises Invalid, a ValueError that says what to fix; it quotes and shortens the value.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from grpcerrors_router.entities import Heartbeat
 
 NAME_LIMIT = 255
-"""Characters of the name of a node, a model, a backend type, a boot."""
+"""Characters in the name of a node, a model or a backend type, and in a boot id."""
 
 MODELS_LIMIT = 1000
-"""Models that one node may hold, and slots that it may offer."""
+"""Models that one node may hold; slots that it may offer."""
 
 NUMBER_LIMIT = 2**63 - 1
 """The largest integer that the database stores."""
@@ -28,11 +28,11 @@ _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?")
 
 
 class Invalid(ValueError):
-    """A value that the router does not accept; the text says what to fix."""
+    """A value breaks a rule; the text says what to fix."""
 
 
 def shown(value: object) -> str:
-    """Return a value as it may stand in an error or a log: quoted, escaped, shortened."""
+    """Return a value quoted, escaped and shortened, for an error or a log line."""
     text = str(value)
     return ascii(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!a}..."
 
@@ -40,9 +40,17 @@ def shown(value: object) -> str:
 def split_address(address: str, what: str = "the address", example: str = "127.0.0.1:50051") -> (
     tuple[str, int]
 ):  # fmt: skip
-    """Return host and port of "HOST:PORT" or "[IPV6]:PORT"; port 0 and wildcard hosts pass.
+    """Return the host and the port of "HOST:PORT" or "[IPV6]:PORT".
 
-    `what` names the address in the error.
+    Port 0 and wildcard hosts are allowed.
+
+    Args:
+        address: the address.
+        what: what the error calls it.
+        example: a valid address, for the error.
+
+    Raises:
+        Invalid: it is not an address.
     """
     host, _, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -77,16 +85,16 @@ def check_node_address(address: str) -> None:
             "node the address that routers reach it at (grpcerrors-backend --advertise HOST)"
         )
     if number.is_multicast or (number.version == 4 and number.is_link_local):  # noqa: PLR2004
-        raise Invalid(f"the address {shown(address)} is not that of a server")
+        raise Invalid(f"the address {shown(address)} cannot be that of a server")
 
 
 def is_name(value: str) -> bool:
-    """Whether a text can be the name of a node, a backend type or a boot."""
+    """Return whether `value` can be the name of a node or a backend type, or a boot id."""
     return 0 < len(value) <= NAME_LIMIT and value.isprintable() and value.strip() == value
 
 
 def check_name(value: str, what: str) -> None:
-    """Check the name of a node, a backend type or a boot: printable, and not too long."""
+    """Check the name of a node or a backend type, or a boot id. `what` names it in the error."""
     if not value:
         raise Invalid(f"{what} must not be empty")
     if len(value) > NAME_LIMIT:
@@ -96,16 +104,16 @@ def check_name(value: str, what: str) -> None:
 
 
 def check_model_name(name: str) -> None:
-    """Check that a model can be called by this name: it travels as `x-model-id`."""
+    """Check that a model name can be sent as `x-model-id`."""
     check_name(name, "the model name")
     if not name.isascii():
         raise Invalid(
-            f"the model name {shown(name)} cannot travel as x-model-id; use printable ASCII"
+            f"the model name {shown(name)} cannot be sent as x-model-id; use printable ASCII"
         )
 
 
 def check_node(name: str, address: str, backend: str, slots: int) -> None:
-    """Check what is registered of a node."""
+    """Check what a node is registered with."""
     check_name(name, "the node name")
     check_node_address(address)
     check_name(backend, f"the backend type of node {shown(name)}")

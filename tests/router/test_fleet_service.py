@@ -82,7 +82,7 @@ def held(**fields: Any) -> list[fleet_pb2.HeldModel]:
         ({"models": held(model="")}, "the model name must not be empty"),
         ({"models": held(model="m" * 300)}, "the model name has 300 characters"),
         ({"models": held(model=ESC)}, "must be printable"),
-        ({"models": held(model="é")}, "cannot travel as x-model-id"),
+        ({"models": held(model="é")}, "cannot be sent as x-model-id"),
         ({"models": held() * 1001}, "lists 1001 models; at most 1000"),
         ({"models": held() * 2}, "lists a model twice"),
         ({"address": ""}, "HOST:PORT"),
@@ -98,7 +98,7 @@ def held(**fields: Any) -> list[fleet_pb2.HeldModel]:
         ({"address": "127.0.0.1:0"}, "must name the port"),
         ({"address": "0.0.0.0:50051"}, "wildcard"),
         ({"address": "[::]:50051"}, "wildcard"),
-        ({"address": "169.254.169.254:80"}, "not that of a server"),
+        ({"address": "169.254.169.254:80"}, "cannot be that of a server"),
     ],
 )
 async def test_a_heartbeat_that_makes_no_sense_is_refused_with_what_to_fix(
@@ -184,7 +184,7 @@ async def test_a_mistake_of_the_router_stays_in_its_log(
     with structlog.testing.capture_logs() as logs:
         for call in calls:
             assert await call.code() is grpc.StatusCode.INTERNAL
-            assert await call.details() == "the router failed; its log says why"
+            assert await call.details() == "internal error; the router's log says why"
     assert [line["log_level"] for line in logs] == ["error"] * 3
 
 

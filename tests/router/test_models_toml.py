@@ -87,7 +87,7 @@ NO_MODELS = 'no models; add a table [models.NAME] with backend = "TYPE"'
         (
             "[models.'a é']\nbackend='a'",
             (
-                "models.\"a \\u00e9\": the model name 'a \\xe9' cannot travel as x-model-id; "
+                "models.\"a \\u00e9\": the model name 'a \\xe9' cannot be sent as x-model-id; "
                 "use printable ASCII"
             ),
         ),

@@ -1,1 +1,1 @@
-"""One request: dispatch, retry, replay, and what its errors prove."""
+"""The path of one request: dispatch, retry, replay, and what its errors prove."""

@@ -1,4 +1,4 @@
-"""Limits retries to a share of the requests (invariant 12)."""
+"""The retry budget, which limits retries to a share of the requests (invariant 12)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ _KEPT_TURNS = 256
 
 
 class RetryBudget:
-    """Allows retries up to a share of the requests of the window, and always a few per second.
+    """Allows a share of the requests in the window to be retried, and always a few per second.
 
-    All requests that met the same stale replica take one turn together: it costs one reload, and a
-    burst of a thousand calls must not fail because of one eviction. A retry that is not allowed at
-    the moment waits for its turn, so that a storm of stale replicas costs its callers time before
-    it costs them errors.
+    All requests that met the same stale replica count as one retry, since they cost one reload: a
+    thousand concurrent calls must not fail because of one eviction. A retry that exceeds the budget
+    waits for its turn, so that many stale replicas at once cause delays before they cause errors.
 
     Args:
         settings: `retry_ratio` is the share, `retry_floor` the retries per second that are always
-            allowed, `retry_window` the seconds that both are counted over, `retry_wait` how many
-            seconds a retry may wait, `retry_queue` how many may wait at once.
-        clock: the time.
+            allowed, `retry_window` the seconds over which both are counted, `retry_wait` the
+            seconds that a retry may wait, and `retry_queue` how many may wait at a time.
+        clock: the clock.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        # The window rolls in parts, so that nothing is remembered per request.
+        # Counts per part of the window, so that nothing is stored per request.
         self._part = settings.retry_window / _PARTS
         self._since = clock.monotonic()
         self._requests: deque[int] = deque([0] * _PARTS, _PARTS)
@@ -49,11 +48,11 @@ class RetryBudget:
         self._requests[-1] += 1
 
     async def take(self, replica: object, timeout: float | None) -> bool:
-        """Return whether to send a request again; False when the turn does not come in time.
+        """Return whether a request may be retried; False if its turn does not come in time.
 
         Args:
-            replica: which stale replica the request has met.
-            timeout: the seconds that the caller can wait; None for no limit of its own.
+            replica: the stale replica that the request met.
+            timeout: how many seconds the caller can wait; None for no limit.
         """
         turn = self._turns.get(replica)
         if turn is None or (turn.done() and (turn.cancelled() or not turn.result())):
@@ -77,7 +76,7 @@ class RetryBudget:
                 if not self._take():
                     while not self._take():
                         await self._clock.sleep(self._part / 2)
-                    # One by one: each may find the replica stale that the next would get.
+                    # One by one: each retry may heal the replica that the next one would meet.
                     await self._clock.sleep(self._settings.retry_window / self._allowed())
         except TimeoutError:
             return False
@@ -85,7 +84,7 @@ class RetryBudget:
             return True
 
     async def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Refuse the retries that wait."""
         await stop(self._turns.values())
 
     def _take(self) -> bool:

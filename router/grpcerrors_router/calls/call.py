@@ -1,4 +1,4 @@
-"""The call objects that a stub's methods return: `grpc.aio`'s own interface over a RetryingCall."""
+"""The call objects that a stub's methods return: the `grpc.aio` interface of a RetryingCall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Call(grpc.aio.Call):
-    """What all four shapes share. The status is that of the attempt the caller gets to see."""
+    """What all four RPC shapes share. The status is that of the last attempt."""
 
     def __init__(self, retrying: RetryingCall) -> None:
         self._retrying = retrying
@@ -41,7 +41,7 @@ class _Call(grpc.aio.Call):
         return self._retrying.failure()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        # As soon as the server has sent it, unless the attempt ended at once: then the next one's.
+        # Return it as soon as a server has sent it. If that attempt ended, another may follow.
         await self._retrying.started.wait()
         call = self._retrying.call
         metadata = await call.initial_metadata() if call is not None else grpc.aio.Metadata()
@@ -85,7 +85,7 @@ class _UnaryAnswer(_Call):
 
 
 class _StreamAnswer(_Call):
-    """Read with `async for` or with `read()`; dropping the object cancels the call, as in grpc."""
+    """A response stream, read with `async for` or `read()`. Deletion cancels it, as in grpc."""
 
     _opening_read = False
 
@@ -108,7 +108,7 @@ class _StreamAnswer(_Call):
 
 
 class _StreamRequest(_Call):
-    """Write with `write()` where no iterator was given."""
+    """A request stream, written with `write()` unless an iterator was given."""
 
     def __init__(self, retrying: RetryingCall, queue: WriteQueue | None) -> None:
         super().__init__(retrying)
@@ -143,16 +143,16 @@ class _StreamRequest(_Call):
 
 
 class TrackedUnaryUnaryCall(_UnaryAnswer, grpc.aio.UnaryUnaryCall):
-    """Await it."""
+    """A unary-unary call: await it for the response."""
 
 
 class TrackedUnaryStreamCall(_StreamAnswer, grpc.aio.UnaryStreamCall):
-    """Iterate or read."""
+    """A unary-stream call: iterate over it, or read from it."""
 
 
 class TrackedStreamUnaryCall(_StreamRequest, _UnaryAnswer, grpc.aio.StreamUnaryCall):
-    """Write, then await it."""
+    """A stream-unary call: write to it, then await it for the response."""
 
 
 class TrackedStreamStreamCall(_StreamRequest, _StreamAnswer, grpc.aio.StreamStreamCall):
-    """Write and read."""
+    """A stream-stream call: write to it and read from it."""

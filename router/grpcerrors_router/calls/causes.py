@@ -1,8 +1,8 @@
-"""What words and codes have turned out to mean, per replica.
+"""What words and bare codes have turned out to mean, per replica.
 
-A backend without the contract says "not loaded" in words, or by a code that means other things too.
-Where it cannot be asked (no `Status`), the router believes each cause once: the replica is dropped
-and loaded again. When the same cause comes right back after the reload, it is about something else.
+A backend without the contract says "not loaded" in words, or by a code that has other meanings too.
+If it has no `Status` to confirm that, the router believes each cause once: it drops the replica and
+loads the model again. If the same cause returns right after the reload, it meant something else.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.entries import ReplicaEntry
 
 Cause: TypeAlias = tuple[str, str, str]
-"""Method, code and wording of an error."""
+"""The method, the code and the wording of an error."""
 
 RECONNECT: Cause = ("", "", "the connection was lost")
-"""Of no method: a success of any cures it."""
+"""Has no method: a success of any method cures it."""
 
 REPLICAS_LIMIT = 1024
 CAUSES_LIMIT = 16
-"""Per replica. More come from a caller who chooses the words, and are no evidence."""
+"""Causes per replica. More would come from texts that callers choose, and are no evidence."""
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
 _NUMBER = re.compile(r"\d+")
@@ -36,14 +36,14 @@ _WORDING_LIMIT = 200
 
 
 def cause_of(method: str, code: grpc.StatusCode, text: str) -> Cause:
-    """Return the cause that an error stands for: without what it quotes, and without numbers."""
+    """Return the cause of an error: its text without quoted parts and numbers, which vary."""
     wording = _NUMBER.sub("0", _QUOTED.sub('""', text[: 4 * _WORDING_LIMIT].lower()))
     return method, code.name, " ".join(wording.split())[:_WORDING_LIMIT]
 
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one cause. `until`: it is no evidence before that time."""
+    """What is known about one cause, which is no evidence before `until`. Times are monotonic."""
 
     generation: int = 0
     cured_at: float | None = None
@@ -59,18 +59,18 @@ class _Replica:
 
 
 class Belief(Enum):
-    """What an unconfirmed cause is worth."""
+    """How the router reacts to a cause that nothing can confirm."""
 
     BELIEVED = "the replica is dropped"
-    DOUBTED = "it has just come back after a reload, and is no evidence for a while"
-    IGNORED = "it was doubted before, or there are too many causes"
+    DOUBTED = "it returned right after a reload, so it is no evidence for a while"
+    IGNORED = "it is in doubt already, or the replica has too many causes"
 
 
 class Causes:
-    """Remembers, for the replicas that were in doubt last, how their errors are to be read.
+    """Remembers for each replica which causes are evidence.
 
-    A restarted node begins without a past. The least recently used replica is forgotten beyond
-    `REPLICAS_LIMIT`, a cause when it has not been seen for twice `cause_pause_max`.
+    A restarted node starts with no history. Beyond `REPLICAS_LIMIT` the least recently used replica
+    is forgotten; a cause is forgotten after twice `cause_pause_max` without an occurrence.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -82,7 +82,7 @@ class Causes:
         return len(self._replicas)
 
     def note_typed(self, entry: ReplicaEntry) -> None:
-        """Note that the replica's backend speaks the contract: from now on words mean nothing."""
+        """Note that the replica's backend speaks the contract, so its words are no evidence."""
         self._replica(entry).typed = True
 
     def is_typed(self, entry: ReplicaEntry) -> bool:
@@ -91,28 +91,28 @@ class Causes:
         return replica is not None and replica.typed
 
     def note_restart(self, entry: ReplicaEntry) -> None:
-        """Note that another backend may have taken the place of the replica's."""
+        """Note that another backend may now serve at the replica's address."""
         replica = self._replicas.get(_key(entry))
         if replica is not None:
             replica.typed = False
 
     def is_doubted(self, entry: ReplicaEntry, cause: Cause) -> bool:
-        """Return whether the cause is no evidence at the moment."""
+        """Return whether the cause is no evidence at present."""
         replica = self._replicas.get(_key(entry))
         record = replica.causes.get(cause) if replica is not None else None
         return record is not None and record.until > self._clock.monotonic()
 
     def contradicted(self, entry: ReplicaEntry, cause: Cause) -> None:
-        """Note that the node, when asked, said that it holds the model."""
+        """Note that the node's `Status` contradicted the cause: it holds the model."""
         record = self._record(entry, cause)
         if record is not None:
             record.until = self._clock.monotonic() + self._settings.status_fresh
 
     def believe(self, entry: ReplicaEntry, cause: Cause) -> Belief:
-        """Decide on a cause that nothing can confirm.
+        """Return how to react to a cause that nothing can confirm.
 
-        It is believed once, and again as long as the reload cures it. When it comes right back, it
-        is doubted for a pause that grows each time.
+        It is believed once, and again as long as the reload cures it. If it returns right after the
+        reload, it is doubted for a pause that doubles each time.
         """
         record = self._record(entry, cause)
         if record is None:
@@ -130,7 +130,7 @@ class Causes:
         return Belief.DOUBTED
 
     def served(self, entry: ReplicaEntry, method: str) -> None:
-        """Note a success: it cures what the method failed with on an earlier load."""
+        """Note a success, which cures the causes of the method that an earlier load had."""
         replica = self._replicas.get(_key(entry)) if self._replicas else None
         if replica is None:
             return
@@ -139,7 +139,7 @@ class Causes:
                 record.cured_at = record.cured_at or self._clock.monotonic()
 
     def _cured(self, record: _Record, now: float) -> bool:
-        # A success right after the reload proves little: the request that failed was another one.
+        # A success right after the reload proves little: it may be that of a different request.
         return record.cured_at is not None and now - record.cured_at > self._settings.cause_pause
 
     def _replica(self, entry: ReplicaEntry) -> _Replica:
@@ -154,7 +154,7 @@ class Causes:
         return replica
 
     def _record(self, entry: ReplicaEntry, cause: Cause) -> _Record | None:
-        """Return the record of a cause, a new one if there is room."""
+        """Return the record of a cause, a new one if needed; None if there are too many."""
         causes, now = self._replica(entry).causes, self._clock.monotonic()
         for old in [c for c, record in causes.items() if record.expires < now]:
             del causes[old]

@@ -1,4 +1,4 @@
-"""The tracked client: a channel that counts every call and heals the registry on its errors."""
+"""The tracking channel, which counts every call and heals the registry on its errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class InFlightTrackingClient(grpc.aio.Channel):
-    """A `grpc.aio.Channel` to whichever replica of a model is best at each call.
+    """A `grpc.aio.Channel` that picks the best replica of a model for each call.
 
-    Works with any generated stub, all four RPC shapes and every method. Each call is counted in and
-    out exactly once. When an error proves that the replica is stale, the registry is corrected
-    before the caller sees the error, and the error comes out as it came; with `on_stale="retry"` a
-    request that was provably not executed is sent again, within its own deadline.
+    It works with any generated stub, all four RPC shapes and every method. Each call is counted in
+    and out exactly once. If an error proves that the replica is stale, the registry is corrected
+    before the caller sees the error, which is unchanged. With `on_stale="retry"`, a request that
+    was provably not executed is sent to another replica instead, within its deadline.
 
-    Made by `SmartRouter.channel` and `SmartRouter.route`.
+    `SmartRouter.channel` and `SmartRouter.route` create it. Calls raise RouteError, which is a
+    `grpc.aio.AioRpcError`, when there is no replica to send to.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
         self._metadata = ((MODEL_ID, model),)
 
     def release_reservation(self) -> None:
-        """Count out what was reserved and never used."""
+        """Count out the reserved replica if no call used it."""
         if self._reserved is not None:
             self._reserved.release(None)
             self._reserved = None
@@ -82,7 +83,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
         )
 
     def buffer(self, source: Any) -> ReplayBuffer:
-        """A request stream that can be sent again within the bounds of the settings."""
+        """Return a request stream that can be replayed within the limits of the settings."""
         settings = self._dispatcher.settings
         buffer = ReplayBuffer(
             source, max_bytes=settings.replay_bytes, max_messages=settings.replay_messages
@@ -94,9 +95,18 @@ class InFlightTrackingClient(grpc.aio.Channel):
     async def unary(
         self, method: str, request: bytes, timeout: float | None, metadata: Metadata
     ) -> tuple[bytes, Any]:
-        """Make a unary call of serialized messages; the reply, and the call that brought it.
+        """Make a unary call with a serialized request; return the serialized reply and its call.
 
-        For whoever awaits it at once, cheaper than `unary_unary`: no task, no call object.
+        It is cheaper than `unary_unary`, since it needs no task and no call object.
+
+        Args:
+            method: the path of the RPC.
+            request: the serialized request.
+            timeout: seconds for all attempts together; None for no deadline.
+            metadata: of the call.
+
+        Raises:
+            grpc.aio.AioRpcError: see `RetryingCall.answer`.
         """
         retrying = self.open(
             "unary_unary", _method(method), request, timeout, metadata, {}, background=False
@@ -106,7 +116,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
     # grpc.aio.Channel
 
     def unary_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryUnaryCall]:
-        """A tracked unary-unary method."""
+        """Return a tracked unary-unary method."""
         key = _method(*method, **named)
 
         def call(
@@ -119,7 +129,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
         return call
 
     def unary_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedUnaryStreamCall]:
-        """A tracked unary-stream method."""
+        """Return a tracked unary-stream method."""
         key = _method(*method, **named)
 
         def call(
@@ -132,7 +142,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
         return call
 
     def stream_unary(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamUnaryCall]:
-        """A tracked stream-unary method."""
+        """Return a tracked stream-unary method."""
         key = _method(*method, **named)
 
         def call(
@@ -149,7 +159,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
         return call
 
     def stream_stream(self, *method: Any, **named: Any) -> Callable[..., TrackedStreamStreamCall]:
-        """A tracked stream-stream method."""
+        """Return a tracked stream-stream method."""
         key = _method(*method, **named)
 
         def call(
@@ -166,20 +176,20 @@ class InFlightTrackingClient(grpc.aio.Channel):
         return call
 
     async def close(self, grace: float | None = None) -> None:
-        """Nothing to close: the channels to the nodes belong to the router."""
+        """Do nothing: the connections to the nodes belong to the router."""
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002, FBT001, FBT002
-        """READY when a replica can be picked, IDLE otherwise."""
+        """Return READY when a replica can be picked, else IDLE."""
         warm = self._dispatcher.table.pick(self.model) is not None
         return grpc.ChannelConnectivity.READY if warm else grpc.ChannelConnectivity.IDLE
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return when `get_state` differs."""
+        """Wait until `get_state` returns another state."""
         while self.get_state() is last_observed_state:
             await self._dispatcher.table.changed(self.model, timeout=1.0)
 
     async def channel_ready(self) -> None:
-        """Return when a replica can be picked, loading the model if need be. Raises RouteError."""
+        """Wait until a replica can be picked; load the model if needed. Raises RouteError."""
         await self._dispatcher.acquire(self.model, None)
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where a request goes: the replica that it is sent to, and what the end of a call says of it."""
+"""The dispatch of requests to replicas, and what the end of a call says about a node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One call's stay on a replica: counted in when made, counted out exactly once."""
+    """One call on a replica, counted in when it is created and counted out exactly once."""
 
     __slots__ = ("_dispatcher", "_released", "_since", "entry")
 
@@ -39,7 +39,7 @@ class Attempt:
         dispatcher.table.enter(entry)
 
     def follow(self, call: Any) -> None:
-        """Count the call out when it ends, however it ends."""
+        """Count the call out when it ends, in whatever way."""
         call.add_done_callback(self._ended)
 
     def _ended(self, call: Any) -> None:
@@ -47,7 +47,7 @@ class Attempt:
             self.release(known_code(call))
 
     def release(self, code: grpc.StatusCode | None) -> None:
-        """Count the call out, unless that has been done; None: it was never made."""
+        """Count the call out once. `code` is None for a call that was never made."""
         if self._released:
             return
         self._released = True
@@ -59,19 +59,19 @@ class Attempt:
 
 
 class Dispatcher:
-    """Picks a replica for each attempt of a request, and learns from how the attempt ends.
+    """Picks a replica for each attempt of a request, and notes how the attempt ends.
 
     Args:
-        models: what to load under which name.
+        models: the models that can be loaded, by name.
         table: the replicas to pick from.
         channels: the connections to the nodes.
-        flights: brings up what no node holds.
-        prober: tells which nodes answer.
-        reconciler: corrects the registry on an error.
-        budget: bounds the re-sent requests.
-        events: is told how each attempt ended.
-        settings: limits of the calls.
-        clock: the time.
+        flights: loads a model that no node holds.
+        prober: finds out which nodes answer.
+        reconciler: corrects the registry after an error.
+        budget: limits the retries.
+        events: receives the end of each attempt.
+        settings: the limits of calls.
+        clock: the clock.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators
@@ -100,27 +100,28 @@ class Dispatcher:
         self.clock = clock
 
     async def close(self) -> None:
-        """Stop what is under way for requests that have ended."""
+        """Stop the work that outlives its requests."""
         await self.reconciler.close()
         await self.budget.close()
 
     async def attempt(self, model: str, deadline: float | None, *, again: bool = False) -> Attempt:
-        """Acquire a replica and count a call in. Takes and raises what `acquire` does."""
+        """Acquire a replica and count a call in. Arguments and errors are those of `acquire`."""
         return Attempt(self, await self.acquire(model, deadline, again=again))
 
     async def acquire(
         self, model: str, deadline: float | None, *, again: bool = False
     ) -> ReplicaEntry:
-        """Return a live replica; load the model first where no node holds it.
+        """Return a live replica; load the model first if no node holds it.
 
         Args:
             model: the routing key.
-            deadline: on the monotonic clock; nothing here takes longer.
-            again: the request has met a stale replica already: prefer the replica that was
-                confirmed last to the least busy one.
+            deadline: seconds on the monotonic clock; None for no deadline.
+            again: whether the request has met a stale replica. If so, the most recently confirmed
+                replica is preferred to the least busy one.
 
         Raises:
-            RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
+            RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, Overloaded,
+                RouterStopping or RegistryUnavailable.
         """
         spec = self._models.get(model)
         while True:
@@ -135,7 +136,10 @@ class Dispatcher:
                 return entry
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
-        """Return whether the node is there, and still the same. Raises LoadTimeout."""
+        """Return whether the node may be picked, after confirming the replica if need be.
+
+        Raises LoadTimeout.
+        """
         fresh, known = self._prober.is_fresh(entry.node), self._knows(entry)
         if fresh and known:
             return True
@@ -155,10 +159,10 @@ class Dispatcher:
         return self.channels.losses(entry.node.info.address)
 
     def _knows(self, entry: ReplicaEntry) -> bool:
-        """Return whether the process behind a node is known to be the one that held the replica.
+        """Return whether the process that held the replica is known to be still running.
 
-        Own nodes say in each heartbeat what they hold. A foreign node may come back as another
-        process, and all that one sees of it is that the connection was lost.
+        A node that registers reports a restart itself. A foreign node may come back as another
+        process, and the only sign of that is a lost connection.
         """
         if not entry.node.info.foreign:
             return True
@@ -175,7 +179,7 @@ class Dispatcher:
         return None if deadline is None else deadline - self.clock.monotonic()
 
     def ended(self, entry: ReplicaEntry, code: grpc.StatusCode, seconds: float) -> None:
-        """Count a call that ended at a node, and note what that says of the node."""
+        """Count a call that ended, and note what its end says about the node."""
         if code is grpc.StatusCode.UNAVAILABLE:
             self._prober.suspect(entry.node)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -1,4 +1,4 @@
-"""From an error to a correction of the registry: which evidence drops a replica, and when."""
+"""The reconciler, which decides when an error is evidence that a replica is stale."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger("router.heal")
 
 _STALE = (MODEL_NOT_LOADED, MODEL_MISMATCH)
 
-# A handler answers with these; gRPC, interceptors and the lack of a handler with the others.
+# Codes that come from a handler. The others may come from gRPC or from an interceptor.
 _FROM_HANDLERS = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -55,12 +55,12 @@ class Reaction(Enum):
 
 
 class Reconciler:
-    """Drops the replica that evidence speaks against, before the caller sees the error.
+    """Drops a replica on evidence that it is stale, before the caller sees the error.
 
-    A `held` trailer keeps it, whatever else the error says. A typed error drops it. Words and bare
-    codes say nothing on a replica whose backend speaks the contract; on others they are confirmed
-    with the node's `Status`: UNINITIALIZED and ERROR drop, READY and BUSY keep, no answer keeps. A
-    node without `Status` is believed once per cause (see `Causes`).
+    A `held` trailer keeps the replica, whatever else the error says. A typed error drops it. Words
+    and bare codes are ignored if the backend speaks the contract. Otherwise the node's `Status`
+    decides: UNINITIALIZED and ERROR drop the replica, READY, BUSY and no answer keep it. A node
+    without `Status` is believed once per cause (see `Causes`).
     """
 
     def __init__(  # noqa: PLR0913 - collaborators
@@ -101,14 +101,14 @@ class Reconciler:
         """Correct the registry if the error is evidence against `entry`. Never raises.
 
         Args:
-            error: what a call at the replica ended with.
+            error: the error of a call on the replica.
             entry: the replica.
             method: the path of the RPC.
-            timeout: the seconds that the caller can wait. What is not done by then continues
-                without the caller.
+            timeout: how many seconds the caller can wait; None for no limit. What is not done by
+                then continues in the background.
 
         Returns:
-            What the error means for the request. KEEP when it could not be told in time.
+            What the error means for the request; KEEP if that was not known in time.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -116,7 +116,7 @@ class Reconciler:
         except TimeoutError:
             return Reaction.KEEP
         except Exception:  # noqa: BLE001 - the caller's own error matters more
-            _log.exception("an error could not be judged", model=entry.model, node=entry.node.name)
+            _log.exception("reconcile failed", model=entry.model, node=entry.node.name)
             return Reaction.KEEP
 
     def served(self, entry: ReplicaEntry, method: str) -> None:
@@ -144,14 +144,14 @@ class Reconciler:
         return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
 
     def _proved(self, entry: ReplicaEntry) -> None:
-        """The model is there: its handler has answered."""
+        """Note that the node holds the model: its handler answered."""
         if not entry.has_served:
             entry.has_served = True
             self._quarantine.worked(entry.node.name, entry.model)
         entry.confirmed_at = self._clock.monotonic()
 
     async def close(self) -> None:
-        """Stop asking, and finish the drops."""
+        """Stop the confirmations, and finish the drops."""
         await stop((*self._questions.values(), *self._confirmations.values()))
         if self._drops:
             await asyncio.wait(self._drops.values())
@@ -159,7 +159,7 @@ class Reconciler:
     # Words and bare codes
 
     async def _confirmed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
-        """Return whether words or a bare code are right; one question at a time for each cause."""
+        """Return whether words or a bare code are right. Asks once at a time for each cause."""
         if self._causes.is_typed(entry) or self._causes.is_doubted(entry, cause):
             self._events.false_positive(entry.model, entry.node.name)
             return False
@@ -179,20 +179,20 @@ class Reconciler:
         except grpc.aio.AioRpcError as error:
             if error.code() not in SILENT:
                 return await self._believed(entry, verdict, cause)
-            # Busy is no evidence: the next such error asks again.
+            # A busy node proves nothing; the next such error asks again.
             self._prober.suspect(node)
             self._events.unconfirmed(model, node.name)
             return False
         if not holds:
             return True
         if verdict.condition == MODEL_MISMATCH and node.info.foreign:
-            # A foreign node says that it is ready, but not with which model.
+            # A foreign node reports that it is ready, but not with which model.
             return await self._believed(entry, verdict, cause)
         self._causes.contradicted(entry, cause)
         self._events.false_positive(model, node.name)
         self._proved(entry)
         _log.info(
-            "an error looked like a stale replica, but the node holds the model",
+            "kept a replica: the error says not loaded, but the node holds the model",
             node=node.name,
             model=model,
             generation=entry.generation,
@@ -201,7 +201,7 @@ class Reconciler:
         return False
 
     async def _believed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
-        """Return whether to drop a replica on a cause that its node does not confirm or deny."""
+        """Return whether to drop a replica on a cause that its node cannot settle."""
         belief = self._causes.believe(entry, cause)
         if belief is Belief.BELIEVED:
             return True
@@ -210,13 +210,13 @@ class Reconciler:
         if belief is Belief.DOUBTED:
             self._proved(entry)
             _log.warning(
-                "an error is no evidence here: it came right back after the model was loaded again",
+                "kept a replica: the same error returned right after a reload",
                 node=node,
                 model=model,
                 cause=cause,
             )
             await self._outbox.write(
-                f"note that {model} stays on {node}",
+                f"log that {model} was kept on {node}",
                 lambda: self._registry.log_heal(node, model, generation, _label(verdict)),
             )
         return False
@@ -224,15 +224,15 @@ class Reconciler:
     # Lost connections
 
     async def confirm(self, entry: ReplicaEntry, connection: int) -> None:
-        """Ask a foreign node, whose connection was lost and is back, whether it holds a replica.
+        """Ask a foreign node that has reconnected whether it still holds a replica.
 
-        Its process may be another one. The replica is dropped unless `Status` says READY or BUSY; a
-        node without `Status` is believed to be a new process, unless the connection is lost again
-        and again. Without an answer the replica stays, and the next request asks again.
+        It may be a new process. The replica is dropped unless `Status` says READY or BUSY. A node
+        without `Status` is taken for a new process, unless it reconnects again and again. If
+        the node does not answer, the replica is kept, and the next request asks again.
 
         Args:
             entry: the replica.
-            connection: which connection it is, as `ReplicaEntry.connection`.
+            connection: the number of the current connection, as in `ReplicaEntry.connection`.
         """
         task = self._confirmations.get(entry)
         if task is None:
@@ -274,11 +274,15 @@ class Reconciler:
         name, model, generation = entry.node.name, entry.model, entry.generation
         self._quarantine.dropped(name, model, has_served=entry.has_served)
         _log.info(
-            "dropped a stale row", node=name, model=model, generation=generation, evidence=evidence
+            "dropped a stale replica",
+            node=name,
+            model=model,
+            generation=generation,
+            evidence=evidence,
         )
 
         async def remove() -> None:
-            # A heartbeat may have removed and counted it already.
+            # A heartbeat may already have removed and counted it.
             registry = self._registry
             if await registry.remove_node_model(name, model, generation, evidence=evidence):
                 self._events.heal(model, name, generation, evidence)

@@ -1,4 +1,4 @@
-"""Request streams that can be sent twice: what was sent is kept, up to a bound, until a commit."""
+"""Request streams that can be replayed: sent messages are kept, up to a limit, until a commit."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _END = object()
 
 
 class WriteQueue:
-    """The request stream of a caller who writes instead of passing an iterator.
+    """The request stream of a caller that writes instead of passing an iterator.
 
-    A write waits until the message is taken; one that is cancelled has written nothing.
+    A write waits until the message is taken. A cancelled write has written nothing.
     """
 
     def __init__(self) -> None:
         self._send, self.messages = anyio.create_memory_object_stream[Any](0)
 
     async def put(self, message: object) -> bool:
-        """Hand a message over; False when the call ended before it was taken.
+        """Write a message; return False if the call ended before it was taken.
 
         Raises:
-            asyncio.InvalidStateError: after `close`, as grpc does.
+            asyncio.InvalidStateError: the stream was closed. grpc raises the same.
         """
         try:
             await self._send.send(message)
@@ -36,20 +36,20 @@ class WriteQueue:
         return True
 
     def close(self) -> None:
-        """End the stream after what is being written. Idempotent."""
+        """End the stream after the current write. Idempotent."""
         self._send.close()
 
     def abort(self) -> None:
-        """Let go of all who write: the call is over."""
+        """Release all writers, since the call has ended."""
         self.messages.close()
         self._send.close()
 
 
 class ReplayBuffer:
-    """A request stream that several attempts can read from its start, one after the other.
+    """A request stream that successive attempts can read from its start.
 
-    `replayable` turns False once more than `max_bytes` or `max_messages` have gone through, or the
-    stream is committed; what was kept is let go then.
+    `replayable` becomes False when more than `max_bytes` or `max_messages` have passed, or when the
+    stream is committed. The kept messages are then released at the next message.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class ReplayBuffer:
         self.replayable = True
 
     def commit(self) -> None:
-        """No attempt will need the past any more."""
+        """Declare that no further attempt will replay the stream."""
         self.replayable = False
 
     def close(self) -> None:
-        """The call is over: stop waiting for messages that nobody will send."""
+        """Stop waiting for further messages, since the call has ended."""
         if self._next is not None:
             self._next.cancel()
 
     async def attempt(self) -> AsyncIterator[Any]:
-        """All messages: those kept, then those still to come from the source."""
+        """Yield the kept messages, then those still to come from the source."""
         position = 0
         while position < len(self._kept):
             yield self._kept[position]
@@ -95,8 +95,8 @@ class ReplayBuffer:
                 self._kept.clear()
 
     async def _pull(self) -> object:
-        # An attempt that fails is cancelled while it waits here; the source must not notice, and
-        # the message that it was waiting for belongs to the next attempt.
+        # A failed attempt is cancelled while it waits here. The source must not be cancelled too:
+        # its next message belongs to the next attempt.
         if self._next is None and not self.replayable:
             return await self._advance()
         if self._next is None:

@@ -1,12 +1,12 @@
-"""One request on its way through the replicas of its model.
+"""One request and its attempts on the replicas of its model.
 
-A request is sent again only when the error proves that it was not executed, nothing of an answer
-has been delivered, all that was sent is still at hand, and the caller has time left (invariants 7,
-8 and 12). Any other error comes out as it came.
+A request is retried only if the error proves that it was not executed, no part of an answer has
+been delivered, everything that was sent is still in memory, and the caller has time left
+(invariants 7, 8 and 12). The caller gets any other error unchanged.
 
-A stream that the peer refused (HTTP/2 REFUSED_STREAM) was not executed either, but `grpc.aio` does
-not say so: gRPC itself retries such a call, and what comes out after that is UNAVAILABLE like that
-of a lost connection. So it is not sent again here.
+A stream that the peer refused (HTTP/2 REFUSED_STREAM) was not executed either. gRPC itself retries
+such a call, and if that fails, reports UNAVAILABLE as for a lost connection. `grpc.aio` does not
+distinguish the two, so the router does not retry it.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ Shape: TypeAlias = Literal["unary_unary", "unary_stream", "stream_unary", "strea
 
 
 class RetryingCall:
-    """Sends one request until it is answered, and heals the registry on the way.
+    """Sends one request until it is answered, and heals the registry after stale replicas.
 
-    `opening` ends with the response of a unary answer, or with the first message of a stream
-    (`grpc.aio.EOF` when there is none). `call` is the attempt that the caller gets to see.
+    `opening` returns the unary response, or the first message of a stream (`grpc.aio.EOF` when
+    there is none). `call` is the latest attempt, whose status the caller sees.
 
     Args:
-        dispatcher: gives the replicas.
+        dispatcher: picks the replicas.
         model: the routing key.
-        on_stale: what happens when a replica turns out stale.
-        shape: of the RPC.
-        method: path, request serializer and response deserializer, as a stub gives them.
+        on_stale: what to do when a replica is stale.
+        shape: the RPC shape.
+        method: path, request serializer and response deserializer, as a stub passes them.
         body: the request, or a ReplayBuffer of requests.
-        timeout: seconds for all attempts together.
-        options: further arguments of the method, `metadata` among them.
+        timeout: seconds for all attempts together; None for no deadline.
+        options: further arguments of the method, including `metadata`.
         reserved: a replica picked in advance.
-        background: whether to work in a task of its own. Without, there is no `opening`, and
-            `answer` does the work in its caller's task.
+        background: whether to run in a task of its own. If not, there is no `opening`, and
+            `answer` runs in its caller's task.
     """
 
     opening: asyncio.Task[Any]
@@ -90,11 +90,11 @@ class RetryingCall:
                 self.on_done(self._stream.close)
 
     async def answer(self) -> Any:
-        """Return the first answer, after as many attempts as it takes and the settings allow.
+        """Return the first answer, after up to `Settings.attempts` attempts.
 
         Raises:
-            RouteError: there is no replica to send to.
-            grpc.aio.AioRpcError: what the node answered; the registry is corrected by then.
+            RouteError: no replica can be had.
+            grpc.aio.AioRpcError: the error of the node; the registry has been corrected.
         """
         original: grpc.aio.AioRpcError | None = None
         attempts = self._dispatcher.settings.attempts
@@ -113,7 +113,7 @@ class RetryingCall:
                 if stale and attempts > 0 and await self._may_resend(attempt):
                     original = original or error
                     continue
-                # Only an error that proves as much as the first may hide behind it.
+                # The first error replaces a later one only if both prove the same.
                 if stale and original is not None:
                     raise original from error
                 raise
@@ -147,7 +147,7 @@ class RetryingCall:
         return True
 
     async def _send(self, attempt: Attempt) -> Any:
-        """Make one attempt; return its first answer."""
+        """Make one attempt and return its first answer."""
         self._attempt = attempt
         channels, address = self._dispatcher.channels, attempt.entry.node.info.address
         try:
@@ -170,7 +170,7 @@ class RetryingCall:
                 return grpc.aio.EOF
             raise shown from None
         except BaseException:
-            # A message that cannot be serialised, or a caller who gave up: nothing else ends it.
+            # The caller gave up, or the message cannot be serialized: end the call here.
             self.call.cancel()
             attempt.release(grpc.StatusCode.CANCELLED)
             raise
@@ -185,13 +185,13 @@ class RetryingCall:
             self._sealed, self._truth = True, known_error(call)
 
     def _true(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
-        """Return what the server said; None when it ended a stream well."""
+        """Return the server's own error; None if the server ended the stream with OK."""
         if not is_stand_in(error) or not self._sealed:
             return error
         return self._truth if self._truth is not None or self._streams_back else error
 
     async def status(self) -> grpc.aio.AioRpcError | None:
-        """Return the error that the call ends with; None when it ends well or was never made."""
+        """Return the error of the call; None if it ends with OK or was never made."""
         if not self.opening.done():
             await asyncio.wait({self.opening})
         failure = self.failure()
@@ -202,10 +202,10 @@ class RetryingCall:
         return self._truth if self._sealed else known_error(self.call)
 
     async def read(self) -> Any:
-        """Return the next message after the first, or `grpc.aio.EOF`. Nothing is sent again.
+        """Return the next message after the first, or `grpc.aio.EOF`. It never retries.
 
         Raises:
-            grpc.aio.AioRpcError: what the node answered; the registry is corrected by then.
+            grpc.aio.AioRpcError: the error of the node; the registry has been corrected.
         """
         try:
             return await self.call.read()
@@ -222,7 +222,7 @@ class RetryingCall:
         return self._dispatcher.remaining(self._deadline)
 
     def on_done(self, callback: Callable[[], None]) -> None:
-        """Call back when it is over."""
+        """Call `callback` when the call is done."""
 
         def opened(_: asyncio.Task[Any]) -> None:
             if self._streams_back and self.call is not None:
@@ -236,18 +236,18 @@ class RetryingCall:
         self.started.set()
         if self._reserved is not None:  # cancelled before its first step
             self._reserved.release(None)
-        # A caller who never looks must not be told that an "exception was never retrieved".
+        # Keep asyncio from logging "exception was never retrieved" if the caller ignores it.
         if not task.cancelled():
             task.exception()
 
     def failure(self) -> BaseException | None:
-        """Return why the opening failed; None when it did not (yet)."""
+        """Return why `opening` failed; None if it has not failed (yet)."""
         if not self.opening.done() or self.opening.cancelled():
             return None
         return self.opening.exception()
 
     def cancel(self) -> bool:
-        """Stop it; False when it is over already."""
+        """Cancel the call; return False if it was already done."""
         pending = self.opening.cancel()
         running = self.call is not None and self.call.cancel()
         if self._stream is not None:
@@ -255,7 +255,7 @@ class RetryingCall:
         return pending or running
 
     def done(self) -> bool:
-        """Return whether it is over."""
+        """Return whether the call is done."""
         if not self.opening.done():
             return False
         if self.opening.cancelled() or self.opening.exception() is not None:
@@ -263,7 +263,7 @@ class RetryingCall:
         return not self._streams_back or bool(self.call.done())
 
     def cancelled(self) -> bool:
-        """Return whether it was stopped from this side."""
+        """Return whether the call was cancelled on this side."""
         if self.opening.cancelled():
             return True
         return self.call is not None and self.opening.done() and bool(self.call.cancelled())

@@ -1,8 +1,8 @@
-"""The status that the server sent, where `grpc.aio` shows another one (grpc issue 36066).
+"""The status that the server sent, if `grpc.aio` shows another one (grpc issue 36066).
 
-When a write loses the race with the end of a call, `grpc.aio` puts INTERNAL "Internal error from
-Core" over the status that the server has already delivered: code, text and trailers are lost to
-whoever looks later. At the moment the call is done they are still there.
+If a write loses the race with the end of a call, `grpc.aio` overwrites the status that the server
+has delivered with INTERNAL "Internal error from Core": code, text and trailers are lost. At the
+moment when the call is done, they are still there.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _STAND_IN = "Internal error from Core"
 
 
 def known_code(call: Any) -> grpc.StatusCode:
-    """The code of a call that is done."""
+    """Return the code of a call that is done."""
     return _known(call.code())
 
 
 def known_error(call: Any) -> grpc.aio.AioRpcError | None:
-    """The error of a call that is done, None when it ended well."""
+    """Return the error of a call that is done; None if it ended with OK."""
     if known_code(call) is grpc.StatusCode.OK:
         return None
     return grpc.aio.AioRpcError(
@@ -36,12 +36,12 @@ def known_error(call: Any) -> grpc.aio.AioRpcError | None:
 
 
 def is_stand_in(error: grpc.aio.AioRpcError) -> bool:
-    """Whether `grpc.aio` made this up."""
+    """Return whether `grpc.aio` put this error in place of the server's."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _STAND_IN
 
 
 def _known(question: Coroutine[Any, Any, Any]) -> Any:
-    # A call that is done answers without being suspended.
+    # For a call that is done, these coroutines return without being suspended.
     try:
         question.send(None)
     except StopIteration as answer:

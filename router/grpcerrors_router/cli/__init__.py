@@ -1,4 +1,4 @@
-"""The command `grpcerrors-router`: serve, look, and operate."""
+"""The command `grpcerrors-router`: serve a router, inspect it, and operate it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 2 after an error on stderr that says what to do."""
-    # The errors of this program say all; gRPC's own lines would only hide them.
+    """Run one command and return its exit code: 2 after an error, which is printed on stderr."""
+    # gRPC's own log lines would hide the one error that says what to do.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from grpcerrors_router.cli.app import run

@@ -1,4 +1,4 @@
-"""The commands, and the one way in which each of them fails."""
+"""The command line application, and how its errors are reported."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def _root(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+    """Run one command and return its exit code."""
     try:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
-    except typer.TyperException as error:  # bad usage, as typer finds it
+    except typer.TyperException as error:  # bad usage
         return _report_usage(error)
     except RouteError as error:
         return _report(" ".join((error.details() or "").split()))
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        # The mistakes in models.toml are reported at once, a line for each.
+        # All mistakes in models.toml are reported together, each on a line.
         lines = str(error).splitlines()
         return _report(*lines) if hasattr(error, "mistakes") else _report(" ".join(lines))
     return result if isinstance(result, int) else 0
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _report_usage(error: Exception) -> int:
     message = str(getattr(error, "format_message", error.__str__)())
-    if message.startswith("Usage:"):  # for want of a command
+    if message.startswith("Usage:"):  # no command was given
         sys.stderr.write(f"{message}\n")
         return 2
     context = getattr(error, "ctx", None)
@@ -88,7 +88,7 @@ def _report_usage(error: Exception) -> int:
 
 
 def _report(*lines: str) -> int:
-    """Write an error to stderr, without what a terminal would obey."""
+    """Write an error to stderr, without control characters."""
     shown = (
         "".join(each if each.isprintable() else " " if each.isspace() else "?" for each in line)
         for line in lines

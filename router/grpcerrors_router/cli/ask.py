@@ -1,4 +1,4 @@
-"""Asks what listens at an address, for nodes that register with nobody."""
+"""Checks what listens at an address, for nodes that do not register."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PATIENCE = 2.0
-"""Seconds for a connection, and for an answer."""
+"""Seconds to wait for a connection, and for an answer."""
 
 _OPERATOR = fleet_pb2.DESCRIPTOR.services_by_name["Operator"].full_name
 
 
 def answering(addresses: Iterable[str]) -> dict[str, bool]:
-    """Return for each address whether a gRPC server answers there; blocks for 2 s at most.
+    """Return for each address whether a gRPC server accepts a connection there within 2 s.
 
-    A fresh connection becomes ready even where every worker of the server is busy.
+    Blocks meanwhile. A server accepts a fresh connection even when all its workers are busy.
     """
     with ExitStack() as stack:
         connecting = {
@@ -40,7 +40,7 @@ def answering(addresses: Iterable[str]) -> dict[str, bool]:
 
 
 def is_router(address: str) -> bool:
-    """Whether a gateway of grpcerrors-router answers at `address`; blocks for 2 s at most."""
+    """Return whether a router's gateway answers at `address`; blocks for up to 2 s."""
     request = health_pb2.HealthCheckRequest(service=_OPERATOR)
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         try:
@@ -50,7 +50,7 @@ def is_router(address: str) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-# A connection of its own, whatever else this process has open to the address.
+# A new connection, even if this process has another one to the address.
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, the registry, the console."""
+"""What the commands share: options, access to the registry, and the console."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def check_registry_url(url: str) -> str:
-    """Return `url`. Raises ValueError, without the password in it, when it is none."""
+    """Return `url`.
+
+    Raises:
+        ValueError: it is not the URL of a registry. The text masks its password.
+    """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -54,7 +58,10 @@ def check_registry_url(url: str) -> str:
 
 @contextlib.contextmanager
 def database_errors(url: str) -> Iterator[None]:
-    """Turn what a database says of itself, such as being none, into a ValueError of one line."""
+    """Turn an error of the database driver into a ValueError of one line.
+
+    An example is a file that is not a database.
+    """
     from sqlalchemy import make_url
     from sqlalchemy.exc import DBAPIError
 
@@ -67,9 +74,11 @@ def database_errors(url: str) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def existing_registry(url: str) -> AsyncIterator[NodeRegistry]:
-    """Open a registry that a router has made, as it is: only `serve` changes its schema.
+    """Open a registry that a router has created. Only `serve` changes its schema.
 
-    Raises ValueError when its file is not there, RegistryOutdated when its schema does not fit.
+    Raises:
+        ValueError: its file does not exist, or the URL is invalid.
+        RegistryOutdated: its schema is that of another version.
     """
     from grpcerrors_router.registry.registry import NodeRegistry
 
@@ -94,7 +103,7 @@ def _check_file(url: str) -> None:
 
 
 def console() -> Console:
-    """Return a console that fits 100 columns, with colour on a terminal only."""
+    """Return a console of at most 100 columns, with colour on a terminal only."""
     from rich.console import Console
 
     found = Console(highlight=False, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""`load`, `unload`: by hand, through a running gateway."""
+"""The commands `load` and `unload`, which call a running gateway."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def unload(
 
 
 class _Progress:
-    """A spinner on a terminal; elsewhere a line when something changes, and one every 10 s."""
+    """A spinner on a terminal; elsewhere one line for each change, and one every 10 s."""
 
     EVERY = 10.0
 
@@ -137,7 +137,7 @@ def _failure(error: Any, gateway: str) -> OSError:
     from grpc import StatusCode
     from grpc_status import rpc_status
 
-    # A gateway's own UNIMPLEMENTED, about a node without Free, has details.
+    # A gateway's own UNIMPLEMENTED, for a node without Free, carries a google.rpc.Status.
     if error.code() is StatusCode.UNIMPLEMENTED and rpc_status.from_call(error) is None:
         return OSError(f"{gateway} is not a gateway of grpcerrors-router; give another --gateway")
     return OSError(f"{error.details()} ({error.code().name})")

@@ -1,4 +1,4 @@
-"""`add-node`, `remove-node`, `drain`: change which nodes there are, through the registry."""
+"""The commands `add-node`, `remove-node` and `drain`, which change the registry."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def add_node(
     ] = 1,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Call the node this.", show_default="the address"),
+        typer.Option(metavar="NAME", help="Give the node this name.", show_default="the address"),
     ] = None,
     registry: Registry = DEFAULT_REGISTRY,
 ) -> None:
     """Add a backend that does not register.
 
-    Backends of LocalAI do not: the router finds out itself what such a node holds.
+    The backends of LocalAI, for example, do not. The router probes such a node itself.
     """
     from grpcerrors_router.cli.ask import answering, is_router
 
@@ -59,7 +59,7 @@ def add_node(
 
     answers = answering([address])[address]
     if answers and is_router(address):
-        raise ValueError(f"{address} is a router, and a router cannot be a node of another one")
+        raise ValueError(f"{address} is a router, which cannot be a node of another router")
 
     async def work() -> str:
         async with existing_registry(registry) as opened:
@@ -68,13 +68,13 @@ def add_node(
     typer.echo(f"added {asyncio.run(work())} ({backend}, {slots} slot{'s' * (slots > 1)})")
     if not answers:
         typer.echo(
-            f"Warning: nothing answers at {address} yet; the router uses the node when it does",
+            f"Warning: nothing answers at {address} yet; the router will use the node once it does",
             err=True,
         )
 
 
 def remove_node(node: Node, registry: Registry = DEFAULT_REGISTRY) -> None:
-    """Forget a node and its replicas.
+    """Remove a node and its replicas from the registry.
 
     A node that still sends heartbeats registers again.
     """
@@ -95,7 +95,7 @@ def drain(
 ) -> None:
     """Stop sending requests to a node.
 
-    Calls in flight run to their end, and nothing is loaded there.
+    Calls in flight run to their end. No model is loaded on the node meanwhile.
     """
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""`serve`: the gateway, until SIGTERM or SIGINT."""
+"""The command `serve`, which runs the gateway until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXAMPLES = """Examples:
 
 
 class OnStale(StrEnum):
-    """What happens to a request that met a stale replica."""
+    """What the router does with a request that met a stale replica."""
 
     RETRY = "retry"
     RETURN = "return"
@@ -48,8 +48,8 @@ def serve(  # noqa: PLR0913 - the options of the command
     on_stale: Annotated[
         OnStale,
         typer.Option(
-            help="After a stale replica, heal and retry the request; heal and return the error; "
-            "or return the error and heal nothing."
+            help="When a replica is stale, heal and retry the request (retry), heal and return the "
+            "error (return), or only return the error (off)."
         ),
     ] = OnStale.RETRY,
     metrics_at: Annotated[
@@ -65,30 +65,30 @@ def serve(  # noqa: PLR0913 - the options of the command
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Call this router NAME in the registry it shares with others.",
+            help="Name this router NAME in the registry that it shares with others.",
             show_default="random",
         ),
     ] = None,
     grace: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="Give calls in flight this long to end after SIGTERM."
+            min=0, metavar="SECONDS", help="Let calls in flight run this long after SIGTERM."
         ),
     ] = 30.0,
     log_level: Annotated[
-        Level, typer.Option(help="Write log lines of this level and above.")
+        Level, typer.Option(help="Log events of this level and above.")
     ] = Level.INFO,
     log_format: Annotated[
         Format | None,
         typer.Option(
-            help="Write the log, on stderr, in this format.",
+            help="Write the log to stderr in this format.",
             show_default="console on a terminal, else json",
         ),
     ] = None,
 ) -> None:
     """Serve the gateway on one port.
 
-    Prints one line, "router ready on HOST:PORT", when it takes calls. Runs until SIGTERM or SIGINT.
+    Prints "router ready on HOST:PORT" when it accepts calls. Runs until SIGTERM or SIGINT.
     """
     from grpcerrors_router.cli.serving import Server, run
 

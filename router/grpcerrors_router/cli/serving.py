@@ -1,4 +1,4 @@
-"""What `serve` runs: router, gateway and metrics in one process."""
+"""The process that `serve` runs: router, gateway and metrics."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     logs.configure(level, form)
     for identity, names in shared_identities(models).items():
         log.warning(
-            "models are loaded as the same Model: a request must name one by x-model-id",
+            "models share one Model: requests must name one of them by x-model-id",
             Model=identity,
             models=names,
         )
     work = _serve(server, models)
-    # A fifth more calls a second than on asyncio's own loop; there is none for Windows.
+    # uvloop serves a fifth more calls per second than asyncio's own loop. Windows has none.
     try:
         import uvloop
     except ImportError:
@@ -87,18 +87,18 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
             ready += f", metrics on {address}"
         print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
         await stop.wait()
-        for number in signals:  # a second one need not wait for the grace to end
+        for number in signals:  # so that a second signal ends the process at once
             loop.remove_signal_handler(number)
         log.info("stopping", in_flight=router.table.in_flight(), grace=server.grace)
 
 
 @contextlib.contextmanager
 def _naming(option: str, address: str) -> Iterator[None]:
-    """Name the option whose address cannot be bound."""
+    """Name the option in the error when its address cannot be bound."""
     try:
         yield
     except OSError as error:
         raise OSError(
-            f"{option} {address}: the port is taken, or the host is not one of this machine's; "
+            f"{option} {address}: the port is taken, or this machine does not have that address; "
             "choose another, or port 0 for any free port"
         ) from error

@@ -1,4 +1,4 @@
-"""Tables for people: what the registry's rows look like in 100 columns."""
+"""The tables that `status` and `heals` print, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FRESH_FOR = Settings().fresh_for
 
 
 def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
-    """Return who routes, and how far the registry has come."""
+    """Return a line with the live routers and the registry's revision."""
     names = ", ".join(router.name for router in routers) or "no router is running"
     return Text(f"routers: {names}; registry revision {revision}")
 
 
 def node_table(snapshot: Snapshot, now: float, answering: Mapping[str, bool]) -> Table:
-    """Return a row for each replica, and one for each node that holds none.
+    """Return a table with a row for each replica, and one for each node that holds none.
 
     `answering` says by address whether a foreign node answers.
     """
@@ -55,7 +55,7 @@ def node_table(snapshot: Snapshot, now: float, answering: Mapping[str, bool]) ->
 
 
 def load_table(snapshot: Snapshot, now: float) -> Table:
-    """Return the loads that run or wait after a failure."""
+    """Return a table of the load jobs, running or failed."""
     table = _table("LOADING", "NODE", "STATE", "SINCE", "BY", "WHAT THE NODE SAID")
     for view in snapshot.nodes:
         for load in view.loads:
@@ -66,7 +66,7 @@ def load_table(snapshot: Snapshot, now: float) -> Table:
 
 
 def heal_table(heals: Sequence[Heal], now: float) -> Table:
-    """Return the heal log."""
+    """Return the heal log as a table."""
     table = _table("HEALED", "NODE", "MODEL", "GEN", "EVIDENCE", "ROW", "ROUTER")
     for heal in heals:
         when = time.strftime("%m-%d %H:%M:%S", time.localtime(heal.at))
@@ -110,7 +110,7 @@ def _load_state(load: Load, now: float) -> Text:
 
 
 def _span(seconds: float) -> str:
-    """Return a length of time in its two largest units."""
+    """Return a duration in its two largest units."""
     left = max(0, round(seconds))
     for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
         if left >= size:

@@ -1,4 +1,4 @@
-"""`status`, `heals`: what the registry knows, for people and for programs."""
+"""The commands `status` and `heals`, which print the registry as text or JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEALS_EXAMPLES = """Example:
 
 @dataclass(frozen=True)
 class Fleet:
-    """All that `status` shows, read at one time. `answering` is by address, for foreign nodes."""
+    """All that `status` shows. `answering` says by address whether a foreign node answers."""
 
     snapshot: Snapshot
     routers: list[RouterRow]
@@ -52,7 +52,7 @@ class Fleet:
 
     @property
     def at(self) -> float:
-        """Unix seconds by the registry's clock."""
+        """The time of the snapshot: Unix seconds by the registry's clock."""
         return self.snapshot.now
 
 
@@ -66,7 +66,7 @@ def status(
 ) -> None:
     """Show nodes, replicas, loads and heals.
 
-    Nodes that do not register are asked whether they answer.
+    Nodes that do not register are contacted to see whether they answer.
     """
     asyncio.run(_status(registry, as_json, interval if watch else None))
 
@@ -78,7 +78,7 @@ def heals(
 ) -> None:
     """List the heal log, newest first.
 
-    A line says when and where a stale replica was dropped, and by which evidence.
+    Each line shows when and where a replica was dropped, and on which evidence.
     """
     from grpcerrors_router.cli.tables import heal_table
 
@@ -149,7 +149,6 @@ def _as_text(fleet: Fleet) -> Group:
 
 
 def _as_data(fleet: Fleet) -> dict[str, Any]:
-
     return {
         "at": fleet.at,
         "revision": fleet.snapshot.revision,

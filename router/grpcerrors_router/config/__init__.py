@@ -1,1 +1,1 @@
-"""models.toml, read and checked."""
+"""The configuration: models.toml and its validation."""

@@ -1,4 +1,4 @@
-"""Did you mean: the known word nearest to a misspelt one."""
+"""Hints for misspelt words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known word nearest to `name`, or all of them when none is."""
+    """Return a hint: the known word closest to `name`, or all of them when none is close."""
     names = sorted(known)
     lowered = {word.lower(): word for word in names}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""models.toml: which models there are, which backend holds each, and how it is loaded.
+"""The file models.toml: the models, the backend type of each, and its options.
 
 [models."tiny.en"]
 backend = "transcriber"
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class ModelsError(ValueError):
-    """A models file that cannot be used.
+    """A models file cannot be used.
 
     Attributes:
         source: the file.
-        mistakes: one line for each mistake: the dotted path of the key, and what to do.
+        mistakes: one line for each mistake: the dotted path of the key, and what to fix.
     """
 
     def __init__(self, source: str, mistakes: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ _NO_MODELS = 'no models; add a table [models.NAME] with backend = "TYPE"'
 
 
 def read_models(path: Path) -> dict[str, ModelSpec]:
-    """Return the models that the file at `path` describes, by name.
+    """Return the models in the file at `path`, by name.
 
     Raises:
         ModelsError: the file cannot be read, or it has mistakes.
@@ -93,14 +93,14 @@ def read_models(path: Path) -> dict[str, ModelSpec]:
 
 
 def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]:
-    """Return the models that the TOML `text` describes, by name.
+    """Return the models in a TOML text, by name.
 
     Args:
         text: the contents of the file.
-        source: what errors call the file.
+        source: the name of the file in errors.
 
     Raises:
-        ModelsError: for all mistakes at once. No message repeats a value: it may be a secret.
+        ModelsError: lists all mistakes. It repeats no value, since a value may be a secret.
     """
     try:
         document = tomllib.loads(text)
@@ -119,9 +119,9 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
 
 
 def shared_identities(models: Mapping[str, ModelSpec]) -> dict[str, list[str]]:
-    """Return the models that are loaded under one and the same `Model`, by that `Model`.
+    """Return the names of models that share a `Model`, by that `Model`.
 
-    A request that names such a model by `ModelIdentity` alone is ambiguous.
+    A request that names only such a `ModelIdentity` is ambiguous.
     """
     names: dict[str, list[str]] = {}
     for name, spec in models.items():
@@ -175,7 +175,7 @@ def _words(error: ErrorDetails) -> str:
 
 
 def _dotted(path: Sequence[str]) -> str:
-    """Return a path as TOML writes it."""
+    """Return a key path in TOML's notation."""
     return ".".join(
         part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part) for part in path
     )

@@ -1,7 +1,7 @@
-"""Checks options against the protocol's ModelOptions message. Values are never repeated.
+"""The check of a model's options against the protocol's ModelOptions message.
 
-`json_format.ParseDict` checks the same types, but its messages repeat values, name no alternatives,
-and it takes "3" for a number.
+`json_format.ParseDict` checks the same types, but its messages repeat values, which may be secrets,
+and suggest no alternatives, and it accepts "3" as a number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TOML_NAMES = {str: "a string", bool: "a boolean", int: "a whole number", float:
 
 
 def option_mistakes(options: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield why no ModelOptions message can be made of `options`: the path, and what to do."""
+    """Yield what keeps `options` from being a ModelOptions message: key path, and what to fix."""
     return _table(options, backend_pb2.ModelOptions, ())
 
 

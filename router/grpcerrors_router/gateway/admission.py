@@ -1,4 +1,4 @@
-"""How much one gateway takes on: calls at a time, and bytes of their messages in memory."""
+"""The limits of one gateway: concurrent calls, and bytes of their messages in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Counts calls and bytes. What exceeds a limit is refused with Overloaded, never queued.
+    """Counts calls and bytes, and refuses what exceeds a limit with Overloaded.
 
-    gRPC's own limits answer CANCELLED, without a reason and without a hint when to retry.
+    gRPC's own limits answer CANCELLED, without a reason and without RetryInfo.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""How a call to the gateway ends with an error of the router."""
+"""How the gateway ends a call with an error of the router."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger("router")
 
 
 async def abort(context: Any, error: grpc.aio.AioRpcError) -> None:
-    """End the call of `context` with `error`, trailers and all."""
+    """End the call of `context` with `error` and its trailers."""
     await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
 
 
@@ -27,8 +27,8 @@ async def abort(context: Any, error: grpc.aio.AioRpcError) -> None:
 async def errors_of(context: Any) -> AsyncIterator[None]:
     """End the call with what the body raises: a RouteError as it is, Invalid as InvalidNode.
 
-    Anything else is a mistake of the router. Its text stays in the log: gRPC would send it, with
-    SQL in it, to the caller.
+    Any other exception is a bug. Its text, which may contain SQL, goes to the log and not to the
+    caller.
     """
     try:
         yield
@@ -36,6 +36,6 @@ async def errors_of(context: Any) -> AsyncIterator[None]:
         await abort(context, error)
     except Invalid as error:
         await abort(context, InvalidNode(str(error)))
-    except Exception:  # the caller gets an answer, the log the traceback
-        log.exception("a call failed for a reason that the router does not know")
+    except Exception:
+        log.exception("call failed: internal error")
         await abort(context, InternalFailure())

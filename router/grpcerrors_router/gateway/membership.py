@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Refuses what is no valid heartbeat with INVALID_ARGUMENT, and says what to fix.
+    """Passes heartbeats to the router; answers invalid ones with INVALID_ARGUMENT.
 
-    `own` is the "host:port" that the gateway serves on, "" before it is known.
+    `own` is the "host:port" that the gateway serves on; "" before it is known.
     """
 
     def __init__(self, router: SmartRouter) -> None:
@@ -35,7 +35,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def Heartbeat(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.HeartbeatRequest, context: Any
     ) -> fleet_pb2.HeartbeatReply:
-        """Take in what a node reports; return the seconds until its next heartbeat."""
+        """Apply a node's report; return the seconds until its next heartbeat."""
         held = (Held(each.model, each.generation, each.in_flight) for each in request.models)
         beat = Heartbeat(
             node=request.node,
@@ -62,7 +62,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def Leave(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LeaveRequest, context: Any
     ) -> fleet_pb2.LeaveReply:
-        """Forget a node that stops."""
+        """Remove a node that is stopping."""
         async with errors_of(context):
             check_name(request.node, "the node name")
             check_name(request.boot_id, "the boot id")
@@ -71,7 +71,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
 
 async def _is_same_server(address: str, own: str) -> bool:
-    """Whether connecting to `address` reaches the server that listens on `own`."""
+    """Return whether `address` leads to the server that listens on `own`."""
     if not own:
         return False
     host, port = split_address(address)
@@ -85,7 +85,7 @@ async def _is_same_server(address: str, own: str) -> bool:
 
 
 async def _addresses(host: str) -> set[str]:
-    """Return the IP addresses of a host, none when its name cannot be resolved."""
+    """Return the IP addresses of a host; none when its name cannot be resolved."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -94,7 +94,7 @@ async def _addresses(host: str) -> set[str]:
 
 
 def _is_local(address: str) -> bool:
-    """Whether an IP address is one of this machine's: only those can be bound."""
+    """Return whether an IP address belongs to this machine: only those can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,4 +1,4 @@
-"""The model that a request is for: as its metadata says, or else its `ModelIdentity`."""
+"""The routing key of a request: its `x-model-id`, or else its `ModelIdentity`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 def identity_field(kind: type[Message]) -> str:
-    """Return the field of a request type that names its model, "" when it has none.
+    """Return the field of a request type that names its model; "" when it has none.
 
-    `ModelMetadata` sends a ModelOptions, and `ModelIdentity` equals `ModelOptions.Model`.
+    The request of `ModelMetadata` is a ModelOptions, whose `Model` is the `ModelIdentity`.
     """
     if kind is backend_pb2.ModelOptions:
         return "Model"
@@ -28,7 +28,7 @@ def identity_field(kind: type[Message]) -> str:
 
 
 class ModelKeys:
-    """Finds the routing key of requests, for the models of models.toml."""
+    """Finds the routing keys of requests for the models of models.toml."""
 
     def __init__(self, models: Mapping[str, ModelSpec]) -> None:
         self._identities = {name: spec.identity for name, spec in models.items()}
@@ -37,11 +37,18 @@ class ModelKeys:
             self._names.setdefault(identity, []).append(name)
 
     def of(self, method: str, kind: type[Message] | None, metadata: Metadata, data: bytes) -> str:
-        """Return the model that a call is for: the metadata names it, or else the request does.
+        """Return the model that a call is for.
 
-        `kind` is the type of the serialized request `data`, None when it is not to be parsed.
-        Raises NoModelKey when neither names a model, or they name different ones: the node would
-        answer with a mismatch, and a caller's slip must not cost a replica.
+        Args:
+            method: the path of the RPC, for errors.
+            kind: the type of the request; None when `data` must not be parsed.
+            metadata: the call's metadata.
+            data: the serialized request.
+
+        Raises:
+            NoModelKey: neither metadata nor request name a model, or they name different ones. A
+                node would answer that with a mismatch, and the caller's mistake would cost a
+                replica.
         """
         named = self.from_metadata(metadata)
         field = "" if kind is None else identity_field(kind)
@@ -67,7 +74,7 @@ class ModelKeys:
         return named or self._named(identity)
 
     def from_metadata(self, metadata: Metadata) -> str:
-        """Return the value of `x-model-id`, "" when there is none. Raises NoModelKey for two."""
+        """Return the value of `x-model-id`; "" when there is none. Raises NoModelKey for two."""
         found = [value for key, value in metadata if key == MODEL_ID]
         if not found:
             return ""
@@ -82,7 +89,7 @@ class ModelKeys:
         if names:
             known = " and ".join(f'"{name}"' for name in names)
             raise NoModelKey(f'{known} are both loaded as "{identity}"; set {MODEL_ID} to one')
-        if identity in self._identities:  # its backend would refuse: it knows it as another
+        if identity in self._identities:  # the backend knows the model by another name
             text = f'"{identity}" is loaded as another Model; send that, or set {MODEL_ID} alone'
             raise NoModelKey(text)
         return identity

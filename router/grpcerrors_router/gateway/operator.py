@@ -1,4 +1,4 @@
-"""The Operator service: load and unload models by hand, through a running router."""
+"""The Operator service: operators load and unload models through a running router."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
 
 PROGRESS_INTERVAL = 1.0
-"""Seconds between two messages about a load that is under way."""
+"""Seconds between two progress messages of a load."""
 
 
 class OperatorService(fleet_pb2_grpc.OperatorServicer):
-    """Errors are those of the router, unchanged."""
+    """Calls the router, and returns its errors unchanged."""
 
     def __init__(self, router: SmartRouter) -> None:
         self._router = router
@@ -27,7 +27,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
     async def Load(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LoadRequest, context: Any
     ) -> AsyncIterator[fleet_pb2.LoadProgress]:
-        """Load a model; report every second where it is loading."""
+        """Load a model; report every second on which node it is loading."""
         start = time.monotonic()
         model = request.model
         work = asyncio.create_task(self._router.load(model, timeout=context.time_remaining()))
@@ -35,7 +35,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         try:
             while not work.done():
                 seconds = time.monotonic() - start
-                yield fleet_pb2.LoadProgress(node=self._runner(model), seconds=seconds)
+                yield fleet_pb2.LoadProgress(node=self._loading_on(model), seconds=seconds)
                 await asyncio.wait({work}, timeout=PROGRESS_INTERVAL)
             async with errors_of(context):
                 node = await work
@@ -44,13 +44,13 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         seconds = time.monotonic() - start
         yield fleet_pb2.LoadProgress(node=node, seconds=seconds, loaded=True)
 
-    def _runner(self, model: str) -> str:
+    def _loading_on(self, model: str) -> str:
         return next((load.node for load in self._router.table.loads(model)), "")
 
     async def Unload(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.UnloadRequest, context: Any
     ) -> fleet_pb2.UnloadReply:
-        """Unload a model from one node, or from all."""
+        """Unload a model from one node or from all."""
         nodes: list[str] = []
         async with errors_of(context):
             nodes = await self._router.unload(

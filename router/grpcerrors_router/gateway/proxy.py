@@ -1,4 +1,4 @@
-"""One gRPC address for every model: any method of any service, bytes through untouched."""
+"""The proxy: one gRPC address for every model. It forwards any method without changing a byte."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("router")
 
 _SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
-# Of the connection to the gateway alone; gRPC writes its own on the way out.
+# Belongs to the connection with the caller; gRPC adds its own towards the node.
 _HOP_BY_HOP = frozenset({"user-agent"})
 
 _FAILURES = (Exception, asyncio.CancelledError)
@@ -45,14 +45,16 @@ Refused = Callable[[str, RouteError], None]
 
 
 class Gateway(grpc.GenericRpcHandler):
-    """Proxies every call that no other service of the server takes.
+    """Proxies every call that no other service of the server handles.
 
-    `refused(model, error)` is called for calls that reached no node; `model` is "" unless it is in
-    models.toml.
+    Four methods of the backend protocol are not forwarded. `Health` reports the gateway's own
+    health. `Status` returns what the routing table knows about the model, and loads nothing.
+    `LoadModel` and `Free` are UNIMPLEMENTED, since they would change a node without the registry.
 
-    Four methods of the backend protocol are not forwarded: `Health` is the gateway's own, `Status`
-    returns what the routing table knows of the model (and loads nothing), `LoadModel` and `Free`
-    are UNIMPLEMENTED: a node that changes behind the router's back makes its rows stale.
+    Args:
+        router: dispatches the calls.
+        refused: called with the model and the error of each call that reached no node; the model
+            is "" if it is not in models.toml.
     """
 
     def __init__(self, router: SmartRouter, refused: Refused = lambda _model, _error: None) -> None:
@@ -60,7 +62,7 @@ class Gateway(grpc.GenericRpcHandler):
         self._refused = refused
         self._keys = ModelKeys(router.models)
         self._admission = Admission(router.settings)
-        # Not the router's name: an operator may give two of them the same one.
+        # Not the router's name, which two routers of different registries may share.
         self._hop = (HOP, secrets.token_hex(8))
         self._known = {
             f"/{_SERVICE.full_name}/{method.name}": self._known_handler(method)
@@ -68,12 +70,12 @@ class Gateway(grpc.GenericRpcHandler):
         }
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of a method; there is one for every name."""
+        """Return the handler of a method, known or not."""
         method: str = handler_call_details.method
         known = self._known.get(method)
         if known is not None:
             return known
-        # On the wire every shape is a stream of messages each way.
+        # On the wire, every RPC shape is a stream of messages in each direction.
         return self._stream(method)
 
     def _known_handler(self, method: MethodDescriptor) -> Any:
@@ -85,7 +87,7 @@ class Gateway(grpc.GenericRpcHandler):
         if method.client_streaming:
             return self._stream(path)
         kind = GetMessageClass(method.input_type)
-        # A unary call is several times cheaper than a stream that happens to carry one message.
+        # A unary call is several times cheaper than a stream that carries one message.
         return (self._unary_stream if method.server_streaming else self._unary)(path, kind)
 
     def _unary(self, path: str, kind: type[Message]) -> Any:
@@ -172,7 +174,7 @@ class Gateway(grpc.GenericRpcHandler):
         await self._fail(context, "", NotRouted(path.rpartition("/")[2]))
 
     def _forwarded(self, metadata: Metadata, model: str) -> tuple[tuple[str, str | bytes], ...]:
-        """Return the metadata for the node, this gateway's hop added. Raises ProxyLoop."""
+        """Return the metadata for the node, with this gateway's hop added. Raises ProxyLoop."""
         if self._hop in metadata:
             raise ProxyLoop(self._router.name, model)
         return (*[pair for pair in metadata if pair[0] not in _HOP_BY_HOP], self._hop)
@@ -180,7 +182,7 @@ class Gateway(grpc.GenericRpcHandler):
     async def _messages(
         self, context: Any, handler: asyncio.Task[Any] | None, refused: list[RouteError]
     ) -> AsyncIterator[bytes]:
-        """Yield what the caller sends. Cancels `handler` when a message must be `refused`."""
+        """Yield the caller's messages. Cancel `handler` if one exceeds a limit (see `refused`)."""
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
                 with self._admission.holding(message):
@@ -189,7 +191,7 @@ class Gateway(grpc.GenericRpcHandler):
             refused.append(error)
             if handler is not None:
                 handler.cancel()
-        # A caller that cancels looks like one that has sent everything, until the next loop turn.
+        # Until the next loop turn, a cancelled stream looks like one that has ended.
         await asyncio.sleep(0)
         if handler is not None and handler.cancelling():
             raise asyncio.CancelledError
@@ -208,7 +210,7 @@ class Gateway(grpc.GenericRpcHandler):
             call.cancel()
 
     async def _fail(self, context: Any, model: str, *errors: BaseException) -> NoReturn:
-        """End the call with the first of `errors`; those after it are its consequences."""
+        """End the call with the first of `errors`; the others are its consequences."""
         error = errors[0]
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError):
@@ -218,14 +220,14 @@ class Gateway(grpc.GenericRpcHandler):
         elif task is not None:
             task.uncancel()
         if not isinstance(error, grpc.aio.AioRpcError):
-            if context.done():  # what is left of a call that has ended anyway
+            if context.done():  # the call has already ended, and this follows from it
                 raise error
-            log.error("a call failed for a reason that the router does not know", exc_info=error)
+            log.error("call failed: internal error", exc_info=error)
             error = InternalFailure()
         if isinstance(error, RouteError):
             self._refused(model if model in self._router.models else "", error)
         if initial := error.initial_metadata():
-            with contextlib.suppress(grpc.aio.UsageError):  # a stream has sent it already
+            with contextlib.suppress(grpc.aio.UsageError):  # a stream has already sent it
                 await context.send_initial_metadata(tuple(initial))
         await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
         raise AssertionError  # abort raises

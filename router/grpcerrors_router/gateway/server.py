@@ -1,4 +1,4 @@
-"""The gRPC server around a router: gateway, fleet, operator, health and reflection on one port."""
+"""The gRPC server of a router: proxy, Fleet, Operator, health and reflection on one port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
 
 MESSAGE_LIMIT = 50 * 1024 * 1024
-"""Bytes of one message, as in LocalAI."""
+"""Bytes of one message. LocalAI has the same limit."""
 
 SERVICES = (
     backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
@@ -33,27 +33,33 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    # Trailers that the caller would accept from a node must not die on the way.
+    # Trailers that a caller accepts from a node must also pass through the gateway.
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.absolute_max_metadata_size", 128 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # gRPC answers CANCELLED, with no reason, to what it counts as too many or too old while it
-    # waits to be accepted: above 1,000 calls, and after 30 s. `max_calls` is the limit instead.
+    # By default gRPC answers CANCELLED, without a reason, when 1,000 calls wait to be accepted, or
+    # one waits for 30 s. `Settings.max_calls` is the limit instead.
     ("grpc.server.max_pending_requests", 2**31 - 1),
     ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
     ("grpc.server_max_unrequested_time_in_server", 3600),
-    # As on the connections to nodes.
+    # The same window as on the connections to nodes.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
-    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, so let it fail
+    ("grpc.so_reuseport", 0),  # so that a second server on the port fails
 )
 
 
 class GatewayServer:
-    """Serves `router` on `listen` ("host:port", port 0 = any). `refused` is as for Gateway."""
+    """Serves a router on one port.
+
+    Args:
+        router: the router.
+        listen: "host:port"; port 0 for any free port.
+        refused: see Gateway.
+    """
 
     def __init__(
         self, router: SmartRouter, listen: str, refused: Refused = lambda _model, _error: None
@@ -61,7 +67,7 @@ class GatewayServer:
         self._server: Any = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
-        # Asked first for what no service below is registered for by name: nearly every call.
+        # Handles each method that no service below registers by name: nearly every call.
         self._server.add_generic_rpc_handlers((Gateway(router, refused),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._fleet = FleetService(router)
@@ -78,8 +84,8 @@ class GatewayServer:
             port: int = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
             raise OSError(
-                f"cannot listen on {self._listen}: the port is taken or the host is not of this "
-                "machine; choose another, or port 0 for any"
+                f"cannot listen on {self._listen}: the port is taken, or this machine "
+                "does not have that address; choose another, or port 0 for any free port"
             ) from error
         address = self._fleet.own = f"{self._listen.rpartition(':')[0]}:{port}"
         for service in ("", *SERVICES):
@@ -88,7 +94,7 @@ class GatewayServer:
         return address
 
     async def stop(self, grace: float) -> None:
-        """Say NOT_SERVING, take no new call, and give those in flight `grace` seconds to end."""
+        """Report NOT_SERVING, refuse new calls, and let those in flight run for `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 
@@ -98,11 +104,11 @@ def _serve_reflection(server: Any) -> None:
     pool = pool_of(*(file.DESCRIPTOR for file in files))
     names = (*SERVICES, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, pool)
-    # Clients try v1 first. Its messages are those of v1alpha, and grpcio has only the latter.
+    # Clients try v1 first. grpcio has v1alpha only, whose messages are the same.
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names, pool=pool).ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    # Registered by name, as the gateway takes every method that is not.
+    # Registered by name, since the gateway handles all other methods.
     server.add_registered_method_handlers(REFLECTION_V1, {"ServerReflectionInfo": handler})

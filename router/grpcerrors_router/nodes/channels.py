@@ -1,4 +1,4 @@
-"""The connections to nodes: one channel per address, for as long as a node has the address."""
+"""The connections to nodes: one channel per address, as long as a node has the address."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 WINDOW = 256 * 1024
-"""Bytes that a peer may send on one stream before they are read."""
+"""Bytes that a peer may send on one stream before they are consumed."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # Trailers that are too long for gRPC's default turn into another error, and the signal is lost.
+    # gRPC replaces an error whose trailers exceed its default limit, so the evidence would be lost.
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.absolute_max_metadata_size", 128 * 1024),
-    # A node that was down is tried again soon: the router decides whom to ask, not the channel.
+    # Reconnect soon: the router, not the channel, decides how often a node is tried.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A window that grows with the bandwidth lets a node send up to 16 MiB a stream that nobody
-    # reads. This way a stream holds one window and one message.
+    # A window that grows with the bandwidth would buffer up to 16 MiB for a stream that is not
+    # read. Without it, a stream buffers one window and one message.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
-    # A new channel makes a new connection, so that it says something about the process.
+    # A new channel makes a new connection, which shows whether the process accepts one.
     ("grpc.use_local_subchannel_pool", 1),
-    # An idle channel keeps its connection: a lost one means that the process may be another.
+    # An idle channel keeps its connection: a loss is a sign that the process may have restarted.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
 )
 
 _KEPT_METHODS = 1024
-"""Per channel. Callers of a gateway choose method names, and must not fill the memory."""
+"""Methods cached per channel, limited since callers of a gateway choose the names."""
 
 _READY = grpc.ChannelConnectivity.READY
 _FAILED = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
@@ -46,7 +46,7 @@ def _open(address: str) -> grpc.aio.Channel:
 
 
 class _Link:
-    """A channel, what was made of it, and how often its connection was lost."""
+    """A channel, its stub and methods, and how often its connection was lost."""
 
     def __init__(self, address: str) -> None:
         self.channel = _open(address)
@@ -57,7 +57,7 @@ class _Link:
         self._watch = asyncio.get_running_loop().create_task(self._count_losses())
 
     def look(self) -> None:
-        """Count a loss that the watch has not seen yet."""
+        """Count a loss that the watching task has not seen yet."""
         ready = self.channel.get_state() is _READY
         self.losses += self._ready and not ready
         self._ready = ready
@@ -66,7 +66,7 @@ class _Link:
         state = self.channel.get_state()
         while state is not grpc.ChannelConnectivity.SHUTDOWN:
             await self.channel.wait_for_state_change(state)
-            # The connection may be back already; that it changed from READY is enough.
+            # The channel has left READY, even if it is READY again by now.
             if state is _READY and self._ready:
                 self.losses += 1
             state = self.channel.get_state()
@@ -79,7 +79,7 @@ class _Link:
 
 
 class Channels:
-    """Opens a channel when it is first needed, and closes it when no node has its address."""
+    """Opens a channel on first use, and closes it when no node has its address any more."""
 
     def __init__(self) -> None:
         self._links: dict[str, _Link] = {}
@@ -94,15 +94,15 @@ class Channels:
         return link
 
     def stub(self, address: str) -> BackendStub:
-        """Return the stub of the backend protocol for an address."""
+        """Return a stub of the backend protocol for an address."""
         return self._link(address).stub
 
     def multicallable(self, address: str, shape: str, method: tuple[Any, ...]) -> Any:
-        """Return the method at an address that stands behind a stub's method.
+        """Return the callable of a method at an address.
 
         Args:
-            address: of the node.
-            shape: of the RPC, as `grpc.aio.Channel` names it.
+            address: the node's address.
+            shape: the RPC shape, as the methods of `grpc.aio.Channel` are named.
             method: path, request serializer and response deserializer.
         """
         link = self._link(address)
@@ -114,7 +114,7 @@ class Channels:
         return found
 
     def losses(self, address: str) -> int:
-        """Return how often the connection to an address was lost since its channel was opened."""
+        """Return how often the connection to an address was lost since the channel was opened."""
         link = self._links.get(address)
         if link is None:
             return 0
@@ -125,8 +125,8 @@ class Channels:
     async def connects(address: str, timeout: float) -> bool:
         """Return whether a process accepts a new connection within `timeout` seconds.
 
-        The core of gRPC answers, not the program on it, so that a process whose threads are all
-        busy, or whose loop is blocked, connects. One that is stopped or gone does not.
+        gRPC's core accepts it, not the program. So a process whose threads are all busy, or whose
+        event loop is blocked, still connects; one that is stopped or gone does not.
         """
         channel = _open(address)
         try:

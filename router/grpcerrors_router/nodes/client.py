@@ -1,4 +1,4 @@
-"""Everything through which a router reaches nodes, as one value that a test can replace."""
+"""The router's access to nodes, as one value that a test can replace."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from grpcerrors_router.nodes.control import ControlPlane
 
 @dataclass(frozen=True, slots=True)
 class NodeClient:
-    """The channels that requests take, and the control plane of the backend protocol."""
+    """The channels that carry requests, and the control plane of the backend protocol."""
 
     channels: Channels
     control: ControlPlane
 
     @classmethod
     def over_grpc(cls) -> NodeClient:
-        """Reach nodes by their addresses over gRPC."""
+        """Return a client that connects to the nodes' addresses over gRPC."""
         channels = Channels()
         return cls(channels, ControlPlane(channels))

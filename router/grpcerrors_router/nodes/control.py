@@ -1,4 +1,4 @@
-"""The router's own calls to nodes: the control plane of the backend protocol."""
+"""The control plane: the router's own calls to nodes, in the backend protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a node said to LoadModel or Free. `ok` False with the node's own `message`."""
+    """A node's answer to LoadModel or Free.
+
+    Attributes:
+        ok: whether the node did it.
+        message: the node's reason if it did not.
+        boot_id: the process that answered; "" when unknown.
+        inventory: the node's inventory counter; 0 when unknown.
+    """
 
     ok: bool
     message: str = ""
@@ -27,34 +34,34 @@ class Answer:
 
 
 class ControlPlane:
-    """Health, Status, LoadModel and Free of any node.
+    """Calls Health, Status, LoadModel and Free of nodes.
 
-    Errors of the transport come out as they are: `grpc.aio.AioRpcError`.
+    Timeouts are seconds. Every method raises `grpc.aio.AioRpcError` when the call fails.
     """
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
     async def health(self, address: str, timeout: float) -> None:
-        """Return when the process answers."""
+        """Wait for the answer to Health."""
         await self._channels.stub(address).Health(pb.HealthMessage(), timeout=timeout)
 
     async def has_model(self, address: str, model: str, timeout: float) -> bool:
-        """Whether the node says that it has the model ready, or is at work with it."""
+        """Return whether the node reports READY or BUSY for the model."""
         reply = await self._channels.stub(address).Status(
             pb.HealthMessage(), timeout=timeout, metadata=[(MODEL_ID, model)]
         )
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
 
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
-        """Load a model."""
+        """Load a model as that generation."""
         options = pb.ModelOptions(**{**spec.options, "Model": spec.identity})
         metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]
         call = self._channels.stub(address).LoadModel(options, timeout=timeout, metadata=metadata)
         return _answer(await call, await call.trailing_metadata())
 
     async def free(self, address: str, row: Replica, timeout: float) -> Answer:
-        """Unload that load of the model, and no other where the node can tell them apart."""
+        """Unload a model; a node that knows generations unloads no other load of it."""
         metadata = [(MODEL_ID, row.model)]
         if row.held:
             metadata.append((GENERATION, str(row.held)))
@@ -65,8 +72,8 @@ class ControlPlane:
 
 
 def _answer(result: pb.Result, trailers: Iterable[tuple[str, str | bytes]] | None) -> Answer:
-    told = {key: value for key, value in trailers or () if isinstance(value, str)}
-    version = told.get(INVENTORY_VERSION, "")
-    # What the database cannot store is as good as nothing.
+    texts = {key: value for key, value in trailers or () if isinstance(value, str)}
+    version = texts.get(INVENTORY_VERSION, "")
+    # Ignore what the database cannot store.
     inventory = int(version) if version.isdecimal() and len(version) < len(str(NUMBER_LIMIT)) else 0
-    return Answer(result.success, result.message, told.get(BOOT_ID, "")[:NAME_LIMIT], inventory)
+    return Answer(result.success, result.message, texts.get(BOOT_ID, "")[:NAME_LIMIT], inventory)

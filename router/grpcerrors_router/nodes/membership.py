@@ -1,4 +1,4 @@
-"""Nodes that announce themselves: most heartbeats bring no news and cost no database call."""
+"""The membership of nodes that register: what the router does with their heartbeats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _log = structlog.get_logger("router.nodes")
 
 
 class Membership:
-    """Takes heartbeats in. The rules on rows are in `registry.membership`."""
+    """Handles heartbeats. Most bring no news, and cost no database call.
+
+    `registry.membership` has the rules for what a heartbeat changes.
+    """
 
     def __init__(
         self,
@@ -39,9 +42,12 @@ class Membership:
         self._settings = settings
 
     async def heartbeat(self, beat: Heartbeat) -> None:
-        """Note the sign of life, and bring the registry in line when there is news.
+        """Note that the node is alive, and update the registry if it reports changes.
 
-        Raises ValueError, NameTaken, RegistryUnavailable.
+        Raises:
+            Invalid: the heartbeat breaks a rule of `validation`; this is a ValueError.
+            NameTaken: another live process has the node's name.
+            RegistryUnavailable: a change cannot be written.
         """
         self._note(beat)
         node = self._table.nodes.get(beat.node)
@@ -50,12 +56,12 @@ class Membership:
         correction = await self._correct(beat, node)
         for heal in correction.heals:
             _log.info(
-                "dropped a stale row", node=heal.node, model=heal.model,
+                "dropped a stale replica", node=heal.node, model=heal.model,
                 generation=heal.generation, evidence=heal.evidence,
             )  # fmt: skip
             self._events.heal(heal.model, heal.node, heal.generation, heal.evidence)
         if correction.restarted:
-            _log.info("a node restarted", node=beat.node, models=len(correction.restarted))
+            _log.info("node restarted", node=beat.node, models=len(correction.restarted))
         for row in correction.restarted:
             self._events.restarted(row.model, row.node, row.generation)
         self._note(beat)
@@ -64,12 +70,14 @@ class Membership:
         try:
             return await self._registry.heartbeat(beat, alive_for=self._settings.fresh_for)
         except NameTaken as error:
-            # A process that was killed was heard a moment ago as well: ask.
+            # The known process may have been killed since it was last heard: probe it.
             if node is not None:
                 self._prober.suspect(node)
                 if not await self._prober.probe_health(node):
                     return await self._registry.heartbeat(beat)
-            _log.warning("a second node claims a name", node=beat.node, why=error.details())
+            _log.warning(
+                "refused a second node of the same name", node=beat.node, why=error.details()
+            )
             raise
 
     def _note(self, beat: Heartbeat) -> None:
@@ -81,8 +89,8 @@ class Membership:
 
 def _no_news(node: NodeEntry, beat: Heartbeat) -> bool:
     info = node.info
-    said = (beat.boot_id, beat.address, beat.backend, beat.slots)
-    if said != (info.boot_id, info.address, info.backend, info.slots) or info.foreign:
+    reported = (beat.boot_id, beat.address, beat.backend, beat.slots)
+    if reported != (info.boot_id, info.address, info.backend, info.slots) or info.foreign:
         return False
     if beat.inventory_version < info.inventory:
         return True

@@ -1,4 +1,4 @@
-"""Which nodes are there: cached, coalesced, and never a reason to delete anything."""
+"""The prober, which finds out which nodes answer, and never deletes anything."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SILENT = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
-"""Codes that do not come from the node, or need not."""
+"""Codes that need not come from the node."""
 
 
 class Prober:
-    """Tells busy nodes from those that are gone, with one probe at a time for each.
+    """Distinguishes busy nodes from those that are gone, with one probe at a time per node.
 
-    A heartbeat or a finished call is as good as a probe, so a node that answers is never probed. A
-    node that was silent is asked for its Health. When the answer does not come soon, a new
-    connection decides: a process that accepts it is *busy* and is picked last, one that does not is
-    *suspect* and not picked until it answers. Its replicas stay either way (invariant 14).
+    A heartbeat or a finished call counts as an answer, so a node in use is not probed. A silent
+    node is asked for its Health. If that takes long, a new connection decides: a process that
+    accepts it is *busy* and is picked last; one that does not is *suspect*, and not picked until it
+    answers. Its replicas stay in the registry either way (invariant 14).
     """
 
     def __init__(
@@ -49,27 +49,27 @@ class Prober:
         self._questions: dict[str, asyncio.Task[bool | None]] = {}
 
     def is_fresh(self, node: NodeEntry) -> bool:
-        """Return whether the node gave a sign of life so recently that no probe is needed."""
+        """Return whether the node was heard so recently that it needs no probe."""
         return node.fresh_until > self._clock.monotonic()
 
     def heard(self, node: NodeEntry) -> None:
-        """Note a sign of life."""
+        """Note that the node answered."""
         node.heard_at = self._clock.monotonic()
         node.fresh_until = node.heard_at + self._settings.fresh_for
         if node.busy or not node.reachable:
             self._table.set_state(node, reachable=True, busy=False)
 
     def suspect(self, node: NodeEntry) -> None:
-        """Note that a call met no process: ask before the node is picked again."""
+        """Note that a call did not reach the node, so it is probed before it is picked again."""
         node.fresh_until = 0.0
 
     def missed(self, node: NodeEntry) -> None:
-        """Note that a call met its deadline: ask, unless the node has answered others since."""
+        """Note that a call exceeded its deadline; probe the node unless it answers other calls."""
         if self._clock.monotonic() - node.heard_at >= self._settings.silent_after:
             node.fresh_until = 0.0
 
     async def probe_health(self, node: NodeEntry) -> bool:
-        """Return whether the node may be picked; ask it if it was silent."""
+        """Return whether the node may be picked; probe it first if it was silent."""
         return self.is_fresh(node) or await asyncio.shield(self._start(node))
 
     def _start(self, node: NodeEntry) -> asyncio.Task[bool]:
@@ -98,12 +98,12 @@ class Prober:
         if there:
             node.fresh_until = self._clock.monotonic() + settings.busy_for
         if (node.reachable, node.busy) != (there, True):
-            _log.info("a node is busy" if there else "a node does not answer", node=node.name)
+            _log.info("node is busy" if there else "node does not answer", node=node.name)
             self._table.set_state(node, reachable=there, busy=True)
         return there
 
     async def _ask(self, node: NodeEntry) -> bool | None:
-        """Ask for Health: whether the node answers, with whatever; None when that takes long."""
+        """Return whether the node answers Health, with any result; None if it takes too long."""
         try:
             await self._nodes.control.health(node.info.address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
@@ -115,15 +115,15 @@ class Prober:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return False  # the channel was closed: no node has the address any more
+            return False  # the channel was closed, since no node has the address any more
         self.heard(node)
         return True
 
     async def watch(self) -> None:
-        """Look after the nodes until cancelled.
+        """Watch the nodes until cancelled.
 
-        Nodes that are suspect are asked until they answer, and so are those that have calls in
-        flight and say nothing. Channels to addresses that no node has are closed.
+        Probes suspect nodes until they answer, and silent nodes with calls in flight. Closes the
+        channels to addresses that no node has any more.
         """
         while True:
             await self._clock.sleep(self._settings.watch_interval)
@@ -132,11 +132,11 @@ class Prober:
                 for node in self._due():
                     node.fresh_until = 0.0
                     self._start(node)
-            except Exception:  # noqa: BLE001 - a router that stops watching would rot silently
-                _log.exception("watching the nodes failed; trying again")
+            except Exception:  # noqa: BLE001 - the router must not stop watching
+                _log.exception("watching the nodes failed; retrying")
 
     def _due(self) -> list[NodeEntry]:
-        """Return the nodes to ask now."""
+        """Return the nodes to probe now."""
         now, settings = self._clock.monotonic(), self._settings
         due = []
         for node in self._table.nodes.values():
