@@ -74,7 +74,7 @@ def add_node(
 
 
 def remove_node(node: Node, registry: Registry = DEFAULT_REGISTRY) -> None:
-    """Remove a node and its replicas from the registry.
+    """Remove a node and its replicas.
 
     A node that still sends heartbeats registers again.
     """
