@@ -1,4 +1,4 @@
-"""The router: routes by model, loads what is missing, heals what turns out stale."""
+"""The router: it dispatches requests by model, loads missing models and drops stale replicas."""
 
 from __future__ import annotations
 
@@ -38,15 +38,36 @@ if TYPE_CHECKING:
 
 
 class SmartRouter:
-    """Routes calls to live replicas of models.
+    """Dispatches calls to live replicas of models.
 
         async with SmartRouter(NodeRegistry("sqlite:///fleet.db"), models) as router:
             stub = BackendStub(router.channel("tiny.en"))
             reply = await stub.Predict(request, timeout=5)
 
-    `models` says what to load under which name. `on_stale` says what happens to a request that
-    meets a stale replica: `retry` sends it to a fresh one, `return` gives the caller the original
-    error and heals for the next, `off` heals nothing. `nodes` replaces the way to nodes, for tests.
+    Times and timeouts are seconds. All methods must be called on one event loop.
+
+    Args:
+        registry: the registry, not yet open. The router opens and closes it.
+        models: the models that can be loaded, by name; see `read_models`.
+        on_stale: what to do when a request meets a stale replica. `retry` heals, and sends the
+            request to another replica if it provably was not executed; `return` heals, and returns
+            the error; `off` only returns the error.
+        settings: limits and intervals; the defaults if None.
+        events: receives the router's events, such as Metrics.
+        clock: the clock, for tests.
+        rng: the source of jitter, for tests.
+        nodes: the access to nodes, for tests.
+
+    Attributes:
+        registry: the registry.
+        models: the models, by name.
+        on_stale: the default of `channel` and `route`.
+        settings: the settings.
+        events: the events.
+        table: the registry in memory.
+        outbox: the changes that wait for the registry.
+        watcher: keeps `table` in step with the registry.
+        presence: this router in the registry.
     """
 
     def __init__(
@@ -120,13 +141,15 @@ class SmartRouter:
 
     @property
     def name(self) -> str:
-        """This router's name among those that share the registry."""
+        """The name of this router in the registry."""
         return self.registry.router
 
     async def start(self) -> None:
         """Open the registry, read it, and start following it.
 
-        Raises RegistryUnavailable, and NameTaken when another living router has this one's name.
+        Raises:
+            RegistryUnavailable: the registry cannot be reached.
+            NameTaken: another live router has this router's name.
         """
         await self.registry.open()
         await self.watcher.relist()
@@ -141,7 +164,7 @@ class SmartRouter:
         ]
 
     async def close(self) -> None:
-        """Stop, and end what this router has begun. The registry is closed too."""
+        """Stop the router, end its jobs, and close the registry. Calls in flight are cut off."""
         await stop(self._tasks)
         await self._flights.close()
         await self._runner.close()
@@ -168,17 +191,32 @@ class SmartRouter:
     # Routing
 
     def channel(self, model: str, *, on_stale: OnStale | None = None) -> InFlightTrackingClient:
-        """A channel that routes each call by itself; make a stub on it once and keep it."""
+        """Return a channel that dispatches each call separately.
+
+        Create a stub on it once, and keep it.
+
+        Args:
+            model: the model's name. An unknown one fails at the call, with UnknownModel.
+            on_stale: overrides the router's `on_stale`.
+        """
         return InFlightTrackingClient(self._dispatcher, model, on_stale or self.on_stale)
 
     @asynccontextmanager
     async def route(
         self, model: str, *, timeout: float | None = None, on_stale: OnStale | None = None
     ) -> AsyncIterator[InFlightTrackingClient]:
-        """A channel with a replica picked, and loaded if need be, before the body runs.
+        """Pick a replica, loading the model if needed, and yield a channel that uses it.
 
-        `timeout` in seconds bounds the wait for a replica; a call's own timeout bounds the call.
-        Raises RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, RegistryUnavailable.
+        The first call on the channel goes to that replica, and later calls to any.
+
+        Args:
+            model: the model's name.
+            timeout: seconds to wait for a replica; None for no limit. Calls have their own timeout.
+            on_stale: overrides the router's `on_stale`.
+
+        Raises:
+            RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, Overloaded,
+                RouterStopping or RegistryUnavailable.
         """
         reserved = await self._dispatcher.attempt(model, self._deadline(timeout))
         client = InFlightTrackingClient(
@@ -193,38 +231,65 @@ class SmartRouter:
         return None if timeout is None else self._clock.monotonic() + timeout
 
     async def probe_health(self, node: str) -> bool:
-        """Whether a node's process answers (cached, coalesced); False for an unknown node."""
+        """Return whether a node may be picked; probe it if it was silent.
+
+        Concurrent probes are coalesced. Returns False for an unknown node.
+        """
         entry = self.table.nodes.get(node)
         return entry is not None and await self._prober.probe_health(entry)
 
     # Nodes
 
     async def heartbeat(self, beat: Heartbeat) -> float:
-        """Take in what a node says of itself; seconds until it should say so again.
+        """Apply a node's report; return the seconds until its next heartbeat.
 
-        Raises ValueError for a heartbeat that makes no sense, NameTaken when another living process
-        has the node's name, RegistryUnavailable when it brings news that cannot be written down.
+        Raises:
+            ValueError: the heartbeat breaks a rule of `validation.check_heartbeat`.
+            NameTaken: another live process has the node's name.
+            RegistryUnavailable: the report changes the registry, which cannot be reached.
         """
         await self._membership.heartbeat(beat)
         return self.settings.heartbeat_interval
 
     async def leave(self, node: str, boot_id: str) -> bool:
-        """A node stops: forget it and its rows, unless another boot has taken its place."""
+        """Remove a node that is stopping; return False if `boot_id` is not its current process.
+
+        Raises:
+            RegistryUnavailable: the registry cannot be reached.
+        """
         return await self.registry.leave(node, boot_id)
 
     # Models
 
     async def load(self, model: str, *, timeout: float | None = None) -> str:
-        """Have a model loaded somewhere; the node that has it. Raises RouteError."""
+        """Load a model if no live replica exists; return the name of a node that holds it.
+
+        Args:
+            model: the model's name.
+            timeout: seconds to wait; None for no limit. The load continues after that.
+
+        Raises:
+            RouteError: as for `route`.
+        """
         return (await self._dispatcher.acquire(model, self._deadline(timeout))).node.name
 
     async def unload(
         self, model: str, *, node: str | None = None, force: bool = False
     ) -> list[str]:
-        """Free a model on one node, or wherever it is; the nodes that have freed it.
+        """Unload a model; return the names of the nodes that unloaded it.
 
-        Every node is asked, also when an earlier one refuses. Raises UnknownModel, InUse (unless
-        forced), UnloadUnsupported, RegistryUnavailable; the text names the nodes that did free it.
+        If a node refuses, the others are still asked, and the error names those that did unload it.
+
+        Args:
+            model: the model's name.
+            node: the node's name; None for all nodes that hold the model.
+            force: whether to unload replicas with calls in flight.
+
+        Raises:
+            UnknownModel: neither models.toml nor any node knows the model.
+            InUse: a replica has calls in flight, or its node refused.
+            UnloadUnsupported: the backend has no Free.
+            RegistryUnavailable: the registry cannot be reached.
         """
         replicas = [r for r in self.table.replicas(model) if node in (None, r.node.name)]
         if not replicas and model not in self.models:

@@ -15,7 +15,7 @@ from grpcerrors_router import InUse, ModelSpec, NodeRegistry, Settings, SmartRou
 from grpcerrors_router.entities import Load
 from grpcerrors_router.errors import NameTaken, UnloadUnsupported
 from grpcerrors_router.gateway.server import GatewayServer
-from grpcerrors_router.registry.jobs import Wish
+from grpcerrors_router.registry.jobs import JobRequest
 from tests.router.conftest import HANG, QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 from tests.router.support.processes import fleet as processes
@@ -45,7 +45,7 @@ async def test_a_router_that_dies_in_an_eviction_leaves_nothing_behind(
         await router.load("m")
         (m,) = router.table.replicas("m")
         async with NodeRegistry(sqlite_url, router="dead") as other:
-            asked = Wish("a", "n", "dead", 1, BRIEF.load_lease, "m", m.generation)
+            asked = JobRequest("a", "n", "dead", 1, BRIEF.load_lease, "m", m.generation)
             assert isinstance(await other.claim_load(asked), Load)
         await router.watcher.catch_up()
         assert router.table.pick("m") is None

@@ -17,7 +17,7 @@ from grpcerrors_router import Heartbeat, Held, NodeRegistry, RegistryUnavailable
 from grpcerrors_router.entities import Correction, Load, NodeView, Replica, RouterRow, Use
 from grpcerrors_router.entities import Node as Row
 from grpcerrors_router.errors import NameTaken, RegistryOutdated
-from grpcerrors_router.registry.jobs import Outcome, Refusal, Wish
+from grpcerrors_router.registry.jobs import JobRequest, Outcome, Refusal
 from grpcerrors_router.registry.schema import changes, metadata, replicas
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ async def registry(url: str) -> AsyncIterator[NodeRegistry]:
         yield registry
 
 
-def wish(node: str = "a", model: str = "m", wanted: int = 1, **more: object) -> Wish:
-    return Wish(node, model, "r1", wanted, 10.0, **more)  # type: ignore[arg-type]
+def request(node: str = "a", model: str = "m", wanted: int = 1, **more: object) -> JobRequest:
+    return JobRequest(node, model, "r1", wanted, 10.0, **more)  # type: ignore[arg-type]
 
 
 async def node(registry: NodeRegistry, name: str = "a", slots: int = 1) -> None:
@@ -59,7 +59,7 @@ async def node(registry: NodeRegistry, name: str = "a", slots: int = 1) -> None:
 
 
 async def loaded(registry: NodeRegistry, model: str = "m", name: str = "a") -> Load:
-    claim = await registry.claim_load(wish(name, model, 99))
+    claim = await registry.claim_load(request(name, model, 99))
     assert isinstance(claim, Load)
     assert await registry.finish_load(claim, Outcome()) == ""
     return claim
@@ -117,10 +117,10 @@ async def test_a_drop_names_a_generation(registry: NodeRegistry) -> None:
 async def test_a_stale_token_changes_nothing(registry: NodeRegistry) -> None:
     """Invariant 4: the owner sleeps through its lease, another takes over, the first wakes up."""
     await node(registry)
-    stalled = await registry.claim_load(wish())
+    stalled = await registry.claim_load(request())
     assert isinstance(stalled, Load)
     CLOCK.now += 11
-    successor = await registry.claim_load(wish())
+    successor = await registry.claim_load(request())
     assert isinstance(successor, Load)
     assert not await registry.renew_load(stalled, 10)
     assert await registry.finish_load(stalled, Outcome()) is None
@@ -132,35 +132,35 @@ async def test_a_stale_token_changes_nothing(registry: NodeRegistry) -> None:
 
 async def test_a_renewed_lease_is_not_taken_over(registry: NodeRegistry) -> None:
     await node(registry)
-    load = await registry.claim_load(wish())
+    load = await registry.claim_load(request())
     assert isinstance(load, Load)
     CLOCK.now += 8
     assert await registry.renew_load(load, 10)
     CLOCK.now += 8
-    assert await registry.claim_load(wish()) is Refusal.ENOUGH
+    assert await registry.claim_load(request()) is Refusal.ENOUGH
 
 
 async def test_no_more_loads_than_wanted(registry: NodeRegistry) -> None:
     """Invariant 3."""
     for name in ("a", "b", "c"):
         await node(registry, name)
-    claims = await asyncio.gather(*(registry.claim_load(wish(n, wanted=2)) for n in "aabbcc"))
+    claims = await asyncio.gather(*(registry.claim_load(request(n, wanted=2)) for n in "aabbcc"))
     assert sum(isinstance(claim, Load) for claim in claims) == 2
-    assert await registry.claim_load(wish("c", wanted=3, unreachable=[])) is not Refusal.FULL
+    assert await registry.claim_load(request("c", wanted=3, unreachable=[])) is not Refusal.FULL
 
 
 async def test_silent_nodes_do_not_count_towards_what_is_wanted(registry: NodeRegistry) -> None:
     await node(registry, "a")
     await node(registry, "b")
     await loaded(registry, name="a")
-    assert await registry.claim_load(wish("b")) is Refusal.ENOUGH
-    assert isinstance(await registry.claim_load(wish("b", unreachable=["a"])), Load)
+    assert await registry.claim_load(request("b")) is Refusal.ENOUGH
+    assert isinstance(await registry.claim_load(request("b", unreachable=["a"])), Load)
 
 
 async def test_slots_are_never_overbooked(registry: NodeRegistry) -> None:
     await node(registry, slots=2)
     await loaded(registry, "m1")
-    claims = await asyncio.gather(*(registry.claim_load(wish(model=m)) for m in ("m2", "m3")))
+    claims = await asyncio.gather(*(registry.claim_load(request(model=m)) for m in ("m2", "m3")))
     assert sorted(isinstance(claim, Load) for claim in claims) == [False, True]
     assert Refusal.FULL in claims
 
@@ -173,19 +173,19 @@ async def test_an_eviction_names_a_generation_and_is_undone_when_the_load_fails(
     old = await loaded(registry, "m1")
     assert (
         await registry.claim_load(
-            wish(model="m2", victim="m1", victim_generation=old.generation + 1)
+            request(model="m2", victim="m1", victim_generation=old.generation + 1)
         )
         is Refusal.FULL
     )
     claim = await registry.claim_load(
-        wish(model="m2", victim="m1", victim_generation=old.generation)
+        request(model="m2", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(claim, Load)
     assert await evicting(registry) == {"m1"}
     assert await registry.finish_load(claim, Outcome("in use")) == "in use"
     assert await evicting(registry) == set()
     again = await registry.claim_load(
-        wish(model="m2", victim="m1", victim_generation=old.generation)
+        request(model="m2", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(again, Load)
     assert await registry.finish_load(again, Outcome(freed=True)) == ""
@@ -196,12 +196,12 @@ async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeReg
     """Invariant 17: the eviction ends with the lease, without anybody who ends it."""
     await registry.heartbeat(beat("b1", 1, Held("m1", 7)))
     old = (await rows(registry))["a", "m1"]
-    await registry.claim_load(wish(model="m2", victim="m1", victim_generation=old.generation))
+    await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
     assert await evicting(registry) == {"m1"}
     CLOCK.now += 11
     assert await evicting(registry) == set()
     claim = await registry.claim_load(
-        wish(model="m3", victim="m1", victim_generation=old.generation)
+        request(model="m3", victim="m1", victim_generation=old.generation)
     )
     assert isinstance(claim, Load)
 
@@ -213,9 +213,9 @@ async def test_the_victim_of_a_dead_router_is_unknown_on_a_foreign_node(
     """Nothing says whether the node was told to free it, and to load the other one."""
     await node(registry)
     old = await loaded(registry, "m1")
-    await registry.claim_load(wish(model="m2", victim="m1", victim_generation=old.generation))
+    await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
     CLOCK.now += 11
-    assert isinstance(await registry.claim_load(wish(model=model)), Load)
+    assert isinstance(await registry.claim_load(request(model=model)), Load)
     assert await rows(registry) == {}
     assert await registry.heals() == [], "no evidence was seen"
 
@@ -224,7 +224,7 @@ async def test_a_victim_s_slot_counts_once(registry: NodeRegistry) -> None:
     await node(registry, slots=2)
     one, two = await loaded(registry, "m1"), await loaded(registry, "m2")
     for model, victim in (("m3", one), ("m4", two)):
-        asked = wish(model=model, victim=victim.model, victim_generation=victim.generation)
+        asked = request(model=model, victim=victim.model, victim_generation=victim.generation)
         assert isinstance(await registry.claim_load(asked), Load)
 
 
@@ -232,7 +232,7 @@ async def test_an_eviction_ends_another_generation_never(registry: NodeRegistry)
     """Invariant 1: the victim was loaded again behind the back of the job."""
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
     old = (await rows(registry))["a", "m"]
-    job = await registry.claim_unload(wish(victim="m", victim_generation=old.generation))
+    job = await registry.claim_unload(request(victim="m", victim_generation=old.generation))
     assert job is not None
     await registry.heartbeat(beat("b1", 3, Held("m", 8)))
     await registry.finish_load(job, Outcome("unloaded", freed=True))
@@ -241,14 +241,14 @@ async def test_an_eviction_ends_another_generation_never(registry: NodeRegistry)
 
 async def test_a_failed_load_is_left_alone_for_a_while(registry: NodeRegistry) -> None:
     await node(registry)
-    claim = await registry.claim_load(wish())
+    claim = await registry.claim_load(request())
     assert isinstance(claim, Load)
     await registry.finish_load(claim, Outcome("no such file", retry_after=5))
-    assert await registry.claim_load(wish()) is Refusal.BACKOFF
+    assert await registry.claim_load(request()) is Refusal.BACKOFF
     job = (await registry.snapshot()).nodes[0].loads[0]
     assert (job.state, job.message, job.failures) == ("failed", "no such file", 1)
     CLOCK.now += 6
-    again = await registry.claim_load(wish())
+    again = await registry.claim_load(request())
     assert isinstance(again, Load)
     assert again.failures == 1
     await registry.finish_load(again, Outcome())
@@ -295,7 +295,7 @@ async def test_a_heartbeat_disproves_and_adopts(registry: NodeRegistry) -> None:
 async def test_a_heartbeat_older_than_the_load_disproves_nothing(registry: NodeRegistry) -> None:
     """Invariant 14: only an inventory at least as new as the row speaks against it."""
     await registry.heartbeat(beat("b1", 1))
-    claim = await registry.claim_load(wish())
+    claim = await registry.claim_load(request())
     assert isinstance(claim, Load)
     assert await registry.heartbeat(beat("b1", 1)) == Correction()
     await registry.finish_load(claim, Outcome(boot_id="b1", inventory=2))
@@ -306,7 +306,7 @@ async def test_a_heartbeat_older_than_the_load_disproves_nothing(registry: NodeR
 
 async def test_a_heartbeat_does_not_adopt_what_is_just_being_loaded(registry: NodeRegistry) -> None:
     await registry.heartbeat(beat("b1", 1))
-    claim = await registry.claim_load(wish())
+    claim = await registry.claim_load(request())
     assert isinstance(claim, Load)
     await registry.heartbeat(beat("b1", 2, Held("m", claim.generation)))
     assert await rows(registry) == {}
@@ -317,11 +317,11 @@ async def test_a_heartbeat_does_not_adopt_what_is_just_being_loaded(registry: No
 async def test_a_load_by_a_process_that_is_gone_is_not_published(registry: NodeRegistry) -> None:
     """Invariant 5."""
     await registry.heartbeat(beat("b1", 1))
-    claim = await registry.claim_load(wish())
+    claim = await registry.claim_load(request())
     assert isinstance(claim, Load)
     await registry.heartbeat(beat("b2", 1))
     assert await registry.finish_load(claim, Outcome(boot_id="b1", inventory=2)) is None
-    late = await registry.claim_load(wish())
+    late = await registry.claim_load(request())
     assert isinstance(late, Load)
     await registry.finish_load(late, Outcome(boot_id="b1", inventory=2))
     assert await rows(registry) == {}
@@ -414,7 +414,7 @@ async def test_what_the_router_evicts_is_no_heal(registry: NodeRegistry) -> None
     """The node's heartbeat arrives before the end of the job, and after it."""
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
     row = (await rows(registry))["a", "m"]
-    job = await registry.claim_unload(wish(victim="m", victim_generation=row.generation))
+    job = await registry.claim_unload(request(victim="m", victim_generation=row.generation))
     assert job is not None
     assert await registry.heartbeat(beat("b1", 2)) == Correction()
     await registry.finish_load(job, Outcome("unloaded", "b1", 2, freed=True))
@@ -428,7 +428,7 @@ async def test_a_heartbeat_that_an_unload_has_overtaken_adopts_nothing(
 ) -> None:
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
     row = (await rows(registry))["a", "m"]
-    job = await registry.claim_unload(wish(victim="m", victim_generation=row.generation))
+    job = await registry.claim_unload(request(victim="m", victim_generation=row.generation))
     assert job is not None
     await registry.finish_load(job, Outcome("unloaded", "b1", 2, freed=True))
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
@@ -536,7 +536,7 @@ async def test_what_nobody_needs_is_pruned(registry: NodeRegistry) -> None:
     await node(registry, "foreign")
     await registry.heartbeat(beat("b1", 1, Held("m"), name="silent"))
     await registry.heartbeat(beat("b1", 2, name="silent"))
-    await registry.claim_load(wish("foreign"))
+    await registry.claim_load(request("foreign"))
     CLOCK.now += 3601
     await registry.heartbeat(beat("b9", 1, name="heard"))
     await registry.prune(node_retention=3600, heal_retention=7200)

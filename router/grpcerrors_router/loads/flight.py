@@ -1,4 +1,7 @@
-"""Brings models up: one flight per model here, one fenced job per node over all routers."""
+"""The single flight of loads: one flight per model in this router.
+
+Across routers, the registry allows one fenced job per model and node.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from grpcerrors_router.errors import (
 )
 from grpcerrors_router.loads.job import Result
 from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
-from grpcerrors_router.registry.jobs import Refusal, Wish
+from grpcerrors_router.registry.jobs import JobRequest, Refusal
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
@@ -42,7 +45,11 @@ _HEDGES = 2
 
 @dataclass(eq=False)
 class _Flight:
-    """The way of one model to its replicas. `since` is its place in the queue for slots."""
+    """The effort to bring one model to its wanted replicas.
+
+    `since` is its place in the queue for slots. `tried` are the nodes that failed, and `loads` the
+    jobs that run, with their nodes.
+    """
 
     spec: ModelSpec
     since: float
@@ -53,10 +60,10 @@ class _Flight:
 
 
 class Flights:
-    """Single flight: callers wait for the flight, each for its own deadline.
+    """Loads models, with one flight per model, for which all its callers wait.
 
-    A flight belongs to nobody: it continues when the caller who started it has gone. Flights that
-    wait for slots are served in the order in which they began, so that models take fair turns.
+    A flight belongs to no caller: it continues when the one that started it is cancelled. Flights
+    that wait for slots are served in the order in which they began, so that models take fair turns.
     """
 
     def __init__(
@@ -83,10 +90,17 @@ class Flights:
         self._closed = False
 
     async def wait(self, spec: ModelSpec, deadline: float | None) -> None:
-        """Return when a replica of the model can be picked.
+        """Wait until a replica of the model can be picked.
 
-        `deadline` is on the monotonic clock. Raises RouteError: why it cannot be had, Overloaded
-        when too many wait already, or LoadTimeout when the caller's time is up.
+        Args:
+            spec: the model; its backend is "" if it is not in models.toml, and is not loaded then.
+            deadline: seconds on the monotonic clock; None for no deadline.
+
+        Raises:
+            LoadTimeout: the deadline passed.
+            Overloaded: too many requests wait for the model.
+            RouteError: the model cannot be loaded: NoCapacity, LoadFailed, RegistryUnavailable or
+                RouterStopping.
         """
         model = spec.name
         if not spec.backend:
@@ -110,7 +124,7 @@ class Flights:
                     raise LoadTimeout(spec.name)
                 raise LoadTimeout(spec.name, "it waits for a slot, retry later")
             flight = self._task(spec)
-            # No polling here: thousands may wait. Should a change slip by, the flight's end wakes.
+            # Thousands may wait, so none of them polls. The end of the flight wakes them all.
             up = asyncio.ensure_future(self._table.changed(spec.name))
             try:
                 await asyncio.wait({flight, up}, timeout=left, return_when="FIRST_COMPLETED")
@@ -119,17 +133,17 @@ class Flights:
             if flight.done() and not flight.cancelled():
                 error = flight.exception()
                 if error is not None and self._table.pick(spec.name) is None:
-                    # One error for each: a shared one would collect the frames of all who wait.
+                    # A copy for each: a shared error would collect the frames of all waiters.
                     raise copy.copy(error)
 
     def _only_adopted(self, model: str) -> RouteError:
         where = sorted(replica.node.name for replica in self._table.replicas(model))
         nodes = ", ".join(f'"{name}"' for name in where) or "no node"
-        why = f"it is not in models.toml, and {nodes}, which held it, takes no requests now"
+        why = f"it is not in models.toml, and is held by {nodes}, which takes no requests now"
         return NoCapacity(model, why, 2.0)
 
     def keep_up(self, spec: ModelSpec) -> None:
-        """Start a flight in the background if fewer replicas are up than wanted."""
+        """Start a flight in the background if the model has fewer replicas than wanted."""
         if (
             spec.name not in self._tasks
             and self._pauses.get(spec.name, 0.0) <= self._clock.monotonic()
@@ -139,9 +153,9 @@ class Flights:
             self._task(spec)
 
     async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
-        """Replace replicas that were loaded with other options, until cancelled.
+        """Replace replicas whose options are outdated, until cancelled.
 
-        One at a time for each model, when idle, and only while its loads do not fail.
+        Replaces one idle replica of a model at a time, unless the model's last load failed.
         """
         while True:
             await self._clock.sleep(self._settings.replace_interval)
@@ -150,11 +164,11 @@ class Flights:
                     await self.replace_outdated(spec)
             except RegistryUnavailable:
                 continue
-            except Exception:  # noqa: BLE001 - what is outdated would stay so silently
+            except Exception:  # noqa: BLE001 - the router must not stop replacing
                 _log.exception("replacing outdated replicas failed; retrying")
 
     async def replace_outdated(self, spec: ModelSpec) -> None:
-        """Replace one idle replica that was loaded with other options, if there is one."""
+        """Replace one idle replica whose options are outdated, if there is one."""
         if spec.name in self._tasks or self._table.is_failing(spec.name):
             return
         for entry in list(self._table.replicas(spec.name)):
@@ -165,7 +179,7 @@ class Flights:
                 and not entry.in_flight
                 and self._table.can_pick(entry)
             ):
-                _log.info("replacing a replica", model=spec.name, node=entry.node.name)
+                _log.info("replacing an outdated replica", model=spec.name, node=entry.node.name)
                 if await self._runner.replace(entry):
                     self._task(spec)
                 return
@@ -187,7 +201,7 @@ class Flights:
             self._pauses[model] = self._clock.monotonic() + pause
 
     async def _fly(self, spec: ModelSpec) -> None:
-        """Load until as many replicas are up as wanted. Raises RouteError when that fails."""
+        """Load the model until it has the wanted replicas. Raises RouteError if that fails."""
         flight = _Flight(spec, self._clock.monotonic())
         self._flights[spec.name] = flight
         try:
@@ -201,7 +215,7 @@ class Flights:
             del self._flights[spec.name]
 
     def _choose(self, flight: _Flight) -> Place | Later | Nowhere:
-        """What to do for a model now: load it at a place, wait, or give up."""
+        """Return what to do now: load the model at a place, wait, or give up."""
         spec, now = flight.spec, self._clock.monotonic()
         live, coming = self._table.live_count(spec.name), self._table.loads(spec.name)
         flight.waits_for_slot = False
@@ -209,7 +223,7 @@ class Flights:
             return Later()
         if live + len(coming) >= spec.replicas or flight.loads:
             return self._hedge(flight, live, coming)
-        # A model that runs elsewhere already evicts nobody for one more replica.
+        # A model that already has a live replica evicts nothing for a further one.
         terms = Terms(evict=not live, drain=now - flight.since >= self._settings.drain_after)
         choice = self._place(flight, terms)
         if isinstance(choice, Nowhere):
@@ -222,11 +236,11 @@ class Flights:
         return choice
 
     def _hedge(self, flight: _Flight, live: int, coming: list[Load]) -> Place | Later:
-        """A second place for a load that takes suspiciously long, or nothing yet.
+        """Return a second place for a load that takes unusually long, or Later.
 
-        Callers wait meanwhile, so a node with a free slot is tried after a few seconds: it costs
-        one load, which is freed again if the first one ends after all. Where something has to give
-        way, a load is given far more time. A model that is known to load slowly gets twice that.
+        A node with a free slot is tried after `load_hedge_free`, since callers wait; the slower
+        load is unloaded afterwards. If a replica must be evicted, the hedge waits for `load_hedge`.
+        Both are at least twice as long as the last load of the model.
         """
         spec = flight.spec
         if live or not coming or not self._waiting[spec.name] or len(coming) > _HEDGES:
@@ -251,7 +265,7 @@ class Flights:
         )
 
     def _is_other_turn(self, flight: _Flight, choice: Place) -> bool:
-        """Whether a model that has waited longer can have that node now."""
+        """Return whether a model that has waited longer could take that node now."""
         for other in self._flights.values():
             if other.waits_for_slot and other.since < flight.since:
                 theirs = self._place(other, Terms())
@@ -260,12 +274,12 @@ class Flights:
         return False
 
     async def _start(self, flight: _Flight, choice: Place) -> bool:
-        """Claim a load and start it; False when the registry, which knows better, refuses."""
+        """Claim a load and start it; return False if the registry refuses the claim."""
         spec, victim = flight.spec, choice.victim
         asked_at = self._clock.monotonic()
         coming = len(self._table.loads(spec.name))
         claim = await self._registry.claim_load(
-            Wish(
+            JobRequest(
                 choice.node.name,
                 spec.name,
                 self._registry.router,
@@ -292,18 +306,19 @@ class Flights:
         if task.cancelled():
             return
         if task.exception() is not None:
-            _log.error("a load failed in the router itself", exc_info=task.exception())
-            flight.tried[node] = Result(ok=False, message="the router failed", answered=False)
+            _log.error("load failed: internal error", exc_info=task.exception())
+            message = "internal error of the router"
+            flight.tried[node] = Result(ok=False, message=message, answered=False)
             return
         result, model = task.result(), flight.spec.name
         if result.ok:
             self._seconds[model] = self._clock.monotonic() - since
             entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
             if entry is not None and self._table.live_count(model) > flight.spec.replicas:
-                # The slower one of two, of which either would have done.
+                # Two hedged loads succeeded; this is the slower one.
                 self._runner.unload_soon(entry)
         elif result.try_again:
-            # Nothing stands against the node, but what was in the way is likely still there.
+            # The node is not to blame, but the obstacle is probably still there.
             flight.resumes_at = self._clock.monotonic() + result.pause
         else:
             flight.tried[node] = result
@@ -312,7 +327,7 @@ class Flights:
         return node in self._table.nodes
 
     async def _pause(self, flight: _Flight) -> None:
-        """Wait until something may be different."""
+        """Wait for a change that may let the flight proceed."""
         about = "" if flight.waits_for_slot else flight.spec.name
         change = asyncio.ensure_future(self._table.changed(about, self._settings.place_retry))
         try:
@@ -337,6 +352,6 @@ class Flights:
         return NoCapacity(model, nowhere.why, retry_after)
 
     async def close(self) -> None:
-        """Stop the flights, and end their jobs. Who waits gets RouterStopping."""
+        """Stop the flights and their jobs. Callers that wait get RouterStopping."""
         self._closed = True
         await stop((*self._tasks.values(), *self._loads))

@@ -1,4 +1,4 @@
-"""One load, from the claimed job to the published row; and its counterpart, the unload."""
+"""The execution of load jobs, from the claim to the published replica, and of unloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from grpcerrors_router.errors import (
     UnloadUnsupported,
 )
 from grpcerrors_router.nodes.prober import SILENT, Prober
-from grpcerrors_router.registry.jobs import Outcome, Wish
+from grpcerrors_router.registry.jobs import JobRequest, Outcome
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
@@ -39,15 +39,19 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("router.load")
 
 _LOOK = 0.05
-"""Seconds between two looks whether an eviction was acknowledged."""
+"""Seconds between two checks whether an eviction was acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a load went here.
+    """The result of a load for its flight.
 
-    `answered`: the node itself said `message`. `try_again`: the node is not to blame, place the
-    model again after `pause` seconds.
+    Attributes:
+        ok: whether the model is loaded and published.
+        message: why it is not.
+        answered: whether `message` came from the node itself.
+        try_again: whether to place the model again, on any node, since the node is not to blame.
+        pause: how many seconds to wait before that.
     """
 
     ok: bool
@@ -59,13 +63,13 @@ class Result:
 
 @dataclass(slots=True)
 class _Lease:
-    """Until when, on the monotonic clock, nobody else may take the job over."""
+    """The lease of a job: until then, on the monotonic clock, no other router takes it over."""
 
     until: float
 
 
 class JobRunner:
-    """Sends Free and LoadModel under the lease of a job."""
+    """Runs load and unload jobs: sends Free and LoadModel under the lease of a job."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - collaborators
         self,
@@ -99,7 +103,18 @@ class JobRunner:
         *,
         asked_at: float,
     ) -> Result:
-        """Load the model for a job that was claimed at `asked_at`; the job ends in any case."""
+        """Run a job, and end it whatever happens.
+
+        Args:
+            spec: the model.
+            job: the claimed job.
+            node: the node to load it on.
+            victim: the replica to evict first, if any.
+            asked_at: when the job was claimed, in seconds on the monotonic clock.
+
+        Returns:
+            The result; a failure is not raised.
+        """
         self._events.load_started(spec.name, node.name, job.generation)
         _log.info("loading", model=spec.name, node=node.name, generation=job.generation)
         result, outcome = Result(ok=False, message="the load was abandoned"), Outcome("abandoned")
@@ -109,13 +124,13 @@ class JobRunner:
         finally:
             refused = await asyncio.shield(self._finish(job, outcome))
         if result.ok and refused:
-            # The node loaded it, but as another process than the one that the registry knows.
+            # The node loaded the model, but the registry did not accept the replica.
             pause = self._settings.load_backoff
             result = Result(ok=False, message=refused, try_again=True, pause=pause)
         seconds = self._clock.monotonic() - asked_at
         self._events.load_finished(spec.name, node.name, job.generation, seconds, result.message)
         _log.info(
-            "loaded" if result.ok else "not loaded",
+            "loaded" if result.ok else "load failed",
             model=spec.name,
             node=node.name,
             generation=job.generation,
@@ -169,14 +184,23 @@ class JobRunner:
         return result, self._failed(job, result, freed)
 
     def unload_soon(self, replica: ReplicaEntry) -> asyncio.Task[bool]:
-        """Start to free one load of a model. The task belongs to nobody, and fails quietly."""
+        """Start to unload a replica that is not in use. A refusal is not reported."""
         return self._unload_task(replica, force=False)
 
     async def unload(self, replica: ReplicaEntry, *, force: bool = False) -> bool:
-        """Free one load of a model; False when it is gone already.
+        """Unload a replica; return False if it is already gone.
 
-        The unload continues when its caller has gone. Raises InUse when calls are in flight on any
-        router, unless forced; UnloadUnsupported when the node has no Free; RegistryUnavailable.
+        The unload continues when its caller is cancelled.
+
+        Args:
+            replica: the replica.
+            force: whether to unload it even with calls in flight.
+
+        Raises:
+            InUse: calls are in flight on some router, or the node refused.
+            UnloadUnsupported: the node has no Free.
+            RegistryUnavailable: the registry cannot be reached.
+            RouterStopping: the router stopped meanwhile.
         """
         task = self._unload_task(replica, force=force)
         await asyncio.wait({task})
@@ -185,13 +209,13 @@ class JobRunner:
         return task.result()
 
     async def replace(self, replica: ReplicaEntry) -> bool:
-        """Make room for the same model with other options; False when that cannot be done now."""
+        """Remove a replica whose options are outdated; return False if that is not possible now."""
         try:
             return await self.unload(replica)
         except UnloadUnsupported:
             if not _replaces(replica.node):
                 return False
-            # The next LoadModel replaces it; until then, nobody is to be sent there.
+            # The next LoadModel replaces it; until then, it gets no requests.
             return await self._registry.remove_node_model(
                 replica.node.name, replica.model, replica.generation
             )
@@ -208,11 +232,11 @@ class JobRunner:
         self._unloads.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, RouteError):
-            _log.error("unloading failed", exc_info=error)
+            _log.error("unload failed: internal error", exc_info=error)
 
     async def _unload(self, replica: ReplicaEntry, *, force: bool) -> bool:
         node, asked_at = replica.node, self._clock.monotonic()
-        wish = Wish(
+        request = JobRequest(
             node.name,
             replica.model,
             self._registry.router,
@@ -221,7 +245,7 @@ class JobRunner:
             replica.model,
             replica.generation,
         )
-        job = await self._registry.claim_unload(wish)
+        job = await self._registry.claim_unload(request)
         if job is None:
             return False
         outcome = Outcome("abandoned")
@@ -244,11 +268,11 @@ class JobRunner:
         return True
 
     async def _quiesced(self, job: Load, replica: ReplicaEntry, lease: _Lease) -> bool:
-        """Whether no router has a call in flight on a replica that none may pick any more.
+        """Wait until no router has a call in flight on the victim of a job; False if that fails.
 
-        Every living router that has followed the registry as far as the job picks it no more, and
-        acknowledges that when its last call has ended (invariant 10). A job whose lease has run out
-        may have been taken over, and its victim may be in use again.
+        A router that has seen the job no longer picks its victim, and acknowledges that once its
+        last call there has ended (invariant 10). After the lease has expired, another job may run,
+        and the victim may be in use again.
         """
         give_up = self._clock.monotonic() + self._settings.quiesce_timeout
         while self._clock.monotonic() < min(give_up, lease.until):
@@ -297,7 +321,7 @@ class JobRunner:
         )
 
     async def _finish(self, job: Load, outcome: Outcome) -> str:
-        """End the job; why no replica was published. Waits in the outbox if it must."""
+        """End the job, through the outbox; return why no replica was published, "" if one was."""
         refused = ""
 
         async def finish() -> None:
@@ -307,7 +331,7 @@ class JobRunner:
             if ended is None:
                 refused = "the job was taken over"
                 _log.warning(
-                    "a load was taken over; its end changes nothing",
+                    "ignored the end of a load whose lease had expired",
                     model=job.model,
                     node=job.node,
                     generation=job.generation,
@@ -315,7 +339,7 @@ class JobRunner:
 
         if not outcome.message and self._outbox.down:
             self._table.publish(job, outcome.boot_id)
-        what = f"end of the load of {job.model} on {job.node}, generation {job.generation}"
+        what = f"end the load of {job.model} on {job.node}, generation {job.generation}"
         await self._outbox.write(what, finish)
         return refused
 
@@ -345,12 +369,12 @@ class JobRunner:
                 lease.until = asked_at + self._settings.load_lease
 
     async def close(self) -> None:
-        """Stop unloading, and end the jobs."""
+        """Stop the unloads, and end their jobs."""
         await stop(self._unloads)
 
 
 class _NotFreedError(Exception):
-    """A node kept what it was asked to free; `unsupported`: it has no Free."""
+    """A node did not unload a model; `unsupported` if it has no Free."""
 
     def __init__(self, result: Result, *, unsupported: bool = False) -> None:
         super().__init__(result.message)
@@ -359,5 +383,8 @@ class _NotFreedError(Exception):
 
 
 def _replaces(node: NodeEntry) -> bool:
-    """Whether LoadModel itself replaces what the node holds: a foreign backend with one slot."""
+    """Return whether LoadModel replaces the model that the node holds.
+
+    That is so for a foreign backend with one slot.
+    """
     return node.info.foreign and node.info.slots == 1

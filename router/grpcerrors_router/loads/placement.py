@@ -1,4 +1,4 @@
-"""Where to load a model: a free slot first, else the slot of a replica that can give way."""
+"""The placement of loads: a free slot if there is one, else the slot of an idle replica."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node for a load, and the replica that has to give way for it, if any."""
+    """A node for a load, and the replica to evict for it, if any."""
 
     node: NodeEntry
     victim: ReplicaEntry | None = None
@@ -27,15 +27,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """No node can take the model now, but one will: its slots are busy with work that ends."""
+    """No node can take the model now, but one will when its current work ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """No node can take the model, and waiting for a slot does not change that.
+    """No node can take the model, and waiting for a slot would not help.
 
-    `retry_after` in seconds is when it is worth asking again. `message` is what `node` itself said
-    at its last try, and `answered` whether it did.
+    Attributes:
+        why: the reason, for the caller.
+        retry_after: in how many seconds to try again.
+        message: why the last load on `node` failed; "" if none did.
+        node: the node of that load.
+        answered: whether `message` came from the node itself.
     """
 
     why: str
@@ -47,7 +51,7 @@ class Nowhere:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a load may ask for: `evict` an idle replica, or `drain` one that has calls in flight."""
+    """What a load may do to get a slot: `evict` an idle replica, `drain` one that is in use."""
 
     evict: bool = True
     drain: bool = False
@@ -62,16 +66,25 @@ def place(
     terms: Terms,
     tried: Collection[str] = (),
 ) -> Place | Later | Nowhere:
-    """Choose a node for `spec`; `now` is the table's time, nodes in `tried` are left out.
+    """Choose a node for a load.
 
-    Free slots come first, the emptiest node before others. Then the least recently used idle
-    replica gives way. A model that a node refused a while ago evicts nothing: it would take healthy
-    models down on one node after the other.
+    A free slot on the emptiest node comes first, then the slot of the least recently used idle
+    replica. A model that a node has recently refused to load evicts nothing: it would evict healthy
+    models on one node after the other, and fail on each.
+
+    Args:
+        table: the nodes and their replicas.
+        spec: the model.
+        now: seconds on the monotonic clock.
+        quarantine: which nodes must not load the model.
+        settings: `min_residency` and `failure_memory`.
+        terms: whether to evict or drain.
+        tried: the names of nodes to leave out.
     """
     offering = [node for node in table.nodes.values() if node.info.backend == spec.backend]
     awake = [node for node in offering if node.open]
     if not awake:
-        return _nobody(spec.backend, len(offering))
+        return _no_open_node(spec.backend, len(offering))
     eligible: list[NodeEntry] = []
     refusals: list[Nowhere] = []
     ends = False  # whether something under way may yet make room
@@ -101,7 +114,7 @@ def place(
     )
 
 
-def _nobody(backend: str, offering: int) -> Nowhere:
+def _no_open_node(backend: str, offering: int) -> Nowhere:
     if not offering:
         return Nowhere(f'no node offers backend "{backend}"', 5.0)
     return Nowhere(f'all {offering} nodes of backend "{backend}" are silent or draining', 2.0)
@@ -149,17 +162,20 @@ def _refusal(
 ) -> Nowhere | None:
     left = quarantine.left(node.name, spec.name)
     if left > 0:
-        why = f'node "{node.name}" lost it again and again, and is left alone for {left:.0f} s'
+        why = f'node "{node.name}" lost it again and again, so it loads it in {left:.0f} s at best'
         return Nowhere(why, left)
     load = node.loads.get(spec.name)
     if load is not None and load.backing_off(now):
-        why = f'node "{node.name}" failed to load it a moment ago'
+        why = f'node "{node.name}" has just failed to load it'
         return Nowhere(why, load.retry_at - now, load.message, node.name, load.answered)
     return None
 
 
 def _failure(table: RoutingTable, model: str, now: float, settings: Settings) -> Nowhere | None:
-    """The last refusal of the model by a node; one silence proves nothing about the model."""
+    """Return a recent failure to load the model, if a node answered it or it happened twice.
+
+    A single load without an answer says more about the node than about the model.
+    """
     for node in table.nodes.values():
         load = node.loads.get(model)
         if (

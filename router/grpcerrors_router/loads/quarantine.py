@@ -1,4 +1,4 @@
-"""Limits reloads: what a node keeps losing stays away from it for a while (invariant 11)."""
+"""The quarantine, which stops a node from loading a model that it keeps losing (invariant 11)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ class _Case:
 
 
 class Quarantine:
-    """Keeps a model away from a node where it is dropped again and again without ever working."""
+    """Keeps a model off a node on which it is dropped again and again without serving.
+
+    After `storm_drops` drops in a row the node gets no loads of the model for `storm_base` seconds;
+    each further drop doubles that, up to `storm_max`.
+    """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
@@ -26,7 +30,7 @@ class Quarantine:
         self._cases: dict[tuple[str, str], _Case] = {}
 
     def dropped(self, node: str, model: str, *, has_served: bool) -> None:
-        """Count a drop; `has_served` when the load had served a request before."""
+        """Count a drop. If the replica `has_served` a request, the count starts again."""
         now = self._clock.monotonic()
         self._prune(now)
         case = self._cases.setdefault((node, model), _Case())
@@ -38,16 +42,16 @@ class Quarantine:
             case.until = now + pause
 
     def worked(self, node: str, model: str) -> None:
-        """A request succeeded there: forget the drops."""
+        """Forget the drops, since a request succeeded."""
         self._cases.pop((node, model), None)
 
     def left(self, node: str, model: str) -> float:
-        """Seconds until the node may be tried again with the model, 0 when it may be now."""
+        """Return the seconds until the node may load the model again; 0 if it may now."""
         case = self._cases.get((node, model))
         return max(0.0, case.until - self._clock.monotonic()) if case is not None else 0.0
 
     def _prune(self, now: float) -> None:
-        """Forget cases whose longest possible pause is over twice."""
+        """Forget cases that are older than twice the longest pause."""
         old = now - 2 * self._settings.storm_max
         for key in [key for key, case in self._cases.items() if case.last < old]:
             del self._cases[key]

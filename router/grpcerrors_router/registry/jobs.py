@@ -1,9 +1,9 @@
-"""Load jobs: at most one per (node, model) over all routers, fenced by the generation they claimed.
+"""Load jobs: at most one per node and model across all routers, fenced by their generation.
 
-A replica is being evicted exactly while a running job whose lease has not run out names it as its
-victim. Nothing else is stored about it, so that nothing can outlive a router that dies.
+A replica is being evicted exactly while a running job with an unexpired lease names it as its
+victim. Nothing else is stored about an eviction, so nothing outlives a router that dies.
 
-Each function runs inside one changing transaction; `Store.bump` has put it after all others.
+Each function runs in a write transaction, which `Store.bump` has serialized.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ if TYPE_CHECKING:
 
 
 class Refusal(Enum):
-    """Why a load was not granted."""
+    """Why a claim was refused."""
 
-    ENOUGH = "the wanted replicas are there or being loaded"
+    ENOUGH = "the wanted replicas exist or are being loaded"
     FULL = "the node has no free slot, or the replica to evict is gone"
-    BACKOFF = "the last load of the model there failed a moment ago"
+    BACKOFF = "the last load of the model on the node has just failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A load that a router would like to start.
+class JobRequest:
+    """A router's request for a load job.
 
-    `lease` is how long the job counts without a renewal, in seconds. `victim` is the replica, with
-    its generation, to be evicted for it. Replicas and loads on `unreachable` nodes do not count
-    towards `wanted`.
+    Attributes:
+        node: where to load the model.
+        model: the model.
+        owner: the router.
+        wanted: how many replicas the fleet should hold, this one included.
+        lease: seconds until the job expires unless it is renewed.
+        victim: the model to evict for it; "" for none.
+        victim_generation: the generation of the victim.
+        unreachable: the nodes whose replicas and loads do not count towards `wanted`.
     """
 
     node: str
@@ -52,11 +58,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a load ended.
+    """How a job ended, for the registry.
 
-    `message` is empty on success, and `answered` says that it is the node's own. `freed` says that
-    the victim is no longer on the node. `retry_after` is the backoff after a failure in seconds, 0
-    when there is none to hold against the node. `options` is the digest of what was loaded.
+    Attributes:
+        message: why nothing was loaded; "" on success.
+        boot_id: the process that answered; "" when unknown.
+        inventory: the node's inventory counter; 0 when unknown.
+        freed: whether the node no longer holds the victim.
+        retry_after: the backoff after a failure, in seconds; 0 if the node is not to blame.
+        answered: whether `message` came from the node itself.
+        options: the digest of the options that were loaded.
     """
 
     message: str = ""
@@ -68,92 +79,100 @@ class Outcome:
     options: str = ""
 
 
-def claim(conn: Connection, wish: Wish, generation: int, now: float) -> Load | Refusal:
-    """Grant the load, or say why not."""
-    drop_expired(conn, now, wish.node)
-    here = _jobs(conn, loads.c.node == wish.node)
-    held = _replicas(conn, replicas.c.node == wish.node)
-    if any(row.model == wish.model for row in held) or _enough(conn, wish, now):
+def claim(conn: Connection, request: JobRequest, generation: int, now: float) -> Load | Refusal:
+    """Return the job, or why the claim was refused."""
+    drop_expired(conn, now, request.node)
+    here = _jobs(conn, loads.c.node == request.node)
+    held = _replicas(conn, replicas.c.node == request.node)
+    if any(row.model == request.model for row in held) or _enough(conn, request, now):
         return Refusal.ENOUGH
-    job = next((job for job in here if job.model == wish.model), None)
+    job = next((job for job in here if job.model == request.model), None)
     if job is not None and job.state == "running":
         return Refusal.ENOUGH
     if job is not None and job.retry_at > now:
         return Refusal.BACKOFF
-    if not _fits(conn, wish, held, here, now):
+    if not _fits(conn, request, held, here, now):
         return Refusal.FULL
     failures = job.failures if job is not None else 0
-    return _begin(conn, wish.node, wish.model, generation, wish, now, failures)
+    return _begin(conn, request.node, request.model, generation, request, now, failures)
 
 
-def _enough(conn: Connection, wish: Wish, now: float) -> bool:
-    silent = set(wish.unreachable)
-    jobs = [job for job in _jobs(conn, _concerns(wish.model)) if job.node not in silent]
+def _enough(conn: Connection, request: JobRequest, now: float) -> bool:
+    silent = set(request.unreachable)
+    jobs = [job for job in _jobs(conn, _concerns(request.model)) if job.node not in silent]
     there = [
         row
-        for row in _replicas(conn, replicas.c.model == wish.model)
+        for row in _replicas(conn, replicas.c.model == request.model)
         if row.node not in silent
         and not any(job.node == row.node and job.evicts(row, now) for job in jobs)
     ]
-    coming = [job for job in jobs if job.model == wish.model != job.victim and job.running(now)]
-    return len(there) + len(coming) >= wish.wanted
+    coming = [job for job in jobs if job.model == request.model != job.victim and job.running(now)]
+    return len(there) + len(coming) >= request.wanted
 
 
 def _concerns(model: str) -> sa.ColumnElement[bool]:
     return sa.or_(loads.c.model == model, loads.c.victim == model)
 
 
-def _fits(conn: Connection, wish: Wish, held: list[Replica], jobs: list[Load], now: float) -> bool:
-    """Whether the node has a slot for the load, that of its victim included."""
-    slots = conn.scalar(sa.select(nodes.c.slots).where(nodes.c.name == wish.node))
+def _fits(
+    conn: Connection, request: JobRequest, held: list[Replica], jobs: list[Load], now: float
+) -> bool:
+    """Return whether the node has a slot for the load, once its victim is gone."""
+    slots = conn.scalar(sa.select(nodes.c.slots).where(nodes.c.name == request.node))
     taken = occupied({row.model for row in held}, jobs, now)
-    if wish.victim:
-        victim = _victim(wish, held)
+    if request.victim:
+        victim = _victim(request, held)
         if victim is None or any(job.evicts(victim, now) for job in jobs):
             return False
-        taken.discard(wish.victim)
+        taken.discard(request.victim)
     return slots is not None and len(taken) < slots
 
 
 def occupied(held: set[str], jobs: Collection[Load], now: float) -> set[str]:
-    """The models that fill a node's slots once its running jobs have ended well."""
+    """Return the models that fill a node's slots once its running jobs have succeeded."""
     running = [job for job in jobs if job.running(now)]
     given_up = {job.victim for job in running if job.victim != job.model}
     return (held - given_up) | {job.model for job in running}
 
 
-def claim_unload(conn: Connection, wish: Wish, generation: int, now: float) -> Load | None:
-    """Grant the eviction of `wish.victim` for its own sake: a job whose victim is its model.
+def claim_unload(conn: Connection, request: JobRequest, generation: int, now: float) -> Load | None:
+    """Return a job that only evicts `request.victim`: its model and its victim are the same.
 
-    None when that generation is gone, or somebody evicts it already.
+    Returns None if that generation is gone, or another job is evicting it.
     """
-    drop_expired(conn, now, wish.node)
-    victim = _victim(wish, _replicas(conn, replicas.c.node == wish.node))
-    jobs = _jobs(conn, loads.c.node == wish.node)
+    drop_expired(conn, now, request.node)
+    victim = _victim(request, _replicas(conn, replicas.c.node == request.node))
+    jobs = _jobs(conn, loads.c.node == request.node)
     if victim is None or any(job.evicts(victim, now) for job in jobs):
         return None
-    return _begin(conn, wish.node, wish.victim, generation, wish, now, 0)
+    return _begin(conn, request.node, request.victim, generation, request, now, 0)
 
 
-def _victim(wish: Wish, held: list[Replica]) -> Replica | None:
-    wanted = (wish.victim, wish.victim_generation)
+def _victim(request: JobRequest, held: list[Replica]) -> Replica | None:
+    wanted = (request.victim, request.victim_generation)
     return next((row for row in held if (row.model, row.generation) == wanted), None)
 
 
 def _begin(
-    conn: Connection, node: str, model: str, generation: int, wish: Wish, now: float, failures: int
+    conn: Connection,
+    node: str,
+    model: str,
+    generation: int,
+    request: JobRequest,
+    now: float,
+    failures: int,
 ) -> Load:
     load = Load(
         node,
         model,
         generation,
-        wish.owner,
+        request.owner,
         "running",
         started_at=now,
-        lease_until=now + wish.lease,
-        victim=wish.victim,
+        lease_until=now + request.lease,
+        victim=request.victim,
         failures=failures,
-        victim_generation=wish.victim_generation,
+        victim_generation=request.victim_generation,
     )
     conn.execute(sa.delete(loads).where(*_at(loads, node, model)))
     conn.execute(sa.insert(loads).values(**asdict(load)))
@@ -161,16 +180,16 @@ def _begin(
 
 
 def renew(conn: Connection, load: Load, until: float) -> bool:
-    """Extend the lease; False when the job is no longer this owner's."""
+    """Extend the lease of a job; return False if its owner no longer has it."""
     return bool(
         conn.execute(sa.update(loads).where(*_mine(load)).values(lease_until=until)).rowcount
     )
 
 
 def finish(conn: Connection, load: Load, outcome: Outcome, now: float) -> str | None:
-    """End the job and publish the replica; return why it was not published, "" when it was.
+    """End the job and publish its replica; return why it was not published, "" if it was.
 
-    None, and nothing changed, when the token is stale.
+    Returns None, and changes nothing, if the fencing token is stale.
     """
     if not conn.execute(sa.delete(loads).where(*_mine(load))).rowcount:
         return None
@@ -220,7 +239,7 @@ def finish(conn: Connection, load: Load, outcome: Outcome, now: float) -> str | 
 
 
 def note_inventory(conn: Connection, node: str, inventory: int) -> None:
-    """Remember the newest inventory counter that the node has reported."""
+    """Store the newest inventory counter that the node has reported."""
     conn.execute(
         sa.update(nodes)
         .where(nodes.c.name == node, nodes.c.inventory < inventory)
@@ -229,10 +248,10 @@ def note_inventory(conn: Connection, node: str, inventory: int) -> None:
 
 
 def drop_expired(conn: Connection, now: float, node: str) -> bool:
-    """Delete the jobs of routers that died on a node; whether there were any.
+    """Delete a node's expired jobs, whose routers have died; return whether there were any.
 
-    Their victims are deleted with them on foreign nodes, which never say whether they still hold
-    what a router was about to free.
+    On a foreign node their victims are deleted too, since it does not report whether it still holds
+    them.
     """
     where = (*_expired(now), loads.c.node == node)
     foreign = sa.select(nodes.c.name).where(nodes.c.foreign)
@@ -247,7 +266,7 @@ def drop_expired(conn: Connection, now: float, node: str) -> bool:
 
 
 def abandoned(conn: Connection, now: float) -> list[str]:
-    """The nodes with jobs of routers that died."""
+    """Return the nodes with expired jobs."""
     query = sa.select(loads.c.node).where(*_expired(now)).distinct().order_by(loads.c.node)
     return list(conn.scalars(query))
 

@@ -1,6 +1,6 @@
-"""What nodes say about themselves: registration, restarts, inventories (invariants 14 and 15).
+"""What a node reports: registration, restarts and inventories (invariants 14 and 15).
 
-Each function runs inside one changing transaction.
+Each function runs in a write transaction.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ _CHUNK = 500  # values in one IN list
 def apply(
     conn: Connection, beat: Heartbeat, revision: int, now: float, router: str, alive_for: float
 ) -> Correction:
-    """Bring the registry in line with a heartbeat.
+    """Apply a heartbeat to the registry.
 
-    A name belongs to one living process: a node at another address is refused while the one that
-    has the name was heard within `alive_for` seconds. Raises NameTaken.
+    A name belongs to one live process: a node at another address is refused while the process that
+    has the name was heard within `alive_for` seconds.
 
-    A boot that was replaced at its own address is never believed again, and an inventory older
-    than the newest one seen says nothing about what is loaded: such a heartbeat was overtaken.
+    A heartbeat that was overtaken changes nothing: its boot has been replaced at the same address,
+    or its inventory is older than the newest one seen.
+
+    Raises:
+        NameTaken: another live process has the name.
     """
     known = conn.execute(sa.select(nodes).where(nodes.c.name == beat.node)).one_or_none()
     node = Node(**known._mapping) if known is not None else None  # noqa: SLF001
@@ -86,9 +89,9 @@ def _register(conn: Connection, beat: Heartbeat, node: Node | None, now: float) 
 def _reconcile(
     conn: Connection, beat: Heartbeat, revision: int, now: float, router: str
 ) -> tuple[Heal, ...]:
-    """Drop what the node does not hold, adopt what the registry did not know; the heals.
+    """Drop what the node does not hold, adopt what the registry did not know; return the heals.
 
-    A row that a job is evicting goes without one: the router itself asked for it.
+    A replica that a job is evicting is dropped without a heal, since a router asked for it.
     """
     held = {model.model: model for model in beat.models}
     gone: list[Replica] = []
@@ -124,7 +127,7 @@ def _adopt(
 ) -> None:
     for some in _chunks([model.model for model in models]):
         conn.execute(sa.delete(loads).where(loads.c.node == beat.node, loads.c.model.in_(some)))
-    # The caller has taken one revision per model that the heartbeat lists.
+    # The caller has reserved one revision for each model in the heartbeat.
     rows = [
         asdict(
             Replica(
@@ -144,9 +147,9 @@ def _adopt(
 
 
 def leave(conn: Connection, name: str, boot_id: str, revision: int) -> bool:
-    """Forget a node that stops, if that boot is the current one.
+    """Remove a node that is stopping, if that boot is the current one.
 
-    The boot stays noted, so that a heartbeat which was overtaken does not bring the node back.
+    The boot is kept, so that a late heartbeat does not bring the node back.
     """
     where = (nodes.c.name == name, nodes.c.boot_id == boot_id, sa.not_(nodes.c.foreign))
     if not boot_id or conn.scalar(sa.select(nodes.c.name).where(*where)) is None:
@@ -157,7 +160,7 @@ def leave(conn: Connection, name: str, boot_id: str, revision: int) -> bool:
 
 
 def remove(conn: Connection, name: str) -> bool:
-    """Forget a node and all that it held; a heartbeat of it brings it back."""
+    """Remove a node and its rows. Its next heartbeat registers it again."""
     if not conn.execute(sa.delete(nodes).where(nodes.c.name == name)).rowcount:
         return False
     for table in (replicas, loads, boots):
@@ -166,13 +169,13 @@ def remove(conn: Connection, name: str) -> bool:
 
 
 def silent(conn: Connection, before: float) -> list[str]:
-    """The nodes that registered themselves and were last heard before a time."""
+    """Return the nodes that registered themselves and were last heard before that time."""
     query = sa.select(nodes.c.name).where(nodes.c.last_seen < before, sa.not_(nodes.c.foreign))
     return list(conn.scalars(query.order_by(nodes.c.name)))
 
 
 def log(conn: Connection, found: Iterable[Heal]) -> None:
-    """Write lines of the heal log."""
+    """Append entries to the heal log."""
     rows = [asdict(heal) for heal in found]
     if rows:
         conn.execute(sa.insert(heals), rows)

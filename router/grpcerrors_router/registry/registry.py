@@ -1,4 +1,4 @@
-"""The shared truth: which node has which model loaded (LocalAI's NodeRegistry)."""
+"""The registry: which node holds which model, shared by all routers (LocalAI's NodeRegistry)."""
 
 from __future__ import annotations
 
@@ -41,11 +41,21 @@ Listener = Callable[[NodeView], object]
 
 
 class NodeRegistry:
-    """Nodes, replicas, load jobs, heals and routers in one database, for any number of routers.
+    """Stores nodes, replicas, load jobs, heals and routers in a database that routers share.
 
-    `url` is `sqlite:///file.db` or `postgresql://...`. Every method raises RegistryUnavailable when
-    the database cannot be reached. Changes made through this object are told to its listeners
-    before the method returns; those of other processes come through `changes_since`.
+    Every method that uses the database raises RegistryUnavailable if it cannot be reached or does
+    not answer in time. A change made through this object is passed to its listeners before the
+    method returns; `changes_since` returns those of other processes.
+
+    Args:
+        url: `sqlite:///file.db` or `postgresql://user@host/database`.
+        router: the name of this router; a random one by default.
+        clock: the time, for tests; see Store.
+        timeout: seconds that a transaction may take.
+        threads: runs the transactions, for tests.
+
+    Raises:
+        ValueError: `url` is for another kind of database.
     """
 
     def __init__(
@@ -63,10 +73,13 @@ class NodeRegistry:
         self._listeners: list[Listener] = []
 
     async def open(self, *, migrate: bool = True) -> None:
-        """Create or upgrade the schema. Safe when several routers do it at once.
+        """Create or upgrade the schema. Several routers may do this at the same time.
 
-        With `migrate` False nothing is changed. Raises RegistryOutdated when the schema is not the
-        one that this version reads.
+        Args:
+            migrate: whether to do so. If not, the schema is only checked.
+
+        Raises:
+            RegistryOutdated: `migrate` is False, and the schema is that of another version.
         """
         if migrate:
             await self.store.migrate()
@@ -74,7 +87,7 @@ class NodeRegistry:
             await self.store.check_schema()
 
     async def close(self) -> None:
-        """Give back the connections, once the transactions that are under way have ended."""
+        """Close the connections, after the transactions that are running."""
         await asyncio.to_thread(self.store.close)
 
     async def __aenter__(self) -> Self:
@@ -90,7 +103,7 @@ class NodeRegistry:
         await self.close()
 
     def subscribe(self, listener: Listener) -> None:
-        """Call `listener` on the event loop with every node that a method here has changed."""
+        """Call `listener` on the event loop with each node that a method of this object changed."""
         self._listeners.append(listener)
 
     async def _change(self, node: str, change: Callable[[Connection, int], T], *, by: int = 1) -> T:
@@ -108,19 +121,19 @@ class NodeRegistry:
     # Reading
 
     async def snapshot(self) -> Snapshot:
-        """Everything, as of one revision."""
+        """Return the whole registry, as of one revision."""
         return await self.store.read(lambda conn: rows.snapshot(conn, self.store.now(conn)))
 
     async def changes_since(self, revision: int) -> Snapshot | None:
-        """The nodes that changed after `revision`; None when only a new `snapshot` can tell."""
+        """Return the nodes that changed after `revision`; None if those changes are pruned."""
         return await self.store.read(lambda conn: rows.since(conn, revision, self.store.now(conn)))
 
     async def heals(self, limit: int = 50) -> list[Heal]:
-        """The heal log, newest first."""
+        """Return the last `limit` entries of the heal log, newest first."""
         return await self.store.read(lambda conn: rows.latest_heals(conn, limit))
 
     async def routers(self) -> list[RouterRow]:
-        """The routers that are alive."""
+        """Return the routers that are alive."""
         return await self.store.read(lambda conn: routers.alive(conn, self.store.now(conn)))
 
     # Nodes
@@ -128,9 +141,16 @@ class NodeRegistry:
     async def add_node(
         self, address: str, backend: str, *, name: str | None = None, slots: int = 1
     ) -> Node:
-        """Add, or update, a node that registers with nobody; the router probes it with Health.
+        """Add or update a node that does not register itself. Routers probe it with Health.
 
-        Raises ValueError for what `validation.check_node` refuses.
+        Args:
+            address: "host:port" that the backend serves on.
+            backend: its backend type, as in models.toml.
+            name: its name in the registry; `address` by default.
+            slots: how many models it can hold at the same time.
+
+        Raises:
+            ValueError: a value breaks a rule of `validation.check_node`.
         """
         node = Node(name or address, address, backend, slots, foreign=True)
         check_node(node.name, address, backend, slots)
@@ -145,25 +165,30 @@ class NodeRegistry:
         return await self._change(node.name, change)
 
     async def remove_node(self, name: str) -> bool:
-        """Forget a node and its rows; False when it is unknown."""
+        """Remove a node and its rows; return False if it is unknown."""
         return await self._change(name, lambda conn, _: membership.remove(conn, name))
 
     async def leave(self, name: str, boot_id: str) -> bool:
-        """Forget a node that stops and its rows; False when another process has the name by now."""
+        """Remove a node that is stopping; return False if `boot_id` is not its current process."""
         return await self._change(
             name, lambda conn, revision: membership.leave(conn, name, boot_id, revision)
         )
 
     async def set_draining(self, name: str, draining: bool) -> bool:  # noqa: FBT001 - reads well
-        """Stop, or go on, sending new requests and loads to a node; False when it is unknown."""
+        """Set whether a node gets no new requests and loads; return False if it is unknown."""
         update = sa.update(nodes).where(nodes.c.name == name).values(draining=draining)
         return await self._change(name, lambda conn, _: bool(conn.execute(update).rowcount))
 
     async def heartbeat(self, beat: Heartbeat, *, alive_for: float = 0.0) -> Correction:
-        """Bring the rows of a node in line with what it says.
+        """Apply a node's report, and return what that removed.
 
-        Raises ValueError for what `validation.check_heartbeat` refuses, NameTaken when another
-        process that was heard within `alive_for` seconds has the name.
+        Args:
+            beat: the report.
+            alive_for: for how many seconds after its last heartbeat another process keeps its name.
+
+        Raises:
+            ValueError: a value breaks a rule of `validation.check_heartbeat`.
+            NameTaken: another live process has the name.
         """
         check_heartbeat(beat)
         return await self._change(
@@ -177,7 +202,7 @@ class NodeRegistry:
     # Replicas
 
     async def set_node_model(self, node: str, model: str, *, boot_id: str = "") -> int:
-        """Say that a node has a model loaded, without having loaded it; the new generation."""
+        """Record that a node holds a model that no router loaded; return the generation."""
 
         def change(conn: Connection, revision: int) -> int:
             where = (replicas.c.node == node, replicas.c.model == model)
@@ -192,10 +217,14 @@ class NodeRegistry:
     async def remove_node_model(
         self, node: str, model: str, generation: int | None = None, *, evidence: str = ""
     ) -> bool:
-        """Drop a row; False, and nothing changed, when it is not there.
+        """Drop a replica; return False if it does not exist.
 
-        With `evidence`, what proved the row stale, the drop is logged as a heal. With `generation`,
-        a row of any other generation stays: a late error cannot undo a fresh load (invariant 1).
+        Args:
+            node: the node's name.
+            model: the model's name.
+            generation: drop this generation only, so that a late error cannot undo a newer load
+                (invariant 1); None for any.
+            evidence: what proved the replica stale. If given, the drop is logged as a heal.
         """
 
         def change(conn: Connection, _: int) -> bool:
@@ -214,7 +243,7 @@ class NodeRegistry:
         return await self._change(node, change)
 
     async def log_heal(self, node: str, model: str, generation: int, evidence: str) -> None:
-        """Log evidence on which the row was kept."""
+        """Log a heal entry for a replica that was kept in spite of `evidence`."""
 
         def transaction(conn: Connection) -> None:
             at = self.store.now(conn)
@@ -225,30 +254,30 @@ class NodeRegistry:
 
     # Load jobs
 
-    async def claim_load(self, wish: jobs.Wish) -> Load | jobs.Refusal:
-        """Ask for a load (single flight, invariant 3); its fencing token is its generation."""
+    async def claim_load(self, request: jobs.JobRequest) -> Load | jobs.Refusal:
+        """Claim a load job, or return why it is refused (single flight, invariant 3)."""
         return await self._change(
-            wish.node,
-            lambda conn, revision: jobs.claim(conn, wish, revision, self.store.now(conn)),
+            request.node,
+            lambda conn, revision: jobs.claim(conn, request, revision, self.store.now(conn)),
         )
 
-    async def claim_unload(self, wish: jobs.Wish) -> Load | None:
-        """Ask for the eviction of `wish.victim`; None when that generation is gone."""
+    async def claim_unload(self, request: jobs.JobRequest) -> Load | None:
+        """Claim a job that evicts `request.victim`; return None if it is gone or being evicted."""
         return await self._change(
-            wish.node,
-            lambda conn, revision: jobs.claim_unload(conn, wish, revision, self.store.now(conn)),
+            request.node,
+            lambda conn, revision: jobs.claim_unload(conn, request, revision, self.store.now(conn)),
         )
 
     async def renew_load(self, load: Load, lease: float) -> bool:
-        """Extend the lease of a job by `lease` seconds; False when it was taken over."""
+        """Set the lease of a job to `lease` seconds from now; return False if it was taken over."""
         return await self._change(
             load.node, lambda conn, _: jobs.renew(conn, load, self.store.now(conn) + lease)
         )
 
     async def finish_load(self, load: Load, outcome: jobs.Outcome) -> str | None:
-        """End a job; return why it did not publish a replica, "" when it did.
+        """End a job; return why it did not publish a replica, "" if it did.
 
-        None, and nothing changed, when it was taken over (invariant 4).
+        Returns None, and changes nothing, if the job was taken over (invariant 4).
         """
         return await self._change(
             load.node, lambda conn, _: jobs.finish(conn, load, outcome, self.store.now(conn))
@@ -257,10 +286,15 @@ class NodeRegistry:
     # Routers
 
     async def sign_in(self, seen_revision: int, ttl: float) -> RouterRow | None:
-        """Say that this router is alive for `ttl` seconds, and how far it has followed.
+        """Renew the lease of this router, and acknowledge a revision.
 
-        `seen_revision` also says that it has nothing in flight on what was being evicted by then.
-        Return the other living router of this name, if there is one: then nothing is changed.
+        Args:
+            seen_revision: up to which revision this router has no calls in flight on replicas that
+                are being evicted.
+            ttl: seconds until the lease expires.
+
+        Returns:
+            None, or the other live router of this name; then nothing is changed.
         """
 
         def transaction(conn: Connection) -> RouterRow | None:
@@ -271,11 +305,11 @@ class NodeRegistry:
         return await self.store.write(transaction)
 
     async def sign_out(self) -> None:
-        """Say that this router stops."""
+        """End the lease of this router."""
         await self.store.write(lambda conn: routers.sign_out(conn, self.router, self._session))
 
     async def note(self, heard: Mapping[str, float], uses: Iterable[Use]) -> None:
-        """Write how many seconds ago nodes were heard, and how replicas are used."""
+        """Store how many seconds ago nodes were heard, and how replicas are used."""
         if heard:
             await self.store.write(
                 lambda conn: routers.note_heard(conn, heard, self.store.now(conn))
@@ -284,10 +318,11 @@ class NodeRegistry:
             await self.store.write(lambda conn: routers.note_use(conn, used, self.store.now(conn)))
 
     async def prune(self, *, node_retention: float, heal_retention: float) -> None:
-        """Delete what nobody needs any more; `retention` in seconds.
+        """Delete old rows: silent nodes, heals, jobs of dead routers, changes and boots.
 
-        That is: nodes that registered themselves and were silent for so long, old heals, jobs of
-        routers that died, and boots that nothing can hear of again.
+        Args:
+            node_retention: seconds that a node that registered itself may be silent.
+            heal_retention: seconds that a heal is kept.
         """
 
         def due(conn: Connection) -> tuple[list[str], list[str]]:

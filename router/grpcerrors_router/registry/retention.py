@@ -1,4 +1,4 @@
-"""What is deleted with time, so that no table only grows."""
+"""Retention: old rows are deleted, so that no table grows without limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 KEPT_CHANGES = 10_000
-"""Revisions that a router may be behind before it has to read everything anew."""
+"""Revisions that a router may lag behind before it must list everything."""
 
 KEPT_HEALS = 100_000
-"""Lines of the heal log, however young."""
+"""Entries that the heal log keeps at most, whatever their age."""
 
 
 def prune(conn: Connection, now: float, heal_retention: float) -> None:

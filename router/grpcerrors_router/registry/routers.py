@@ -1,8 +1,8 @@
-"""The routers that share a registry: which are alive, and what each has to say, written behind.
+"""The routers that share a registry: their leases, acknowledgements and reports.
 
-A router that is alive says how far it has followed the registry, once it has nothing in flight on
-what was being evicted by then. An eviction waits until every living router has said so
-(invariant 10); one that died is waited for no longer than its lease (invariant 9).
+A live router acknowledges a revision when it has no calls in flight on replicas whose eviction had
+begun by then. An eviction waits for every live router (invariant 10), and for a dead one no longer
+than its lease (invariant 9).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def sign_in(conn: Connection, me: RouterRow, now: float) -> RouterRow | None:
-    """Write that a router is alive; or return the other router of its name that is alive."""
+    """Renew a router's lease, or return the other live router that has its name."""
     conn.execute(sa.delete(routers).where(routers.c.expires_at <= now))
     written = conn.execute(
         sa.update(routers)
@@ -47,18 +47,18 @@ def sign_in(conn: Connection, me: RouterRow, now: float) -> RouterRow | None:
 
 
 def sign_out(conn: Connection, name: str, session: str) -> None:
-    """Forget a router that stops."""
+    """Remove a router that is stopping."""
     conn.execute(sa.delete(routers).where(routers.c.name == name, routers.c.session == session))
 
 
 def alive(conn: Connection, now: float) -> list[RouterRow]:
-    """The routers whose lease has not run out."""
+    """Return the routers whose lease has not expired."""
     query = sa.select(routers).where(routers.c.expires_at > now).order_by(routers.c.name)
     return [RouterRow(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
 
 
 def note_heard(conn: Connection, ages: Mapping[str, float], now: float) -> None:
-    """Write when nodes were last heard; `ages` in seconds. One order, so that none deadlock."""
+    """Store when nodes were last heard; `ages` in seconds. Sorted, to avoid deadlocks."""
     if ages:
         conn.execute(
             sa.update(nodes)
@@ -69,7 +69,7 @@ def note_heard(conn: Connection, ages: Mapping[str, float], now: float) -> None:
 
 
 def note_use(conn: Connection, uses: Iterable[Use], now: float) -> None:
-    """Write how replicas are used. A transaction of its own: others lock these rows first."""
+    """Store how replicas are used. It must run in a transaction of its own, to avoid deadlocks."""
     values = [
         {"load": use.generation, "calls": use.in_flight, "at": now - use.idle}
         for use in sorted(uses, key=lambda use: use.generation)

@@ -1,4 +1,4 @@
-"""Reading the registry's tables into entities."""
+"""Queries that read the registry's tables into entities."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def current(conn: Connection) -> int:
-    """The latest revision."""
+    """Return the latest revision."""
     return int(conn.scalar(sa.select(revision.c.number)) or 0)
 
 
 def view(conn: Connection, at: int, now: float, names: Iterable[str]) -> tuple[NodeView, ...]:
-    """Some nodes with all that belongs to them, as of revision `at` and time `now`."""
+    """Return some nodes with their replicas and jobs, as of revision `at` and time `now`."""
     names = list(names)
     return _views(conn, at, now, names, lambda column: column.in_(names)) if names else ()
 
 
 def snapshot(conn: Connection, now: float) -> Snapshot:
-    """Every node, as of one revision."""
+    """Return all nodes, as of one revision."""
     at = current(conn)
     return Snapshot(at, _views(conn, at, now, None, lambda _: sa.true()), now)
 
@@ -57,7 +57,7 @@ def _views(
 
 
 def since(conn: Connection, seen: int, now: float) -> Snapshot | None:
-    """The nodes that changed after revision `seen`; None when that is too long ago to tell."""
+    """Return the nodes that changed after revision `seen`; None if those changes are pruned."""
     at = current(conn)
     if at == seen:
         return Snapshot(at, (), now)
@@ -71,7 +71,7 @@ def since(conn: Connection, seen: int, now: float) -> Snapshot | None:
 
 
 def latest_heals(conn: Connection, limit: int) -> list[Heal]:
-    """The newest lines of the heal log first."""
+    """Return the latest entries of the heal log, newest first."""
     columns = [column for column in heals.c if column is not heals.c.id]
     query = sa.select(*columns).order_by(heals.c.id.desc()).limit(limit)
     return [Heal(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001

@@ -1,8 +1,8 @@
-"""The registry's tables. The migrations create them; this is what the code queries.
+"""The registry's tables, for queries. The migrations create them.
 
-Every change of routing state happens in a transaction that first increments `revision`, which
-serialises the writers: revisions are totally ordered, a load's generation is the revision that
-claimed it, and a watcher that has seen revision n needs `changes` above n and nothing else.
+Every change of routing state runs in a transaction that first increments `revision`, which
+serializes the writers. Revisions are totally ordered, the generation of a load is the revision that
+claimed it, and a watcher that has seen revision n needs only the `changes` above n.
 """
 
 from __future__ import annotations

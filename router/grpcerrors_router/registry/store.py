@@ -1,4 +1,4 @@
-"""The database behind the registry: one engine, short transactions, run off the event loop."""
+"""The database of the registry: short transactions, run in threads."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ _CONFLICTS = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_de
 class Store:
     """Runs transactions on SQLite or PostgreSQL.
 
-    `url` is `sqlite:///path.db` or `postgresql://user@host/db`. With no `clock` the time in
-    transactions is the database server's own on PostgreSQL, so that routers need not agree.
-    `threads` replaces the threads in which they run, for tests.
+    Args:
+        url: `sqlite:///path.db` or `postgresql://user@host/db`.
+        clock: the time of the transactions, for tests. The default is the database server's clock
+            on PostgreSQL, which all routers share, and the machine's clock on SQLite.
+        timeout: seconds that a transaction may take.
+        threads: runs the transactions, for tests.
 
-    Raises ValueError for any other kind of database.
+    Raises:
+        ValueError: `url` is for another kind of database.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Store:
         self._clock = clock
         self._timeout = timeout
         self.engine = self._make_engine()
-        # SQLite has one writer anyway: one thread spares it the lock.
+        # SQLite has one writer; with one thread, writers do not contend for its lock.
         self._threads = threads or ThreadPoolExecutor(4 if self.is_postgres else 1, "registry")
 
     def _make_engine(self) -> Engine:
@@ -80,11 +84,11 @@ class Store:
         return engine
 
     async def migrate(self) -> None:
-        """Bring the schema up to date; safe when several routers start at once."""
+        """Create or upgrade the schema. Several routers may do this at the same time."""
         await self._in_thread(self._migrate)
 
     def _migrate(self) -> None:
-        # Half of what a command such as `status` would cost, and only `serve` needs it.
+        # The import takes half the run time of `status`, and only `serve` needs it.
         from alembic import command  # noqa: PLC0415
         from alembic.config import Config  # noqa: PLC0415
 
@@ -101,7 +105,7 @@ class Store:
                     config.attributes["connection"] = conn
                     command.upgrade(config, "head")
             except OperationalError:
-                # On SQLite another router may be migrating the same file: it wins, we look again.
+                # On SQLite, another router may be migrating the same file: retry after it.
                 if self.is_postgres or time.monotonic() > until:
                     raise
                 time.sleep(0.05)
@@ -109,7 +113,7 @@ class Store:
                 return
 
     async def check_schema(self) -> None:
-        """Raises RegistryOutdated when the schema is not the one that this version reads."""
+        """Check the schema. Raises RegistryOutdated if it is that of another version."""
 
         def check() -> str | None:
             with self.engine.connect() as conn:
@@ -123,14 +127,15 @@ class Store:
             raise RegistryOutdated(found, wanted)
 
     async def write(self, transaction: Callable[[Connection], T]) -> T:
-        """Run one changing transaction and commit it.
+        """Run one write transaction, commit it, and return its result.
 
-        Raises RegistryUnavailable when the database cannot be reached or does not answer.
+        Raises:
+            RegistryUnavailable: the database cannot be reached, or does not answer in time.
         """
         return await self._run(transaction, begin="BEGIN IMMEDIATE")
 
     async def read(self, transaction: Callable[[Connection], T]) -> T:
-        """Run one reading transaction that sees a single state. Raises as `write` does."""
+        """Run one read transaction on a consistent snapshot. Raises RegistryUnavailable."""
         if self.is_postgres:
             return await self._run(transaction, isolation_level="REPEATABLE READ")
         return await self._run(transaction, begin="BEGIN")
@@ -145,13 +150,13 @@ class Store:
                 try:
                     return once()
                 except OperationalError as error:
-                    # The database is there: it undid this transaction in favour of another.
+                    # The database rolled this transaction back in favour of another one.
                     if getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
                         raise
             return once()
 
         try:
-            # Not wait_for: up to Python 3.11 it drops a cancellation that meets the result.
+            # Not wait_for: up to Python 3.11 it can lose a cancellation.
             async with asyncio.timeout(self._timeout):
                 return await self._in_thread(work)
         except TimeoutError:
@@ -165,7 +170,7 @@ class Store:
             raise RegistryUnavailable(str(getattr(error, "orig", error)).strip()) from error
 
     def now(self, conn: Connection) -> float:
-        """Unix seconds, by the clock that every router of this registry shares."""
+        """Return Unix seconds, by the clock that all routers of this registry share."""
         if self._clock is not None:
             return self._clock.time()
         if self.is_postgres:
@@ -175,9 +180,9 @@ class Store:
         return time.time()
 
     def bump(self, conn: Connection, node: str, by: int = 1) -> int:
-        """Take the next revision, or the next few, for a change of `node`; the last one taken.
+        """Take the next `by` revisions for a change of `node`, and return the last one.
 
-        Writers queue up behind it until the transaction ends.
+        This serializes the writers until the transaction ends.
         """
         number = conn.execute(
             sa.update(revision).values(number=revision.c.number + by).returning(revision.c.number)
@@ -188,13 +193,13 @@ class Store:
         return int(number)
 
     def close(self) -> None:
-        """Give back connections and threads. Waits for transactions that are under way."""
+        """Close the connections and threads, after the transactions that are running."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
 
 
 def _newest_migration() -> str:
-    """Return the revision of the newest script: the files are named after them, in order."""
+    """Return the version of the newest migration, from the names of the files."""
     scripts = (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
     return max(script.name.partition("_")[0] for script in scripts)
 
@@ -204,7 +209,7 @@ def _begin_sqlite(conn: Connection) -> None:
 
 
 def _configure_sqlite(connection: object, _record: object) -> None:
-    # The driver's own implicit transactions hide BEGIN; SQLAlchemy's "begin" event sends it.
+    # Turn off the driver's implicit transactions: SQLAlchemy's "begin" event sends BEGIN.
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -1,1 +1,1 @@
-"""The registry in memory."""
+"""The registry in memory, and what keeps it in step with the database."""

@@ -1,4 +1,4 @@
-"""The rows of the routing table: nodes, and the models that they hold. Times are monotonic."""
+"""The entries of the routing table: nodes and replicas. Times are on the monotonic clock."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ if TYPE_CHECKING:
 
 
 class ReplicaEntry:
-    """One load of a model on a node, with the calls that this process has on it.
+    """A replica, and the calls that this router has in flight on it.
 
-    A later load is another entry: releasing a call on this one never touches the later one.
-    `evicted_by` is the generation of the job that takes it from its node, `evicting_until` when
-    that job's lease runs out. `reported` is how many calls the node itself has last counted.
-    `spared_until`: it did not become idle for an eviction, so it is not asked before then.
-    `has_served`: it has served a request. `confirmed_at`: when it last proved to be there.
-    `connection`: how often the node's connection had been lost when the replica was known to be
-    there; None before it is first picked.
+    A later load of the model is another entry, so the end of a call never affects the wrong load.
+
+    Attributes:
+        node: the node.
+        row: the replica as the registry has it, with times on the monotonic clock.
+        in_flight: calls in flight from this router.
+        reported: calls in flight, as the node last reported.
+        last_used: when a call last began or ended.
+        live: False once the replica is gone.
+        has_served: whether it has served a request.
+        connection: how often the node's connection had been lost when the replica was last known
+            to exist; None before the replica is first picked.
+        confirmed_at: when the node last proved that it holds the model.
+        evicted_by: the generation of the job that evicts it; 0 for none.
+        evicting_until: when the lease of that job expires.
+        spared_until: until when it is not drained again, since the last attempt failed.
     """
 
     __slots__ = (
@@ -60,23 +69,31 @@ class ReplicaEntry:
         return self.row.generation
 
     def pickable(self, now: float) -> bool:
-        """Whether requests may go there."""
+        """Return whether requests may be sent to it."""
         open_ = self.live and self.node.open and self.evicting_until <= now
         return open_ and not self.abandoned(now)
 
     def abandoned(self, now: float) -> bool:
-        """Whether a router died while it evicted this from a foreign node.
+        """Return whether a router died while it evicted this from a foreign node.
 
-        Such a node never says what it holds, and may have loaded the other model by now.
+        Such a node does not report what it holds, and may hold the other model by now.
         """
         return bool(self.evicted_by) and self.evicting_until <= now and self.node.info.foreign
 
 
 class NodeEntry:
-    """One node, as this router sees it. Times are on the monotonic clock.
+    """A node, as this router sees it.
 
-    `heard_at` is its last sign of life, `fresh_until` how long that is good for, `probed_at` when
-    it was last asked. It is not picked while it is not `reachable`, and picked last while `busy`.
+    Attributes:
+        info: the node as the registry has it.
+        revision: the revision of that state.
+        replicas: its replicas, by model.
+        loads: its load jobs, by model.
+        reachable: whether it may be picked.
+        busy: whether it is picked last.
+        fresh_until: until when it needs no probe.
+        heard_at: when it last answered.
+        probed_at: when it was last probed.
     """
 
     __slots__ = (
@@ -109,5 +126,5 @@ class NodeEntry:
 
     @property
     def open(self) -> bool:
-        """Whether requests may go there."""
+        """Whether requests may be sent to it."""
         return self.reachable and not self.info.draining

@@ -1,4 +1,4 @@
-"""Changes on their way to the registry; they wait, in order, while it cannot be reached."""
+"""The outbox: changes to the registry, queued in order while it cannot be written."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _log = structlog.get_logger("router.outbox")
 
 
 class Outbox:
-    """Writes at once when it can, and never fails.
+    """Writes changes at once if it can, queues them otherwise, and never raises.
 
-    Every change must be idempotent and fenced by a generation, since it may be applied late, and
-    more than once when the answer to it was lost. Changes of the same name are the same change, and
-    wait once. More than `limit` do not wait: the oldest is left out, and logged.
+    A change must be idempotent and fenced by a generation, since it may be applied late, and twice
+    if the answer was lost. Changes with the same name are the same change, and are queued once.
+
+    Args:
+        events: receives the loss and the return of the registry.
+        limit: how many changes may be queued; beyond that, the oldest is dropped and logged.
     """
 
     def __init__(self, events: Events, limit: int = 10_000) -> None:
@@ -38,14 +41,14 @@ class Outbox:
 
     @property
     def down(self) -> bool:
-        """Whether the registry cannot be read, or not be written, as on a full disk."""
+        """Whether the registry cannot be read, or cannot be written (a full disk, for example)."""
         return bool(self._failing)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def write(self, what: str, change: Change) -> None:
-        """Apply a change now, or put it behind those that wait. `what` names it in the log."""
+        """Apply a change now, or queue it behind those that wait. `what` identifies it."""
         if self._waiting:
             self._wait(what, change)
             return
@@ -55,17 +58,17 @@ class Outbox:
         except RegistryUnavailable as error:
             self._wait(what, change)
             self.note_down(error, "write")
-        except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
-            _log.exception("the registry refused a change; it is left out", change=what)
+        except Exception:  # noqa: BLE001 - requests must not fail because of it
+            _log.exception("dropped a change that the registry refused", change=what)
 
     def _wait(self, what: str, change: Change) -> None:
         self._waiting[what] = change
         if len(self._waiting) > self._limit:
             oldest, _ = self._waiting.popitem(last=False)
-            _log.error("too many changes wait for the registry; one is left out", change=oldest)
+            _log.error("dropped the oldest change: too many wait for the registry", change=oldest)
 
     async def flush(self) -> None:
-        """Apply what waits, oldest first, as far as the registry can be written."""
+        """Apply the queued changes, oldest first, until one cannot be written."""
         if self._flushing:
             return
         self._flushing = True
@@ -77,8 +80,8 @@ class Outbox:
                 except RegistryUnavailable as error:
                     self.note_down(error, "write")
                     return
-                except Exception:  # noqa: BLE001 - whatever it is, traffic goes on
-                    _log.exception("the registry refused a change; it is left out", change=what)
+                except Exception:  # noqa: BLE001 - requests must not fail because of it
+                    _log.exception("dropped a change that the registry refused", change=what)
                 self._waiting.pop(what, None)
                 self._applied += 1
                 self.note_up("write")
@@ -86,22 +89,22 @@ class Outbox:
             self._flushing = False
 
     def note_down(self, error: RegistryUnavailable, access: Access) -> None:
-        """The registry could not be read, or written."""
+        """Note that the registry could not be read or written."""
         if not self._was_down:
             self._was_down = True
             _log.warning(
-                "the registry cannot be reached: routing continues from memory, changes wait",
+                "registry is down: routing from memory, queueing changes",
                 error=error.details(),
             )
             self._events.registry_down(str(error.details()))
         self._failing.add(access)
 
     def note_up(self, access: Access) -> None:
-        """The registry was read, or written. Neither says anything about the other."""
+        """Note that the registry was read or written; the one does not imply the other."""
         if access == "read" or not self._waiting:
             self._failing.discard(access)
         if self._was_down and not self.down:
             self._was_down = False
-            _log.info("the registry is back", applied=self._applied)
+            _log.info("registry is up", applied=self._applied)
             self._events.registry_up(self._applied)
             self._applied = 0

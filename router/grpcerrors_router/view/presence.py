@@ -1,7 +1,7 @@
-"""This router among those that share the registry, and what it writes behind its traffic.
+"""The presence of this router in the registry that it shares with others.
 
-It says that it is alive, acknowledges evictions, and notes which nodes it has heard and which
-replicas are in use. It also prunes what nobody needs any more.
+It signs in periodically, acknowledges evictions, records which nodes it has heard and which
+replicas are in use, and prunes old rows.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("router.presence")
 
-_IMPATIENT = 0.05
-"""Seconds between two looks while somebody waits for an acknowledgement."""
+_ACKNOWLEDGE_INTERVAL = 0.05
+"""Seconds between two checks while another router waits for an acknowledgement."""
 
 
 class Presence:
-    """Three rhythms: acknowledge at once, sign in every `lease_flush`, prune every minute."""
+    """Acknowledges evictions at once, signs in every `lease_flush`, and prunes now and then."""
 
     def __init__(
         self,
@@ -52,8 +52,11 @@ class Presence:
     async def enter(self) -> None:
         """Sign in for the first time.
 
-        A router of the same name that was killed counts as alive until its lease runs out, so this
-        waits for that. Raises NameTaken when the lease is renewed meanwhile: it is alive.
+        A killed router of the same name counts as alive until its lease expires; this waits for it.
+
+        Raises:
+            NameTaken: the other router renewed its lease meanwhile, so it is alive.
+            RegistryUnavailable: the registry cannot be reached.
         """
         first = None
         while True:
@@ -67,27 +70,27 @@ class Presence:
             await self._clock.sleep(self._settings.lease_flush)
 
     async def run(self) -> None:
-        """Sign in again and again until cancelled."""
+        """Sign in and acknowledge evictions until cancelled."""
         while True:
             try:
                 await self.say()
                 await self._note()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error, "write")
-            except Exception:  # noqa: BLE001 - silence would make the others forget this router
-                _log.exception("telling the registry about this router failed; retrying")
+            except Exception:  # noqa: BLE001 - the other routers must not forget this one
+                _log.exception("sign-in failed; retrying")
             busy = self._table.clear_of(self._watcher.seen) < self._watcher.seen
             unsaid = self._watcher.evictions_since > self._said
             await self._watcher.evicting(
-                _IMPATIENT if busy or unsaid else self._settings.lease_flush
+                _ACKNOWLEDGE_INTERVAL if busy or unsaid else self._settings.lease_flush
             )
 
     async def say(self) -> None:
-        """Sign in, and acknowledge what has been followed. Raises RegistryUnavailable."""
+        """Sign in, with the revision that is acknowledged. Raises RegistryUnavailable."""
         seen = self._table.clear_of(self._watcher.seen)
         now = self._clock.monotonic()
-        waited_for = seen > self._said and self._watcher.evictions_since > self._said
-        if waited_for or now - self._signed_at >= self._settings.lease_flush:
+        is_news = seen > self._said and self._watcher.evictions_since > self._said
+        if is_news or now - self._signed_at >= self._settings.lease_flush:
             other = await self._registry.sign_in(seen, self._settings.lease_ttl)
             if other is not None:
                 _log.error("another router has taken this name", router=self._registry.router)
@@ -116,7 +119,7 @@ class Presence:
         self._noted_at = now
 
     async def prune(self) -> None:
-        """Prune again and again until cancelled."""
+        """Prune the registry every `prune_interval` until cancelled."""
         while True:
             await self._clock.sleep(self._settings.prune_interval)
             try:
@@ -126,7 +129,7 @@ class Presence:
                 )
             except RegistryUnavailable as error:
                 self._outbox.note_down(error, "write")
-            except Exception:  # noqa: BLE001 - tables that only grow would fail much later
+            except Exception:  # noqa: BLE001 - the tables must not grow without limit
                 _log.exception("pruning the registry failed; retrying")
 
     async def exit(self) -> None:

@@ -1,8 +1,8 @@
-"""The registry in memory: what a router picks from without touching the database.
+"""The routing table: the registry in memory, from which a router picks replicas.
 
-Everything here runs on the event loop and never waits. All times are this process's own monotonic
-seconds: what the registry wrote by its clock is shifted when a view is applied, so that the clocks
-of routers and database need not agree.
+Everything runs on the event loop, and only `changed` waits. All times are on this process's
+monotonic clock: the registry's times are converted when a view is applied, so that the clocks of
+routers and database need not agree.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RoutingTable:
     # Following the registry
 
     def apply(self, view: NodeView) -> bool:
-        """Take over a node's state; False when something newer is known (invariant 16)."""
+        """Apply a node's state; return False if a newer one is known (invariant 16)."""
         name = view.name
         entry = self.nodes.get(name)
         known = entry.revision if entry is not None else self._removed.get(name, 0)
@@ -63,7 +63,7 @@ class RoutingTable:
         finished = entry.loads.keys() - {load.model for load in view.loads}
         entry.loads = {load.model: _shifted(load, shift) for load in view.loads}
         for model in [m for n, m in self._dropped if n == name]:
-            # A drop that the registry has been told of needs no marker any more.
+            # Once the registry has removed the replica, the drop needs no marker.
             rows = [row.generation for row in view.replicas if row.model == model]
             if self._dropped[name, model] not in rows:
                 del self._dropped[name, model]
@@ -88,7 +88,7 @@ class RoutingTable:
         now = self._clock.monotonic()
         present = set()
         for row in rows:
-            # A drop made here that the registry has not been told yet still holds.
+            # The registry does not know of this drop yet.
             if row.generation <= self._dropped.get((row.node, row.model), 0):
                 continue
             present.add(row.model)
@@ -121,7 +121,7 @@ class RoutingTable:
                 victim.evicting_until = load.lease_until
 
     def replace(self, snapshot: Snapshot) -> None:
-        """Take over a full listing: what it does not name, and is not newer, is gone."""
+        """Apply a full listing: older nodes that it does not contain are removed."""
         for view in snapshot.nodes:
             self.apply(view)
         listed = {view.name for view in snapshot.nodes}
@@ -129,7 +129,7 @@ class RoutingTable:
             self.apply(NodeView(snapshot.revision, name, None))
 
     def drop(self, entry: ReplicaEntry) -> bool:
-        """Forget one load at once; False when it is already gone (invariants 1 and 13)."""
+        """Remove a replica at once; return False if it is already gone (invariants 1 and 13)."""
         if not entry.live:
             return False
         self._dropped[entry.node.name, entry.model] = entry.generation
@@ -137,7 +137,7 @@ class RoutingTable:
         return True
 
     def publish(self, job: Load, boot_id: str) -> None:
-        """Take over a finished load that the registry cannot be told of yet."""
+        """Add the replica of a finished load that cannot be written to the registry yet."""
         node = self.nodes.get(job.node)
         if node is not None:
             rows = [r.row for r in node.replicas.values() if r.model not in (job.model, job.victim)]
@@ -149,13 +149,13 @@ class RoutingTable:
             self._wake(job.model, job.victim)
 
     def set_state(self, node: NodeEntry, *, reachable: bool, busy: bool) -> None:
-        """Say whether a node may be picked, and whether last. Its rows stay (invariant 14)."""
+        """Set whether a node may be picked, and whether last. Its replicas stay (invariant 14)."""
         if (node.reachable, node.busy) != (reachable, busy):
             node.reachable, node.busy = reachable, busy
             self._wake(*node.replicas)
 
     def report(self, node: NodeEntry, in_flight: Mapping[str, int]) -> None:
-        """Take over how many calls a node itself counts on each of its models."""
+        """Note how many calls a node reports for each of its models."""
         for model, entry in node.replicas.items():
             count = in_flight.get(model, 0)
             if count != entry.reported:
@@ -165,11 +165,11 @@ class RoutingTable:
     # Picking and counting
 
     def best(self, model: str) -> Iterable[ReplicaEntry]:
-        """The pickable replicas: busy nodes last, fewest calls first, then least recent."""
+        """Return the pickable replicas: idle nodes first, then fewest calls, then least recent."""
         return sorted(self._pickable(model), key=_load)
 
     def pick(self, model: str) -> ReplicaEntry | None:
-        """The first of `best`; written out, since every request pays for it."""
+        """Return the first of `best`. It is written out, since each request executes it."""
         now = self._clock.monotonic()
         best, least = None, 0
         for entry in self._rows.get(model, _NONE).values():
@@ -189,22 +189,22 @@ class RoutingTable:
         return (entry for entry in entries.values() if entry.pickable(now))
 
     def most_recently_confirmed(self, model: str) -> ReplicaEntry | None:
-        """Of the best few, the one last known to be there: for a request with one try left."""
+        """Return the most recently confirmed of the best few replicas, for a retry."""
         few = sorted(self._pickable(model), key=_load)[:_FEW]
         return max(few, key=lambda entry: entry.confirmed_at, default=None)
 
     def can_pick(self, entry: ReplicaEntry) -> bool:
-        """Whether requests may go there now."""
+        """Return whether requests may be sent to the replica now."""
         return entry.pickable(self._clock.monotonic())
 
     def enter(self, entry: ReplicaEntry) -> None:
-        """Count a call in."""
+        """Count a call in on a replica."""
         entry.in_flight += 1
         self._busy.add(entry)
         self._used(entry)
 
     def leave(self, entry: ReplicaEntry) -> None:
-        """Count a call out."""
+        """Count a call out on a replica."""
         entry.in_flight -= 1
         self._used(entry)
         if not entry.in_flight:
@@ -216,59 +216,62 @@ class RoutingTable:
         self._touched.add(entry)
 
     def take_touched(self) -> list[ReplicaEntry]:
-        """The live entries that were used since this was last asked."""
+        """Return the live replicas that were used since the last call of this method."""
         touched = [entry for entry in self._touched if entry.live]
         self._touched.clear()
         return touched
 
     def in_flight(self) -> int:
-        """Calls of this process at the moment, on live and on forgotten loads."""
+        """Return the number of calls in flight from this router, on any replica."""
         return sum(entry.in_flight for entry in self._busy)
 
     def clear_of(self, revision: int) -> int:
-        """The revision, up to `revision`, by which nothing that is being evicted has calls here."""
+        """Return the latest revision, up to `revision`, that this router may acknowledge.
+
+        Replicas whose eviction had begun by then have no calls in flight here.
+        """
         waited_for = [e.evicted_by for e in self._busy if e.live and e.evicted_by]
         return min([revision, *(job - 1 for job in waited_for)])
 
     # Looking
 
     def addresses(self) -> set[str]:
-        """Return the addresses of all nodes, and of calls in flight to nodes that are gone."""
+        """Return the addresses of all nodes, and of removed nodes with calls in flight."""
         busy = {entry.node.info.address for entry in self._busy}
         return busy | {node.info.address for node in self.nodes.values()}
 
     def replicas(self, model: str) -> Iterable[ReplicaEntry]:
-        """Every live replica of a model, pickable or not."""
+        """Return every live replica of a model, pickable or not."""
         return self._rows.get(model, {}).values()
 
     def models(self) -> Iterable[str]:
-        """Every model that is loaded somewhere."""
+        """Return every model that some node holds."""
         return self._rows.keys()
 
     def live_count(self, model: str) -> int:
-        """How many replicas of a model can be picked."""
+        """Return how many replicas of a model can be picked."""
         return sum(1 for _ in self._pickable(model))
 
     def lacks(self, model: str, wanted: int) -> bool:
-        """Whether fewer than `wanted` replicas of a model can be picked."""
+        """Return whether fewer than `wanted` replicas of a model can be picked."""
         found = itertools.islice(self._pickable(model), wanted)
         return sum(1 for _ in found) < wanted
 
     def loads(self, model: str) -> list[Load]:
-        """The loads of a model that are under way, on nodes that are open."""
+        """Return the running loads of a model, on nodes to which requests may be sent."""
         now = self._clock.monotonic()
         found = (node.loads.get(model) for node in self.nodes.values() if node.open)
         return [job for job in found if job and job.running(now) and job.victim != model]
 
     def is_failing(self, model: str) -> bool:
-        """Whether the last load of a model on some node failed."""
+        """Return whether the last load of a model failed on some node."""
         found = (node.loads.get(model) for node in self.nodes.values())
         return any(job is not None and job.state == "failed" for job in found)
 
     async def changed(self, model: str = _ANY, timeout: float | None = None) -> None:
-        """Wait until something about a model changes, at most `timeout` seconds.
+        """Wait up to `timeout` seconds for a change that concerns a model.
 
-        Without a model: about any, or until some replica has no calls in flight any more.
+        Without a model, any change counts, and so does a replica that becomes idle.
         """
         event = asyncio.Event()
         waiters = self._waiters.setdefault(model, set())

@@ -1,8 +1,8 @@
-"""Keeps the table in step with the registry.
+"""The watcher, which keeps the routing table in step with the registry.
 
-PostgreSQL's NOTIFY only wakes the watcher up early. What it trusts is the revision: it reads what
-changed after the last one it has seen, and lists everything anew when that cannot be told
-(invariant 16), so that a lost notification costs `poll_interval` and nothing else.
+It reads what changed after the last revision that it has seen, or lists everything if the registry
+no longer has those changes (invariant 16). PostgreSQL's NOTIFY only wakes it up early, so a lost
+notification delays it by `poll_interval` at most.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _log = structlog.get_logger("router.watcher")
 
 
 class Watcher:
-    """Two loops: follow the registry, and listen to it.
+    """Follows the registry, and listens for its notifications.
 
-    `seen` is the revision that the table has followed to, `evictions_since` the latest one at which
-    something was being evicted: whoever evicts waits for every router to acknowledge it.
+    Attributes:
+        seen: the revision that the table has reached.
+        evictions_since: the latest revision at which an eviction ran, which this router must
+            acknowledge.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Watcher:
         self.evictions_since = 0
 
     async def follow(self) -> None:
-        """Follow until cancelled."""
+        """Follow the registry until cancelled."""
         while True:
             await _wait(self._wake, self._settings.poll_interval)
             try:
@@ -62,13 +64,13 @@ class Watcher:
                 await self.catch_up()
             except RegistryUnavailable as error:
                 self._outbox.note_down(error, "read")
-            except Exception:  # noqa: BLE001 - a router that stops following would rot silently
-                _log.exception("following the registry failed; trying again")
+            except Exception:  # noqa: BLE001 - the router must not stop following
+                _log.exception("following the registry failed; retrying")
             else:
                 self._outbox.note_up("read")
 
     async def catch_up(self) -> None:
-        """Read what has changed since the last time. Raises RegistryUnavailable."""
+        """Apply the changes since `seen`. Raises RegistryUnavailable."""
         batch = await self._registry.changes_since(self.seen)
         if batch is None:
             await self.relist()
@@ -79,7 +81,7 @@ class Watcher:
         self._note_evictions(batch)
 
     async def relist(self) -> None:
-        """Read everything. Raises RegistryUnavailable."""
+        """Apply a full listing of the registry. Raises RegistryUnavailable."""
         snapshot = await self._registry.snapshot()
         self._table.replace(snapshot)
         self.seen = snapshot.revision
@@ -91,15 +93,15 @@ class Watcher:
             self._evicting.set()
 
     async def evicting(self, timeout: float) -> None:
-        """Wait until something is being evicted, at most `timeout` seconds."""
+        """Wait up to `timeout` seconds for an eviction."""
         await _wait(self._evicting, timeout)
 
     def nudge(self) -> None:
-        """Look for changes now."""
+        """Look for changes now instead of after `poll_interval`."""
         self._wake.set()
 
     async def listen(self) -> None:
-        """Be woken by PostgreSQL until cancelled; a no-op on SQLite."""
+        """Listen for PostgreSQL's notifications until cancelled; return at once on SQLite."""
         if not self._registry.store.is_postgres:
             return
         url = self._registry.store.url.set(drivername="postgresql")

@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "no single flight over routers",
         "registry/jobs.py",
-        "return len(there) + len(coming) >= wish.wanted",
+        "return len(there) + len(coming) >= request.wanted",
         "return False",
         "test_registry.py::test_no_more_loads_than_wanted[sqlite]",
         "isinstance(claim, Load) for claim in claims) == 2",
