@@ -1,1 +1,1 @@
-"""Model backends on the error contract: one host, one module a backend."""
+"""Model backends that follow the error contract, and the host that serves them."""

@@ -1,4 +1,4 @@
-"""``python -m grpcerrors_backends`` is ``grpcerrors-backend``."""
+"""``python -m grpcerrors_backends`` does the same as ``grpcerrors-backend``."""
 
 from __future__ import annotations
 

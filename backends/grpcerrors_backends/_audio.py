@@ -1,4 +1,4 @@
-"""Samples as PCM and as WAV files."""
+"""Conversion of audio samples to PCM and WAV."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Samples = NDArray[np.float32]
-"""Mono samples in [-1, 1]."""
+"""Mono samples in [-1, 1], one-dimensional."""
 
 _UNKNOWN_SIZE: Final = 0xFFFFFFFF - 44
 
 
 def to_pcm16(samples: Samples) -> bytes:
-    """Return *samples* as little-endian 16-bit PCM; what exceeds [-1, 1] is clipped."""
+    """Return *samples* as little-endian 16-bit PCM; values outside [-1, 1] are clipped."""
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def wav_header(rate: int, size: int = _UNKNOWN_SIZE) -> bytes:
-    """Return the 44 bytes before *size* bytes of mono 16-bit PCM at *rate* Hz.
+    """Return the 44-byte WAV header for *size* bytes of mono 16-bit PCM at *rate* Hz.
 
-    Without *size* the header is one for a stream whose length is not known yet.
+    Without *size*, the header is for a stream of unknown length.
     """
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
     return (

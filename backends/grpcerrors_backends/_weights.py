@@ -1,4 +1,4 @@
-"""Weights inside a data package, found without importing it: its code may need other packages."""
+"""Lookup of weights inside a data package, without importing it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def weights(package: str, pattern: str, *, extra: str) -> Path:
 
     Raises LoadError, saying how to install the extra, when the package or the file is missing.
     """
+    # The code of a data package may need packages that are not installed, so it is not imported.
     spec = util.find_spec(package)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(place).rglob(pattern)):

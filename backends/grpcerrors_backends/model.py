@@ -1,4 +1,4 @@
-"""The interface between a backend and its host: a class whose instances are loaded models."""
+"""The interface that a backend implements: a class whose instances are loaded models."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ if TYPE_CHECKING:
 
 
 class LoadError(Exception):
-    """A model cannot be loaded. The text is sent to the caller: say what to do about it."""
+    """A model cannot be loaded. The caller gets the text, so say what to do about it."""
 
 
 class BadInput(Exception):
-    """A request cannot be served as it is: INVALID_ARGUMENT. Say what was expected."""
+    """A request is invalid; the client gets INVALID_ARGUMENT. Say what was expected."""
 
 
 class NotFound(Exception):
-    """A request names a thing (a voice, a file) that does not exist: NOT_FOUND."""
+    """A request names something that does not exist, such as a voice; the client gets NOT_FOUND."""
 
 
 class TooLarge(Exception):
-    """A request is over a limit of the backend: RESOURCE_EXHAUSTED. Say what the limit is."""
+    """A request exceeds a limit; the client gets RESOURCE_EXHAUSTED. Say what the limit is."""
 
 
 class Model:
     """One loaded model of one backend.
 
-    A subclass defines one method per RPC that it implements, named as the RPC in
-    ``protocol/backend.proto`` and shaped like a method of a grpc servicer: plain methods and
-    generators when ``surface`` is "sync" (each call runs in a thread of its own), async ones when
-    it is "aio". RPCs that it does not define answer UNIMPLEMENTED.
+    A subclass defines one method for each RPC that it implements, with the name that the RPC has in
+    ``backend.proto`` and the signature of a gRPC servicer's method. With ``surface = "sync"`` these
+    are plain methods and generators, and each call runs in a thread of its own; with "aio" they are
+    async. All other RPCs answer UNIMPLEMENTED.
 
-    The host calls a method only while the model is loaded, and never closes it meanwhile. A method
-    may raise BadInput, NotFound and TooLarge; anything else it raises reaches the client as
-    INTERNAL with a short text, and the host's log with its traceback.
+    The host calls these methods only while the model is loaded, and does not close the model while
+    one of them is running. A method may raise BadInput, NotFound or TooLarge. For any other
+    exception the client gets INTERNAL with a short text, and the host logs the traceback.
     """
 
     name: ClassVar[str]
-    """The backend's name on the wire and on the command line."""
+    """Name of the backend, as routers and error messages show it."""
 
     surface: ClassVar[Literal["sync", "aio"]] = "sync"
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Return the model that *options* describe. May block; runs in a thread.
+        """Return the model that *options* describe. Runs in a thread, so it may block.
 
-        Raises LoadError when it cannot be loaded.
+        Raises LoadError when the model cannot be loaded.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Free the memory. Called once, after the last call has ended. May block."""
+        """Free the memory. The host calls this once, after the last call has ended. May block."""

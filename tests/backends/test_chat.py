@@ -157,4 +157,4 @@ def test_refuses_what_it_cannot_answer(
 def test_refuses_to_load_what_is_no_model(chat: HostProcess) -> None:
     load_refused(chat, "is it a GGUF model", ModelFile=str(ASSETS / "speech.wav"))
     load_refused(chat, "give the path of a GGUF file", ModelFile="/no/such.gguf")
-    load_refused(chat, "there are: parallel", "paralel:3")
+    load_refused(chat, "known options: parallel", "paralel:3")

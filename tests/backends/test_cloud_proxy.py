@@ -186,8 +186,8 @@ def test_a_wrong_key_is_no_secret_in_the_clear(upstream: str, tmp_path: Path) ->
 
 def test_refuses_what_cannot_go_on(proxy: HostProcess) -> None:
     refused(proxy, INVALID, "set Messages or Prompt", predict, proxy, "")
-    refused(proxy, INVALID, "Tools has to be JSON", predict, proxy, Tools="{")
-    refused(proxy, INVALID, "names path and method", forward, proxy)
+    refused(proxy, INVALID, "Tools must be JSON", predict, proxy, Tools="{")
+    refused(proxy, INVALID, "must carry path and method", forward, proxy)
     refused(proxy, INVALID, "absolute path", forward, proxy, http("http://x/"))
 
 
@@ -198,13 +198,13 @@ def test_refuses_a_load_that_cannot_work(tmp_path: Path) -> None:
     with host("cloud_proxy") as process:
         for wrong in ("", "api.example.com", "ftp://x", "http://me:pw@x/", "http://x/?a=b"):
             options = pb.ProxyOptions(upstream_url=wrong)
-            load_refused(process, "upstream_url has to be http:// or https://", Proxy=options)
+            load_refused(process, "upstream_url must be http:// or https://", Proxy=options)
         refusals: list[tuple[dict[str, Any], str]] = [
-            ({"api_key_env": "NOT_SET_AT_ALL"}, "NOT_SET_AT_ALL of this process holds no key"),
-            ({"api_key_file": "/no/such/file"}, "cannot be read"),
-            ({"api_key_file": str(binary)}, "cannot be read"),
+            ({"api_key_env": "NOT_SET_AT_ALL"}, "NOT_SET_AT_ALL of this process contains no key"),
+            ({"api_key_file": "/no/such/file"}, "cannot read"),
+            ({"api_key_file": str(binary)}, "cannot read"),
             ({"api_key_file": "x", "api_key_env": "y"}, "not both"),
-            ({"provider": "anthropic"}, "has to be openai"),
+            ({"provider": "anthropic"}, "must be openai"),
             ({"mode": "tunnel"}, "passthrough or translate"),
             ({"request_timeout_seconds": -1}, "above 0"),
         ]

@@ -141,7 +141,7 @@ def test_silence_is_a_deadline(process: Any, key_file: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         to(process, key_file, url, request_timeout_seconds=1)
-        refused(process, CODE.DEADLINE_EXCEEDED, "silent for 1 s", predict, process)
+        refused(process, CODE.DEADLINE_EXCEEDED, "sent nothing for 1 s", predict, process)
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_nobody_there_is_unavailable(process: Any, key_file: str) -> None:
 def test_a_connection_that_breaks_is_unavailable(process: Any, key_file: str) -> None:
     with answering(200, b"short", Transfer_Encoding="chunked") as (url, _):
         to(process, key_file, url)
-        refused(process, CODE.UNAVAILABLE, "broke", predict, process)
+        refused(process, CODE.UNAVAILABLE, "failed", predict, process)
 
 
 @pytest.mark.slow

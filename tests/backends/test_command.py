@@ -73,7 +73,7 @@ def test_a_usage_error_points_to_the_help() -> None:
 
 def test_an_unknown_backend() -> None:
     line = refused("ecco")
-    assert line.startswith("no backend 'ecco'; did you mean 'echo'? There are chat, ")
+    assert line.startswith("no backend 'ecco'; did you mean 'echo'? Available: chat, ")
 
 
 def test_an_address_that_is_taken() -> None:
@@ -138,7 +138,7 @@ def folder(tmp_path: Path) -> Path:
         ("mood:Other", "mood:Other is not a backend: make it a subclass of"),
         ("mood:Nameless", "mood:Nameless has no name"),
         ("mood:Missing", "mood has no class 'Missing'"),
-        ("mood:Typo", "Typo.Predcit is no RPC of backend.Backend; did you mean Predict?"),
+        ("mood:Typo", "Typo.Predcit is not an RPC of backend.Backend; did you mean Predict?"),
         ("syntax:B", "syntax.py, line 1: invalid syntax: def broken(:"),
         ("failing:B", "cannot import failing: no module named 'nowhere_at_all'"),
         ("raising:B", "raising.py, line 1: ZeroDivisionError: division by zero"),

@@ -114,7 +114,7 @@ def test_refuses_a_picture_that_is_too_large(detector: HostProcess) -> None:
     buffer = io.BytesIO()
     image.new("1", (10_000, 6_000)).save(buffer, "PNG")
     huge = encoded(buffer.getvalue())
-    refused(detector, LARGE, "at most 50 megapixels", detect, detector, huge)
+    refused(detector, LARGE, "the limit is 50 megapixels", detect, detector, huge)
 
 
 def test_refuses_what_it_does_not_do(detector: HostProcess) -> None:

@@ -75,10 +75,10 @@ def test_one_text_is_as_in_a_batch(embedder: HostProcess) -> None:
 
 def test_refuses_what_it_cannot_embed(embedder: HostProcess) -> None:
     refused(embedder, INVALID, "one text in Embeddings", embed, embedder)
-    refused(embedder, INVALID, "not both", embed, embedder, "a", Embeddings="b")
+    refused(embedder, INVALID, "either one text", embed, embedder, "a", Embeddings="b")
     refused(embedder, INVALID, "text 2 is blank", embed, embedder, "a", " \n")
-    refused(embedder, LARGE, "at most 64", embed, embedder, *["a"] * 65)
-    refused(embedder, LARGE, "at most 512", embed, embedder, "word " * 600)
+    refused(embedder, LARGE, "the limit is 64", embed, embedder, *["a"] * 65)
+    refused(embedder, LARGE, "the limit is 512", embed, embedder, "word " * 600)
 
 
 def test_reads_the_beginning_of_a_long_text_when_told() -> None:

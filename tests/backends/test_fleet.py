@@ -166,9 +166,9 @@ def test_a_refusal_is_logged_once_and_tried_again() -> None:
         until(lambda: len(router.heartbeats) >= 4)
         router.refusal = None
         until(lambda: '"joined"' in node.log())
-        (line,) = (line for line in node.log().splitlines() if "refuses" in line)
+        (line,) = (line for line in node.log().splitlines() if "refused" in line)
         event = json.loads(line)
-        assert event["event"] == "the router refuses this node"
+        assert event["event"] == "the router refused this node"
         assert event["why"] == "ALREADY_EXISTS: another live process has the name n1"
         assert event["node"] == "n1"
 

@@ -235,7 +235,7 @@ def test_a_load_that_a_newer_one_has_overtaken_is_refused(sample: HostProcess) -
             sample.stub.LoadModel(late, metadata=[("x-generation", "6")], timeout=PATIENCE)
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert "load 6 of 'fenced' comes after load 7" in error.details()
+        assert "load 6 of 'fenced' arrived after load 7" in error.details()
         assert classify(error).condition is None, "it says nothing about a model that is gone"
         sample.free()
     assert sample.status().state == UNINITIALIZED
@@ -282,7 +282,7 @@ def test_loads_that_wait_leave_the_model_and_the_threads_alone(name: str) -> Non
         for each in loads:
             text = each.result(PATIENCE)
             assert "64 loads are" in text or "every slot is in use" in text or "DEADLINE" in text
-        assert any("64 loads are running or waiting" in each.result() for each in loads)
+        assert any("64 loads are already running" in each.result() for each in loads)
         until(lambda: process.status("m").state == BUSY)
         next(answers)
         answers.cancel()

@@ -35,5 +35,5 @@ def test_refuses_what_it_does_not_know() -> None:
         settings("gpu")
     misspelt = settings("paec:2")
     misspelt.number("pace", 1)
-    with pytest.raises(LoadError, match="unknown load options paec; there are: pace"):
+    with pytest.raises(LoadError, match="unknown load options paec; known options: pace"):
         misspelt.done()

@@ -366,7 +366,7 @@ def test_a_model_whose_calls_do_not_end_keeps_its_slot() -> None:
     slots.load("a", "x")
     with slots.lease("a") as before:
         for timeout in (0, 0.05, 600):
-            with pytest.raises(SlotsBusyError, match="every slot is in use \\('a' serves 1\\)"):
+            with pytest.raises(SlotsBusyError, match="every slot is in use \\('a': 1 calls\\)"):
                 slots.load("b", "x", timeout=timeout)
             with slots.lease("a") as a:
                 assert a is before
@@ -443,7 +443,7 @@ def test_who_waits_for_the_load_of_another_waits_no_longer_than_it_may() -> None
         for options in ("x", "y"):
             with pytest.raises(SlotsBusyError, match="still being loaded"):
                 slots.load("a", options, timeout=0.01)
-        with pytest.raises(SlotsBusyError, match="1 being loaded or unloaded"):
+        with pytest.raises(SlotsBusyError, match="1 loading or unloading"):
             slots.load("b", "x", timeout=0.01)
         go.set()
         first.result(TIMEOUT)

@@ -79,15 +79,15 @@ def test_splits_a_long_sentence(speaker: HostProcess) -> None:
 def test_refuses_what_it_cannot_say(speaker: HostProcess, tmp_path: Path) -> None:
     dst = tmp_path / "said.wav"
     for text in ("", " \n ", "?!"):
-        refused(speaker, INVALID, "nothing to say", speak, speaker, dst, text)
-        refused(speaker, INVALID, "nothing to say", stream, speaker, text)
-    unknown = "there are: en_US-joe-medium"
+        refused(speaker, INVALID, "no letters or digits", speak, speaker, dst, text)
+        refused(speaker, INVALID, "no letters or digits", stream, speaker, text)
+    unknown = "available: en_US-joe-medium"
     refused(speaker, MISSING, unknown, speak, speaker, dst, voice="Siri")
     refused(speaker, MISSING, unknown, stream, speaker, voice="Siri")
     refused(speaker, INVALID, "English only", speak, speaker, dst, language="de")
-    refused(speaker, LARGE, "at most 5000", speak, speaker, dst, "x" * 5001)
-    refused(speaker, INVALID, "dst has to be the path", speak, speaker, "")
-    refused(speaker, MISSING, "no directory", speak, speaker, tmp_path / "no" / "x.wav")
+    refused(speaker, LARGE, "the limit is 5000", speak, speaker, dst, "x" * 5001)
+    refused(speaker, INVALID, "dst must be the path", speak, speaker, "")
+    refused(speaker, MISSING, "directory does not exist", speak, speaker, tmp_path / "no" / "x.wav")
     refused(speaker, INVALID, "cannot write", speak, speaker, tmp_path)
     load_refused(speaker, "pace:9 is not a number from 0.25 to 4", "pace:9")
     assert not dst.exists()

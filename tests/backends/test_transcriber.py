@@ -198,7 +198,7 @@ def test_refuses_what_is_no_recording(transcriber: HostProcess, tmp_path: Path) 
     text = tmp_path / "text.wav"
     text.write_text("this is not audio")
     for call in (transcribe, stream):
-        refused(transcriber, INVALID, "cut off", call, transcriber, broken)
+        refused(transcriber, INVALID, "truncated", call, transcriber, broken)
         refused(transcriber, INVALID, "RIFF/WAVE", call, transcriber, text)
         refused(transcriber, MISSING, "no audio", call, transcriber, "/no/such.wav")
         refused(transcriber, INVALID, "dst is empty", call, transcriber, "")

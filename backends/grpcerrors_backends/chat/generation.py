@@ -1,4 +1,4 @@
-"""One generation under way: llama.cpp calls back from its own thread, the caller iterates."""
+"""A running generation: llama.cpp delivers tokens by callback, the caller iterates over them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """Runs a request in a thread of its own and yields its replies; leaving it stops it.
+    """Runs a request in a thread and yields its replies. Leaving the context stops it.
 
-    llama.cpp asks after every token whether to stop, so that is how soon `cancel` works.
+    llama.cpp checks after every token whether to stop, so `cancel` takes effect within one token.
     """
 
     def __init__(self, run: Callable[..., object], asked: dict[str, Any]) -> None:
@@ -36,13 +36,13 @@ class Generation:
         self._thread.join()
 
     def cancel(self) -> None:
-        """Stop after the token that is being computed. Safe from any thread, any time."""
+        """Stop after the current token. Can be called from any thread at any time."""
         self._cancelled.set()
 
     def _work(self) -> None:
         try:
             self._run(self._asked, self._on_chunk)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by the iterator
             self._chunks.put(error)
         else:
             self._chunks.put(None)
@@ -55,7 +55,7 @@ class Generation:
         tokens = 0
         while (chunk := self._chunks.get()) is not None:
             if isinstance(chunk, ValueError):
-                message = f"llama.cpp does not take this request: {chunk}"
+                message = f"llama.cpp refused this request: {chunk}"
                 raise BadInput(message) from chunk
             if isinstance(chunk, BaseException):
                 raise chunk
@@ -88,8 +88,8 @@ def _summary(chunk: dict[str, Any]) -> pb.Reply:
 def _refusal(error: dict[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
         message = (
-            f"a prompt of {error['n_prompt_tokens']} tokens: the context holds {error['n_ctx']}"
+            f"the prompt has {error['n_prompt_tokens']} tokens; the context holds {error['n_ctx']}"
         )
         return TooLarge(message)
-    message = f"llama.cpp does not take this request: {error.get('message')}"
+    message = f"llama.cpp refused this request: {error.get('message')}"
     return BadInput(message) if error.get("code") == 400 else RuntimeError(message)  # noqa: PLR2004 - HTTP

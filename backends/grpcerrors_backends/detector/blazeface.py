@@ -1,7 +1,7 @@
-"""What BlazeFace's two output tensors mean: anchors, boxes, and one box per face.
+"""Decoding of BlazeFace's two output tensors into one box per face.
 
-The layout of the anchors is that of MediaPipe's full-range graph: 192 x 192 pixels, one anchor in
-the middle of each cell of a grid of 48 x 48 (stride 4).
+The anchors are those of MediaPipe's full-range graph: the input has 192 x 192 pixels, with one
+anchor in the centre of each cell of a 48 x 48 grid (stride 4).
 Source: Bazarevsky et al., BlazeFace, CVPR workshop 2019.
 """
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 SIDE: Final = 192
 _CELLS: Final = 48
-_OVERLAP: Final = 0.3  # intersection over union from which two boxes show the same face
+_OVERLAP: Final = 0.3  # boxes with a larger intersection over union show the same face
 
 
 def anchors() -> NDArray[np.float32]:
-    """Return the centre of each anchor, 2304 x 2, in pixels of the square."""
+    """Return the centres of the anchors as a 2304 x 2 array (x, y), in pixels of the input."""
     line = (np.arange(_CELLS, dtype=np.float32) + 0.5) * (SIDE / _CELLS)
     centres: NDArray[np.float32] = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     return centres
@@ -32,10 +32,11 @@ def faces(
     centres: NDArray[np.float32],
     threshold: float,
 ) -> list[tuple[NDArray[np.float32], float]]:
-    """Return the faces, best first: (left, top, right, bottom) in pixels, and a confidence.
+    """Return the faces, most confident first, each as ((left, top, right, bottom), confidence).
 
-    *boxes* (2304 x 16: centre offset, size, keypoints) and *logits* (2304) are the model's output.
-    Boxes that overlap are one face: their mean, weighted by confidence, as MediaPipe does.
+    *boxes* (2304 x 16: centre offset, size, keypoints) and *logits* (2304) are the output of the
+    model; coordinates are in pixels of the input. Overlapping boxes are merged into their mean,
+    weighted by confidence, as in MediaPipe. Confidences below *threshold* (0 to 1) are dropped.
     """
     scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
     kept = scores >= threshold
@@ -52,7 +53,7 @@ def faces(
 
 
 def _overlap(one: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return intersection over union of a box with each of many."""
+    """Return the intersection over union of one box with each of many."""
     low, high = np.maximum(one[:2], many[:, :2]), np.minimum(one[2:], many[:, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=1)
     areas = np.prod(np.clip(many[:, 2:] - many[:, :2], 0, None), axis=1)

@@ -1,4 +1,4 @@
-"""The picture in a request, and the square that a model takes."""
+"""Reading of the picture in a request, and scaling to the input of the model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_PIXELS: Final = 50_000_000
-_LIMIT: Final = f"at most {_MOST_PIXELS / 1e6:.0f} megapixels"
+_LIMIT: Final = f"{_MOST_PIXELS / 1e6:.0f} megapixels"
 _LONGEST_PATH: Final = 4096
 _DATA_URL: Final = re.compile(r"data:[\w/+.-]*;base64,")
-# Pillow knows more; some of those start other programs, or fail in ways of their own.
+# Pillow reads more formats, but some start other programs or fail with unusual exceptions.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_EXPECTED: Final = f"expected the path of an image ({', '.join(_FORMATS)}), or one in base64"
+_EXPECTED: Final = f"expected an image ({', '.join(_FORMATS)}), as a path or in base64"
 
 
 def read_image(src: str) -> Image.Image:
-    """Return the picture at *src*: a path, base64 (what LocalAI sends) or a data: URL.
+    """Return the picture *src*, upright and in RGB: a path, base64 (as LocalAI sends) or data: URL.
 
-    It comes upright, in RGB. Raises BadInput when it is no picture, TooLarge over 50 megapixels.
+    Raises BadInput if it is not a picture, TooLarge if it has more than 50 megapixels.
     """
     try:
-        # Pillow reads the header only, until the pixels are asked for.
+        # This reads only the header, not the pixels.
         with Image.open(_source(src), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
-                message = f"{image.width} x {image.height} pixels: {_LIMIT}"
+                message = f"{image.width} x {image.height} pixels; the limit is {_LIMIT}"
                 raise TooLarge(message)
             upright: Image.Image = ImageOps.exif_transpose(image)
             return upright.convert("RGB")
     except Image.DecompressionBombError as error:
-        message = f"the image is too large: {_LIMIT}"
+        message = f"the image is too large; the limit is {_LIMIT}"
         raise TooLarge(message) from error
     except UnidentifiedImageError as error:
         message = f"src is not an image: {_EXPECTED}"
@@ -55,19 +55,19 @@ def _source(src: str) -> Path | io.BytesIO:
     if not src:
         message = f"src is empty: {_EXPECTED}"
         raise BadInput(message)
-    # The base64 of a JPEG begins with a slash as a path does: a path is what is there.
-    # Unlike pathlib's, this isfile raises nothing, for no text.
+    # The base64 of a JPEG begins with a slash, as a path does, so only an existing file is a path.
+    # Unlike Path.is_file, os.path.isfile raises nothing, whatever the text.
     if len(src) <= _LONGEST_PATH and os.path.isfile(src):  # noqa: PTH113
         return Path(src)
     try:
         return io.BytesIO(base64.b64decode(_DATA_URL.sub("", src, count=1), validate=True))
     except (binascii.Error, ValueError) as error:
-        message = f"src is neither base64 nor the path of a file that is there: {_EXPECTED}"
+        message = f"src is neither base64 nor the path of an existing file: {_EXPECTED}"
         raise BadInput(message) from error
 
 
 class Square(NamedTuple):
-    """A picture scaled into a square, centred, with black bars; and the way back."""
+    """A picture scaled into a square with black bars, and the numbers that undo the scaling."""
 
     pixels: NDArray[np.float32]
     """Height x width x 3, in [-1, 1]."""

@@ -1,1 +1,1 @@
-"""Hosts models: one gRPC server, slots, unloading, and membership of a fleet."""
+"""The model host: gRPC server, model slots, unloading, and membership of a router's fleet."""

@@ -1,7 +1,7 @@
-"""The control plane of a host, the same for both surfaces: LoadModel, Free, Status, Health.
+"""The control plane of a host: LoadModel, Free, Status and Health, on sync and on aio servers.
 
-Each method blocks like a plain call; the surfaces wrap it. What it refuses, it raises as a
-ContractError.
+The methods block; an aio server runs those that may wait in a thread. They refuse a call by raising
+a ContractError.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ log = structlog.get_logger()
 Metadata = Iterable[tuple[str, str | bytes]]
 
 WAITING_LOADS: Final = 64
-"""LoadModel calls that may run or wait at the same time."""
+"""Limit of LoadModel calls that run or wait at the same time."""
 
 _LARGEST = 2**63 - 1  # a generation is a signed 64-bit integer in every database
 
 
 class Call(NamedTuple):
-    """The metadata of a control-plane call, and its *timeout* in seconds, or infinity."""
+    """The metadata of a control-plane call, and its *timeout* in seconds (infinity for none)."""
 
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     timeout: float = math.inf
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 
 def value(metadata: Metadata, key: str) -> str:
-    """Return the last value of *key* in *metadata*, or ""."""
+    """Return the last text value of *key* in *metadata*, "" if there is none."""
     found = ""
     for name, text in metadata:
         if name == key and isinstance(text, str):
@@ -59,10 +59,11 @@ def value(metadata: Metadata, key: str) -> str:
 
 
 class Control:
-    """The control plane over *slots* of the backend *name*. Its methods are named as the RPCs.
+    """The control plane of the backend *name* over *slots*, with one method for each RPC.
 
-    A name in the metadata is the key by which calls reach a model; `ModelOptions.Model` is what the
-    backend loads, and what requests carry as `ModelIdentity`. Without a key they are the same.
+    The metadata key `x-model-id` of LoadModel is the name by which calls reach the model.
+    `ModelOptions.Model` is what the backend loads and what requests carry as `ModelIdentity`.
+    Without the key, the name is `Model`.
     """
 
     def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions]) -> None:
@@ -72,18 +73,18 @@ class Control:
         self._loads = threading.Semaphore(WAITING_LOADS)
 
     def Health(self, _request: pb.HealthMessage, _call: Call) -> Answer:
-        """Answer that the process lives, whether or not it holds a model."""
+        """Answer that the process is alive, with or without a model."""
         return Answer(pb.Reply(message=b"OK"))
 
     def LoadModel(self, request: pb.ModelOptions, call: Call) -> Answer:
-        """Load a model. A load that fails is a Result too; its message says what to do.
+        """Load a model. If the load fails, return a Result whose message says what to do.
 
-        Raises ContractError: INVALID_METADATA, SUPERSEDED_LOAD, SLOTS_BUSY.
+        Raises ContractError with INVALID_METADATA, SUPERSEDED_LOAD or SLOTS_BUSY.
         """
         generation = self._generation(call)
         identity = value(call.metadata, MODEL_ID) or request.Model
         if not self._loads.acquire(blocking=False):
-            problem = f"{WAITING_LOADS} loads are running or waiting already; try again later"
+            problem = f"{WAITING_LOADS} loads are already running or waiting; try again later"
             raise self._refusal(SLOTS_BUSY, problem)
         try:
             version = self._slots.load(
@@ -95,12 +96,12 @@ class Control:
             )
         except SupersededError as error:
             problem = (
-                f"load {error.generation} of {identity!r} comes after load {error.newest}, "
+                f"load {error.generation} of {identity!r} arrived after load {error.newest}, "
                 "which replaces it"
             )
             raise self._refusal(SUPERSEDED_LOAD, problem) from None
         except SlotsBusyError as error:
-            problem = f"cannot load {identity!r} now: {error}; try again, or give it more --slots"
+            problem = f"cannot load {identity!r} now: {error}; try again later, or increase --slots"
             raise self._refusal(SLOTS_BUSY, problem) from None
         except (BadInput, LoadError) as error:
             log.warning("load failed", model=identity, error=str(error))
@@ -109,7 +110,7 @@ class Control:
             log.exception("load failed", model=identity)
             message = (
                 f"{self.name} could not load {identity!r}: {type(error).__name__}: {error}; "
-                "its log has the traceback"
+                "see its log for the traceback"
             )
             return self._failed(message)
         finally:
@@ -117,9 +118,9 @@ class Control:
         return self._result(f"{identity!r} is loaded", version)
 
     def Free(self, _request: pb.HealthMessage, call: Call) -> Answer:
-        """Unload the model that the metadata name, or everything.
+        """Unload the model that the metadata names, or all models if it names none.
 
-        Raises ContractError: INVALID_METADATA.
+        Raises ContractError with INVALID_METADATA.
         """
         identity = value(call.metadata, MODEL_ID)
         generation = self._generation(call)
@@ -132,9 +133,9 @@ class Control:
         return self._result(message, version)
 
     def Status(self, _request: pb.HealthMessage, call: Call) -> Answer:
-        """Return the state of the model that the metadata name, or of the process.
+        """Return the state of the model that the metadata names, or of the process.
 
-        A model is BUSY while it serves calls, the process while any model does.
+        A model is BUSY while it serves calls; the process is BUSY while any of its models is.
         """
         identity = value(call.metadata, MODEL_ID)
         calls = [
@@ -158,7 +159,7 @@ class Control:
         if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST:  # noqa: PLR2004 - digits
             return int(text)
         shown = text if len(text) < 40 else f"{text[:30]}..."  # noqa: PLR2004 - characters
-        problem = f"{GENERATION} is {shown!r}; it has to be a decimal number from 0 to {_LARGEST}"
+        problem = f"{GENERATION} is {shown!r}; it must be a decimal number from 0 to {_LARGEST}"
         raise self._refusal(INVALID_METADATA, problem)
 
     def _refusal(self, condition: Condition, problem: str) -> ContractError:

@@ -1,4 +1,4 @@
-"""What slots hold, what is being loaded into them, and why a load is refused."""
+"""The data of model slots: held models, running loads, and the reasons to refuse a load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """What can be held: it frees its memory on close."""
+    """Something that slots can hold: `close` frees its memory."""
 
     def close(self) -> None:
         """Free the memory."""
@@ -19,15 +19,15 @@ OptionsT = TypeVar("OptionsT")
 
 
 class NotHeldError(LookupError):
-    """The model asked for is not held; the argument is its identity."""
+    """The requested model is not held. The argument is its identity."""
 
 
 class SlotsBusyError(Exception):
-    """No slot became free in time. The text says what is in use."""
+    """No slot became free in time. The text lists what the slots are used for."""
 
 
 class SupersededError(Exception):
-    """A load carries a lower generation than an earlier load of the same model."""
+    """A load has a lower generation than an earlier load of the same model."""
 
     def __init__(self, identity: str, generation: int, newest: int) -> None:
         super().__init__(identity, generation, newest)
@@ -36,7 +36,7 @@ class SupersededError(Exception):
 
 @dataclass(eq=False)
 class Held(Generic[ModelT, OptionsT]):
-    """A loaded model in its slot. `alias` is a second name for it, "" when it has none."""
+    """A loaded model in its slot. `alias` is a second name of it, "" if it has none."""
 
     identity: str
     alias: str
@@ -46,12 +46,12 @@ class Held(Generic[ModelT, OptionsT]):
     last_used: float
     in_flight: int = 0
     leaving: bool = False
-    undrained: bool = False  # calls in flight have outlasted a drain
+    undrained: bool = False  # its calls have outlasted a drain
 
 
 @dataclass(eq=False)
 class Load(Generic[OptionsT]):
-    """A load under way; `outcome` becomes its inventory version."""
+    """A running load. The result of `outcome` is the inventory version after it."""
 
     alias: str
     options: OptionsT
@@ -61,7 +61,7 @@ class Load(Generic[OptionsT]):
 
 
 class Inventory(NamedTuple):
-    """What is held: (identity, generation, calls in flight) each, as of a version."""
+    """The held models at one version, each as (identity, generation, calls in flight)."""
 
     version: int
     models: tuple[tuple[str, int, int], ...]

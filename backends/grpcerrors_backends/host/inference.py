@@ -1,4 +1,4 @@
-"""Inference calls: find the model, hold it for the length of the call, translate its errors."""
+"""Inference calls: find the model, keep it loaded during the call, translate its exceptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CODES = {
 
 
 class Inference:
-    """The calls of the backend *name* on the models of *slots*."""
+    """Runs calls of the backend *name* on the models in *slots*."""
 
     def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions]) -> None:
         self._name = name
@@ -38,10 +38,11 @@ class Inference:
 
     @contextmanager
     def _model(self, rpc: str, request: object, context: Any) -> Iterator[Callable[..., Any]]:
-        """Lease the model that a call is for and yield its method.
+        """Lease the model that a call is for, and yield its method for the RPC.
 
-        The metadata name it by its key, else the request by its `ModelIdentity`, else it is the one
-        loaded last. Raises ContractError if it is not held, or is another than the request wants.
+        The metadata key `x-model-id` names the model, else the `ModelIdentity` of the request; a
+        call that names none gets the model loaded last. Raises ContractError if the model is not
+        held, or is not the one that the request names.
         """
         requested = getattr(request, "ModelIdentity", "")
         named = value(context.invocation_metadata() or (), MODEL_ID)
@@ -54,18 +55,16 @@ class Inference:
             raise model_not_loaded(self._name, model=named or requested) from None
 
     def _failure(self, rpc: str, error: Exception) -> tuple[grpc.StatusCode, str]:
-        """Return the code and the text that the client gets for *error*."""
+        """Return the status code and the text that the client gets for *error*."""
         for kind, code in _CODES.items():
             if isinstance(error, kind):
                 return code, f"{self._name}: {error}"
         log.error("call failed", rpc=rpc, exc_info=error)
-        text = (
-            f"{self._name}: {rpc} failed with {type(error).__name__}; the log of the host says why"
-        )
+        text = f"{self._name}: {rpc} failed with {type(error).__name__}; see the log of the host"
         return grpc.StatusCode.INTERNAL, text
 
     def behaviour(self, rpc: str, *, streams: bool, is_aio: bool) -> Callable[..., Any]:
-        """Return the handler of an RPC with one response or, if it *streams*, with many."""
+        """Return the handler of an RPC; *streams* if it returns a stream of responses."""
         if is_aio:
             return self._aio_stream(rpc) if streams else self._aio_unary(rpc)
         return self._stream(rpc) if streams else self._unary(rpc)
@@ -93,8 +92,8 @@ class Inference:
         return handle
 
     def _abort(self, rpc: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
-        # abort, called by the method itself, has set a code and raised a bare Exception. When the
-        # client has gone, what a method raises on its way out is nobody's concern.
+        # context.abort, called by the method, sets a code and raises a bare Exception. Once the
+        # client has gone, it does not matter what the method raises.
         aborted = type(error) is Exception and not error.args and context.code() is not None
         if isinstance(error, ContractError) or aborted or not context.is_active():
             raise error

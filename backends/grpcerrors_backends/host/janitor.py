@@ -1,4 +1,4 @@
-"""Unload models that have been idle for long, or that do not fit into memory."""
+"""Unloading of models that are idle or that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = structlog.get_logger()
 
 
 class Janitor:
-    """Unloads models of *slots* from a thread of its own.
+    """Unloads models from a background thread.
 
     Args:
-        slots: the models to look after.
-        idle_ttl: seconds without a call after which a model is unloaded; None: never.
-        max_rss: MiB of resident size above which the least recently used model is unloaded, and
-            the next, until the process fits; None: no limit.
-        resident: measures the resident size in bytes.
+        slots: the models to unload.
+        idle_ttl: seconds without a call after which a model is unloaded; None for never.
+        max_rss: limit of the resident size in MiB. Above it, the least recently used models are
+            unloaded one by one until the process fits. None for no limit.
+        resident: returns the resident size in bytes.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Janitor:
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, if there is a limit to enforce."""
+        """Start the thread if there is a limit to enforce."""
         if self._idle_ttl is not None or self._max_rss is not None:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end."""
+        """Tell the thread to end. Returns at once."""
         self._stopping.set()
 
     def sweep(self) -> None:
-        """Enforce the limits once. Blocks while a model to unload still serves calls."""
+        """Enforce the limits once. Blocks while a model that must go still serves calls."""
         if self._idle_ttl is not None:
             self._slots.evict_idle(self._idle_ttl)
         while self._max_rss is not None and self._resident() > self._max_rss * MIB:
@@ -67,4 +67,4 @@ class Janitor:
             try:
                 self.sweep()
             except Exception:
-                log.exception("the check of idle time and memory failed; the next one comes soon")
+                log.exception("check of idle time and memory failed; retrying")

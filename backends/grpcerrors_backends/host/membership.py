@@ -1,6 +1,6 @@
-"""Membership of a router's fleet: report, again and again, what this node really holds.
+"""Membership of a router's fleet: regular heartbeats that report what this node really holds.
 
-The router may come, go and restart as it likes: serving does not depend on it.
+Serving does not depend on the router, which may stop and restart at any time.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from grpcerrors_protocol.fleet_pb2_grpc import FleetStub
 if TYPE_CHECKING:
     from grpcerrors_backends.host.slots import Slots
 
-PATIENCE = 5.0  # seconds for one heartbeat
-FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds, between heartbeats that fail
-LONGEST_INTERVAL = 3600.0  # seconds, whatever the router asks for
+PATIENCE = 5.0  # timeout of a heartbeat, in seconds
+FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds between attempts after a failed heartbeat
+LONGEST_INTERVAL = 3600.0  # seconds; a router cannot ask for a longer one
 
 _OPTIONS = (
-    # By default a channel waits up to two minutes between attempts to connect.
+    # By default, a channel waits up to two minutes between attempts to connect.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
@@ -38,14 +38,14 @@ log = structlog.get_logger()
 
 
 class AddressError(Exception):
-    """A router could not reach this node at its address. The text says what to give."""
+    """No router can reach this node at its address. The text says which option to give."""
 
 
 def advertised(address: str, advertise: str | None) -> str:
-    """Return the "host:port" at which a router reaches a node that listens at *address*.
+    """Return the "host:port" at which a router reaches a node that listens on *address*.
 
-    *advertise* is the host to name instead of the one listened on. Raises AddressError for an
-    address that means another machine elsewhere, or none.
+    *advertise* replaces the host of *address*. Raises AddressError for a Unix socket or a wildcard
+    address, which a router cannot use.
     """
     if address.startswith("unix:"):
         raise AddressError(
@@ -65,7 +65,7 @@ def advertised(address: str, advertise: str | None) -> str:
 
 
 def default_name(backend: str, address: str) -> str:
-    """Return a name such as "echo-3fa9c1": another on each machine and port, the same next time."""
+    """Return a name such as "echo-3fa9c1", which depends on backend, machine and address only."""
     place = f"{socket.gethostname()} {uuid.getnode()} {address}"
     return f"{backend}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
@@ -81,9 +81,9 @@ class Node:
 
 
 class Member:
-    """Sends the heartbeats of *node* to the router at *router* from a thread of its own.
+    """Sends heartbeats of *node* to the router at *router* from a background thread.
 
-    *changed*, set by whatever changes the inventory of *slots*, brings the next heartbeat forward.
+    Set *changed* when the inventory of *slots* changes: the next heartbeat is then sent at once.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Member:
         self._slots = slots
         self._changed = changed
         self._stopping = False
-        self._problem: str | None = ""  # the last one logged; None while the node is a member
+        self._problem: str | None = ""  # last problem logged; None while the node is a member
         self._channel = grpc.insecure_channel(router, options=_OPTIONS)
         self._stub = FleetStub(self._channel)
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
@@ -104,7 +104,7 @@ class Member:
         self._thread.start()
 
     def leave(self) -> None:
-        """Announce to the router that this node stops, and end the thread. Blocks for seconds."""
+        """Tell the router that this node stops, and end the thread. Blocks up to two timeouts."""
         self._stopping = True
         self._changed.set()
         self._thread.join(PATIENCE)
@@ -112,7 +112,9 @@ class Member:
         try:
             self._stub.Leave(request, timeout=PATIENCE)
         except grpc.RpcError as error:
-            log.warning("could not leave the router", router=self._router, why=_text(error))
+            log.warning(
+                "cannot tell the router that this node stops", router=self._router, why=_text(error)
+            )
         self._channel.close()
 
     def _run(self) -> None:
@@ -123,7 +125,7 @@ class Member:
                 pause = self._heartbeat()
             except Exception as error:  # noqa: BLE001 - membership must outlive any one heartbeat
                 self._failed(error)
-                pause = retry * random.uniform(0.5, 1)  # noqa: S311 - a jitter is no secret
+                pause = retry * random.uniform(0.5, 1)  # noqa: S311 - jitter needs no secure random numbers
                 retry = min(2 * retry, LAST_RETRY)
             else:
                 self._succeeded()
@@ -136,21 +138,21 @@ class Member:
         self._problem = None
 
     def _failed(self, error: Exception) -> None:
-        """Log a problem when it begins, not at each heartbeat that meets it."""
+        """Log a problem once, when it begins, not at every failed heartbeat."""
         detail: dict[str, Any]
         if not isinstance(error, grpc.RpcError):
             problem, detail = "heartbeat failed", {"exc_info": error}
         elif error.code() in _AWAY:
-            problem, detail = "router out of reach", {"why": _text(error)}
+            problem, detail = "cannot reach the router", {"why": _text(error)}
         else:
-            # Such as: another live process has this name.
-            problem, detail = "the router refuses this node", {"why": _text(error)}
+            # For example because another live process has this name.
+            problem, detail = "the router refused this node", {"why": _text(error)}
         if problem != self._problem:
             log.warning(problem, router=self._router, node=self._node.name, **detail)
         self._problem = problem
 
     def _heartbeat(self) -> float:
-        """Send one heartbeat; return the seconds until the next."""
+        """Send one heartbeat. Return the seconds until the next one."""
         version, models = self._slots.inventory()
         request = fleet_pb2.HeartbeatRequest(
             node=self._node.name,
@@ -165,7 +167,7 @@ class Member:
             ],
         )
         reply = self._stub.Heartbeat(request, timeout=PATIENCE)
-        # In this order, so that NaN becomes the longest interval.
+        # The order of the arguments turns NaN into the longest interval.
         return max(FIRST_RETRY, min(LONGEST_INTERVAL, float(reply.interval_seconds)))
 
 

@@ -1,4 +1,4 @@
-"""How much memory the process has, and how to return it to the system."""
+"""Memory of this process: its size, and how to return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def resident() -> int:
 
 
 def stay_lean() -> None:
-    """Have glibc return large blocks as soon as they are freed. Call once, before any load.
+    """Make glibc return large blocks as soon as they are freed. Call once, before the first load.
 
-    By default it raises its thresholds when large blocks come and go, up to 32 MiB; from then on
-    it keeps models that were loaded in other threads than the main one, and malloc_trim does not
-    reach them. Setting a threshold, if only to its default, stops that.
+    By default, glibc raises its thresholds, up to 32 MiB, as large blocks are freed. It then keeps
+    the memory of models that were loaded outside the main thread, and malloc_trim cannot release
+    it. Setting a threshold, even to its default, turns this off.
     """
     with contextlib.suppress(AttributeError):  # another C library
         _libc.mallopt(_M_MMAP_THRESHOLD, _DEFAULT_THRESHOLD)
@@ -33,7 +33,7 @@ def stay_lean() -> None:
 
 
 def give_back() -> None:
-    """Return freed memory to the system: collect cycles, then give up what malloc keeps."""
+    """Return freed memory to the system: collect cycles, then trim the heap."""
     gc.collect()
     with contextlib.suppress(AttributeError):  # another C library
         _libc.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Why the control plane refuses a call, as conditions of the contract."""
+"""Conditions with which the control plane refuses a call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INVALID_METADATA: Final = Condition(
     message="{backend}: {problem}",
     unexecuted=True,
 )
-"""A metadata value cannot be what its key stands for."""
+"""A metadata value is invalid for its key."""
 
 SUPERSEDED_LOAD: Final = Condition(
     reason="SUPERSEDED_LOAD",
@@ -22,7 +22,7 @@ SUPERSEDED_LOAD: Final = Condition(
     message="{backend}: {problem}",
     unexecuted=True,
 )
-"""A LoadModel was overtaken by one with a higher generation of the same model."""
+"""A LoadModel arrived after one of the same model with a higher generation."""
 
 SLOTS_BUSY: Final = Condition(
     reason="SLOTS_BUSY",
@@ -30,4 +30,4 @@ SLOTS_BUSY: Final = Condition(
     message="{backend}: {problem}",
     unexecuted=True,
 )
-"""A LoadModel found no slot within its deadline, or too many others are waiting."""
+"""A LoadModel got no slot within its deadline, or too many loads are waiting."""

@@ -1,4 +1,4 @@
-"""One host process: a backend's slots, served over gRPC on the surface that the backend wants."""
+"""The host process: serves one backend over gRPC, on a sync or an aio server."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 _ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^:/\s]+):\d{1,5}")
-THREADS = 128  # of a sync server: a live stream takes one for all its life
-MAX_CALLS = 8192  # running or waiting; beyond, gRPC answers RESOURCE_EXHAUSTED
-MESSAGE_LIMIT = 50 * MIB  # audio and images travel in messages
+THREADS = 128  # of a sync server; a stream occupies one until it ends
+MAX_CALLS = 8192  # running or waiting; above, gRPC answers RESOURCE_EXHAUSTED
+MESSAGE_LIMIT = 50 * MIB  # messages carry audio and images
 _NEVER = 2**31 - 1
 _TICK = 0.5  # seconds
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not something to share
-    # By default gRPC answers CANCELLED, at random, when over 1,000 calls arrive at once.
+    ("grpc.so_reuseport", 0),  # fail if the port is in use, instead of sharing it
+    # By default, gRPC answers CANCELLED at random when more than 1,000 calls arrive at once.
     ("grpc.server.max_pending_requests", _NEVER),
     ("grpc.server.max_pending_requests_hard_limit", _NEVER),
     ("grpc.server_max_unrequested_time_in_server", _NEVER),
@@ -50,18 +50,19 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """How a host runs.
+    """Settings of a host.
 
     Attributes:
-        listen: "host:port" to serve on; port 0 takes a free one.
-        slots: models held at the same time.
-        idle_ttl: seconds without a call after which a model is unloaded; None: never.
-        max_rss: MiB of resident size above which models are unloaded; None: no limit.
-        router: "host:port" of a router to join; None: none.
-        node_name: this node's name there; None: one made of backend, machine and address.
-        advertise: the host at which the router reaches this node; None: that of *listen*.
-        grace: seconds that running calls get when the host stops.
-        max_calls: calls running or waiting at the same time; others get RESOURCE_EXHAUSTED.
+        listen: "host:port" to listen on; port 0 picks a free port.
+        slots: number of models that can be loaded at the same time.
+        idle_ttl: seconds without a call after which a model is unloaded; None for never.
+        max_rss: resident size in MiB above which models are unloaded; None for no limit.
+        router: "host:port" of the router to join; None for no router.
+        node_name: name of this node in the router; None derives it from backend, machine and
+            address.
+        advertise: host at which the router reaches this node; None for the host of *listen*.
+        grace: seconds that running calls have to end when the host stops.
+        max_calls: limit of calls that run or wait; further calls get RESOURCE_EXHAUSTED.
     """
 
     listen: str = "127.0.0.1:0"
@@ -76,11 +77,11 @@ class Config:
 
 
 class ListenError(Exception):
-    """The host cannot listen where it was told to. The text says what to give."""
+    """The host cannot listen on its address. The text says what to change."""
 
 
 class _Health(health.HealthServicer):
-    """The health service, with a thread of its own: it answers while all others are taken."""
+    """The health service, in a thread of its own: it answers while all other threads are busy."""
 
     def Check(self, request: Any, context: Any) -> Any:
         return super().Check(request, context)
@@ -89,9 +90,9 @@ class _Health(health.HealthServicer):
 
 
 class Host:
-    """The backend *model* under *config*.
+    """Serves the backend *model* as *config* says.
 
-    `run` serves until `stop` is called, which any thread and any signal handler may do.
+    `run` serves until `stop` is called, from any thread or signal handler.
     """
 
     def __init__(self, model: type[Model], config: Config) -> None:
@@ -113,9 +114,9 @@ class Host:
         self._stop: SimpleQueue[None] = SimpleQueue()  # unlike Event, safe in a signal handler
 
     def run(self, ready: Callable[[str], None]) -> None:
-        """Serve; call *ready* with the bound address. Returns when all that ran has ended.
+        """Serve, and call *ready* with the bound address. Returns when the host has stopped.
 
-        Raises ListenError when the address is taken or not an address.
+        Raises ListenError if the address is invalid or in use.
         """
         if self._model.surface == "aio":
             asyncio.run(self._run_aio(ready))
@@ -124,15 +125,15 @@ class Host:
         self.slots.evict_idle(0)
 
     def stop(self) -> None:
-        """Refuse new calls, let running ones end within the grace period, and return from `run`.
+        """Refuse new calls, wait up to the grace period for running ones, and end `run`.
 
         A second call ends the grace period.
         """
         self._stop.put(None)
 
     def _told_to_stop(self) -> bool:
-        # Not without a limit: a signal that comes just before a wait does not interrupt it, and
-        # its handler would run after the wait.
+        # Wait in short steps: a signal that arrives just before a wait does not interrupt it, and
+        # its handler runs only after the wait.
         try:
             self._stop.get(timeout=_TICK)
         except Empty:
@@ -184,7 +185,7 @@ class Host:
                 await server.stop(None)
 
     def _equip(self, server: Any, probe: Any) -> str:
-        """Add the services to *server* and bind it; return the address."""
+        """Add the services to *server*, bind it, and return the address."""
         server.add_generic_rpc_handlers((self._service,))
         health_pb2_grpc.add_HealthServicer_to_server(probe, server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -197,8 +198,8 @@ class Host:
             port = server.add_insecure_port(listen)
         except RuntimeError as error:
             raise ListenError(
-                f"--listen {listen}: the port is taken, or the host is not one of this machine; "
-                "give another port, or 0 for any"
+                f"--listen {listen}: the port is taken, or the host is not one of this machine's; "
+                "choose another, or port 0 for any free port"
             ) from error
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 

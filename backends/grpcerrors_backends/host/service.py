@@ -1,4 +1,4 @@
-"""The Backend service of one host: handlers for the control plane and for what the model does."""
+"""The gRPC service of a host: handlers for the control plane and for the RPCs of the model."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
 CONTROL = ("Health", "LoadModel", "Free", "Status")
-_SPARE = 8  # threads that answer while others wait
+_SPARE = 8  # threads that can still answer while the others wait
 
 
 class NotARpcError(Exception):
-    """A backend has a public method that is no RPC. The text says which, and what to do."""
+    """A backend has a public method that is not an RPC. The text says what to do."""
 
 
 def implemented(model: type[Model]) -> list[MethodDescriptor]:
     """Return the inference RPCs that *model* defines.
 
-    Raises NotARpcError for a public method that is none: a misspelt one must not pass unseen.
+    Raises NotARpcError for any other public method, so that a misspelt RPC is reported.
     """
     rpcs = {rpc.name: rpc for rpc in SERVICE.methods}
     inference = [name for name in rpcs if name not in CONTROL]
@@ -46,20 +46,20 @@ def implemented(model: type[Model]) -> list[MethodDescriptor]:
         if name in CONTROL:
             raise NotARpcError(
                 f"{model.__name__}.{name}: the host answers {name} itself; "
-                "put what the model needs into load and close"
+                "move its work into load and close"
             )
         if name not in rpcs:
             close = difflib.get_close_matches(name.lower(), map(str.lower, inference), 1)
             near = [f"did you mean {rpc}? " for rpc in inference if rpc.lower() in close]
             raise NotARpcError(
-                f"{model.__name__}.{name} is no RPC of {SERVICE.full_name}; {''.join(near)}"
-                "Start the name of a helper with an underscore"
+                f"{model.__name__}.{name} is not an RPC of {SERVICE.full_name}; {''.join(near)}"
+                "start the name of a helper with an underscore"
             )
     return [rpcs[name] for name in inference if hasattr(model, name)]
 
 
 def _public_methods(model: type[Model]) -> list[str]:
-    """Return the names of public methods that *model* adds to Model, mixins left out."""
+    """Return the public methods that *model* adds to Model, without those of mixins."""
     parts = [part for part in model.__mro__ if issubclass(part, Model) and part is not Model]
     names = {
         name: None
@@ -75,8 +75,8 @@ def service(
 ) -> grpc.GenericRpcHandler:
     """Return the service for the surface of *model*.
 
-    It registers what is implemented and nothing else: gRPC itself answers UNIMPLEMENTED for the
-    rest, whether or not a model is loaded.
+    It registers only the implemented RPCs. gRPC itself answers UNIMPLEMENTED for all others, with
+    or without a model.
     """
     inference = Inference(model.name, slots)
     is_aio = model.surface == "aio"
@@ -86,7 +86,7 @@ def service(
         )
         for rpc in implemented(model)
     }
-    # A call that waits, for a load or for other calls to end, must not keep others from an answer.
+    # Calls that wait for a load or for other calls must not delay the answers to the rest.
     pools = {
         "LoadModel": ThreadPoolExecutor(WAITING_LOADS + _SPARE, "load"),
         "Free": ThreadPoolExecutor(slots.capacity + _SPARE, "free"),

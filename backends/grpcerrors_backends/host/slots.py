@@ -1,7 +1,7 @@
-"""The models that a process holds: a fixed number of slots, leased to calls, emptied when needed.
+"""Model slots: the models that a process holds, leased to calls and unloaded to make room.
 
-One object serves both surfaces: leases never block, so an event loop may take them, and what can
-block (loading, emptying a slot) needs a thread.
+The same object serves sync and aio servers. A lease never blocks, so an event loop can take one;
+loading and unloading block and need a thread.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ log = structlog.get_logger()
 
 
 DRAIN = 2.0
-"""Seconds that a model in use is withdrawn for a load that needs its slot."""
+"""Seconds for which a load withdraws a model that is in use, to get its slot."""
 
 WAIT = 60.0
-"""Seconds that a load waits for a slot when its caller set no shorter deadline."""
+"""Seconds that a load waits for a slot, unless its deadline is sooner."""
 
 _REMEMBERED = 4096  # generations, one per model
 
 
 class Slots(Generic[ModelT, OptionsT]):
-    """At most *capacity* models at a time, by identity.
+    """Up to *capacity* loaded models, by identity.
 
     Args:
-        load: makes a model of its options; may block.
+        load: builds a model from its options; may block.
         capacity: how many models to hold.
         reclaim: called after each close, to return memory to the system.
-        on_change: called after each change of the inventory, from any thread, with the lock held:
-            it must return at once.
-        clock: seconds that never go back.
-        drain: seconds that a model in use is withdrawn for a load that needs its slot.
-        wait: seconds that a load waits for a slot when its own deadline is not sooner.
+        on_change: called after each change of the inventory, from any thread and with the lock
+            held, so it must return at once.
+        clock: monotonic time in seconds.
+        drain: seconds for which a load withdraws a model that is in use, to get its slot.
+        wait: seconds that a load waits for a slot, unless its deadline is sooner.
 
-    A model is withdrawn first (new leases are refused, it leaves the inventory), closed when its
-    last lease has ended, and only then is its slot free: a call never loses its model, and there
-    are never more than *capacity* models in memory.
+    To unload a model, the slots first withdraw it: it leaves the inventory and gets no new leases.
+    They close it when its last lease has ended, and only then is its slot free. So a call never
+    loses its model, and memory never holds more than *capacity* models.
 
-    A load takes an idle model's slot if there is one. Otherwise it withdraws the least recently
-    used model for *drain* seconds. If calls outlast that, the model serves again, and loads wait
-    until one is idle: a load that may never come does not take the last model away.
+    A load takes the slot of an idle model if there is one. Otherwise it withdraws the least
+    recently used model for *drain* seconds. If calls last longer than that, the model serves again
+    and the load waits until a model is idle: a working model is not lost to a load that may fail.
 
     Raises:
         ValueError: the capacity is below 1.
@@ -87,23 +87,23 @@ class Slots(Generic[ModelT, OptionsT]):
         self._drain = drain
         self._wait = wait
         self._change = threading.Condition()
-        self._held: dict[str, Held[ModelT, OptionsT]] = {}  # the least recently used first
+        self._held: dict[str, Held[ModelT, OptionsT]] = {}  # least recently used first
         self._draining: set[Held[ModelT, OptionsT]] = set()
         self._loading: dict[str, Load[OptionsT]] = {}
-        self._occupied = 0  # slots that hold, load or close a model
+        self._occupied = 0  # slots in which a model is held, loading or closing
         self._version = 0
         self._latest = ""  # the identity loaded last
-        self._newest: dict[str, int] = {}  # the highest generation of each identity
+        self._newest: dict[str, int] = {}  # highest generation ordered, by identity
 
-    # ---- looking ----
+    # ---- inventory ----
 
     def holds(self, alias: str = "") -> bool:
-        """Return whether a model of that alias is held; "": whether any model is."""
+        """Return whether a model with that alias is held; for "", whether any model is held."""
         with self._change:
             return self._find("", alias) is not None
 
     def inventory(self) -> Inventory:
-        """Return what is held right now."""
+        """Return the models that are held now."""
         with self._change:
             models = [(h.identity, h.generation, h.in_flight) for h in self._held.values()]
             return Inventory(self._version, tuple(models))
@@ -112,11 +112,10 @@ class Slots(Generic[ModelT, OptionsT]):
 
     @contextmanager
     def lease(self, identity: str = "", alias: str = "") -> Iterator[Held[ModelT, OptionsT]]:
-        """Keep the model *identity* loaded for the length of a call.
+        """Keep the model *identity* loaded during a call.
 
-        Without an identity: the model of that alias used last. Without either: the one loaded last.
-
-        Raises NotHeldError at once when it is not held.
+        Without an identity, lease the most recently used model with that alias; without either, the
+        model loaded last. Raises NotHeldError at once if the model is not held.
         """
         with self._change:
             held = self._find(identity, alias)
@@ -156,23 +155,23 @@ class Slots(Generic[ModelT, OptionsT]):
         alias: str = "",
         timeout: float = math.inf,
     ) -> int:
-        """Hold *identity* with *options*; return the inventory version from which on it is held.
+        """Load *identity* with *options*. Return the first inventory version that includes it.
 
-        Returns at once when it is held with equal options; with other options it is loaded again.
-        Concurrent loads of one identity with equal options are one load.
+        Returns at once if the model is held with equal options; with other options it is loaded
+        again. Concurrent loads of an identity with equal options share one load.
 
         Args:
-            identity: the name by which calls lease it.
-            options: what the loader makes the model of.
-            generation: grows with each load that a router orders; 0 for a load without one.
-            alias: a second name of the model; *identity* when empty.
-            timeout: seconds to wait for a slot, or for the same load ordered by another caller.
+            identity: the name by which calls lease the model.
+            options: the argument of the loader.
+            generation: number of this load, which a router increases each time; 0 for none.
+            alias: a second name of the model; *identity* if empty.
+            timeout: seconds to wait for a slot, or for the same load of another caller.
 
         Raises:
-            SupersededError: a load of *identity* with a higher generation was ordered before.
-            SlotsBusyError: no slot became free in time, or the same load, ordered by another
-                caller, took longer than *timeout*.
-            Exception: whatever the loader raises.
+            SupersededError: a load of *identity* with a higher generation came earlier.
+            SlotsBusyError: no slot became free in time, or the same load of another caller took
+                longer than *timeout*.
+            Exception: the exception of the loader, if it fails.
         """
         deadline = self._clock() + timeout
         while True:
@@ -205,7 +204,7 @@ class Slots(Generic[ModelT, OptionsT]):
         return version
 
     def _fence(self, identity: str, generation: int) -> None:
-        """Refuse a load that a newer one has overtaken on its way here."""
+        """Refuse a load that arrives after a newer one."""
         if not generation:
             return
         newest = self._newest.pop(identity, 0)
@@ -244,10 +243,10 @@ class Slots(Generic[ModelT, OptionsT]):
             return self._version
 
     def _take_slot(self, identity: str, load: Load[OptionsT]) -> Held[ModelT, OptionsT] | None:
-        """Occupy a free slot, emptying one if need be: that of *identity* itself, if it is held.
+        """Occupy a slot, after unloading a model if necessary: *identity* itself if it is held.
 
-        Returns the model, and takes no slot, if *identity* is held as *load* wants it by then.
-        Raises SlotsBusyError when the load's deadline, or the longest wait, comes first.
+        Returns the model, and occupies no slot, if *identity* is held with equal options by then.
+        Raises SlotsBusyError if the load's deadline or the longest wait passes first.
         """
         latest = self._clock() + self._wait
         while True:
@@ -275,14 +274,14 @@ class Slots(Generic[ModelT, OptionsT]):
         return next((held for held in self._draining if held.identity == identity), None)
 
     def _emptied(self, victim: Held[ModelT, OptionsT], seconds: float) -> bool:
-        """Withdraw *victim* and return True, for the caller to close it, if its calls end in time.
+        """Withdraw *victim*; return whether its calls ended in time, so that it can be closed.
 
         Otherwise it serves again.
         """
         self._withdraw(victim)
         self._draining.add(victim)
         self._change.wait_for(lambda: not victim.in_flight or victim not in self._draining, seconds)
-        if victim not in self._draining:  # freed by another thread, or wanted again
+        if victim not in self._draining:  # unloaded by another thread, or requested again
             return False
         if victim.in_flight:
             self._reinstate(victim)
@@ -298,10 +297,10 @@ class Slots(Generic[ModelT, OptionsT]):
         self._changed()
 
     def _in_use(self) -> str:
-        models = [f"{held.identity!r} serves {held.in_flight}" for held in self._held.values()]
+        models = [f"{held.identity!r}: {held.in_flight} calls" for held in self._held.values()]
         rest = self._occupied - len(models)
         if rest:
-            models.append(f"{rest} being loaded or unloaded")
+            models.append(f"{rest} loading or unloading")
         return f"every slot is in use ({', '.join(models)})"
 
     def _leave_slot(self) -> None:
@@ -312,10 +311,10 @@ class Slots(Generic[ModelT, OptionsT]):
     # ---- unloading ----
 
     def free(self, identity: str = "", generation: int = 0) -> tuple[int, list[str]]:
-        """Unload *identity* ("": everything); with a *generation*, only what was loaded as that.
+        """Unload *identity* ("" for all models), or only its load number *generation* if not 0.
 
-        Return the inventory version after it and the identities that were unloaded. Blocks until
-        the calls that they serve have ended. A load still under way counts as later than this.
+        Returns the inventory version after the change and the identities that were unloaded. Blocks
+        until their calls have ended. Does not affect a load that is still running.
         """
         with self._change:
             victims = [
@@ -335,7 +334,7 @@ class Slots(Generic[ModelT, OptionsT]):
         return version, [victim.identity for victim in victims]
 
     def evict_idle(self, seconds: float) -> list[str]:
-        """Unload what no call has used for *seconds*; return the identities."""
+        """Unload the models that no call has used for *seconds*; return their identities."""
         with self._change:
             latest = self._clock() - seconds
             victims = [
@@ -350,7 +349,7 @@ class Slots(Generic[ModelT, OptionsT]):
         return [victim.identity for victim in victims]
 
     def evict_one(self) -> str | None:
-        """Unload the least recently used model, an idle one where there is one; return which."""
+        """Unload the least recently used model, preferably an idle one. Return its identity."""
         with self._change:
             victim = self._least_recently_used()
             if victim is None:
@@ -376,7 +375,7 @@ class Slots(Generic[ModelT, OptionsT]):
         except Exception:
             log.exception("close failed", model=victim.identity)
         finally:
-            del victim.model  # the last reference, or the memory would stay
+            del victim.model  # the last reference: only now can the memory be freed
             self._reclaim()
             self._leave_slot()
         log.info("unloaded", model=victim.identity, why=why)

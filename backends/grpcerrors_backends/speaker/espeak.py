@@ -1,11 +1,12 @@
-"""A separate program: reads one clause per line, writes its phonemes as one line.
+"""Separate program that reads one clause per line and writes its phonemes as one line.
 
-espeak-ng is free software under the GPL, version 3 or later. It is loaded here alone, in a process
-that the speaker starts for the purpose: the speaker talks to it through pipes and links nothing of
-it. The shared library comes from the system (Debian: libespeak-ng1) or else from the package
+espeak-ng is free software under the GPL, version 3 or later. Only this program loads it. The
+speaker runs this program as a process, talks to it through pipes and links to no part of espeak-ng.
+The shared library comes from the system (Debian: libespeak-ng1), else from the package
 espeakng-loader.
 
-Usage: python espeak.py VOICE     exit status 3: there is no espeak-ng; 4: no such voice.
+Usage: python espeak.py VOICE
+Exit status 3: espeak-ng is not installed; 4: it does not have this voice.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _phonemes(library: ctypes.CDLL, clause: str) -> str:
 
 
 def main(voice: str) -> int:
-    """Answer every line of standard input with a line of phonemes."""
+    """Write a line of phonemes for each line of standard input; return the exit status."""
     try:
         library, data = _library()
     except (ImportError, OSError) as error:

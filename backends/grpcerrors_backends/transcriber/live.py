@@ -1,4 +1,4 @@
-"""The conversation of AudioTranscriptionLive."""
+"""The message protocol of AudioTranscriptionLive."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ _MAX_MESSAGE = 60 * SPEECH_RATE
 def converse(
     engine: Sphinx, requests: Iterator[pb.TranscriptLiveRequest], context: grpc.ServicerContext
 ) -> Iterator[pb.TranscriptLiveResponse]:
-    """Answer one stream of live audio.
+    """Transcribe one stream of live audio.
 
-    The first request carries the config; `ready` answers it. Then each answer has a delta of final
-    words with their times, or `eou` when the speaker has paused, or both. A further config starts
-    over: the transcript so far is dropped, and `ready` comes again. When the caller has closed its
-    side, the words still held back come as a delta, and last the final result, whose text is all
-    deltas put together. A caller that closes without a word gets an empty stream.
+    The first request carries the config, and the answer is `ready`. Each later answer has a delta
+    of final words with their times, or `eou` after a pause, or both. Another config starts over: it
+    drops the transcript so far and gets another `ready`. After the caller has closed its side come
+    the remaining words as a delta, and then the final result, whose text is all deltas joined. A
+    caller that sends nothing gets an empty stream.
 
-    Raises BadInput for audio before the config or not in 16 kHz (0 stands for it), as LocalAI does.
+    Raises BadInput for audio before the config, an unsupported language, or a sample rate other
+    than 16 kHz (0 means 16 kHz), as LocalAI does.
     """
     first = next(requests, None)
     if first is None:
         return
     if first.WhichOneof("payload") != "config":
-        message = "the first request has to carry config; audio comes after the ready answer"
+        message = "the first request must carry the config; send audio after the ready answer"
         raise BadInput(message)
     _check(first.config)
     with engine.listen(context.is_active) as listener:
@@ -59,7 +60,7 @@ def converse(
 
 
 class _Transcript:
-    """What has been sent so far."""
+    """The words sent so far."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -82,7 +83,9 @@ class _Transcript:
 
 def _check(config: pb.TranscriptLiveConfig) -> None:
     if config.sample_rate not in (0, SPEECH_RATE):
-        message = f"sample_rate {config.sample_rate}: live audio has to have {SPEECH_RATE} Hz"
+        message = (
+            f"sample_rate is {config.sample_rate}: live audio must be sampled at {SPEECH_RATE} Hz"
+        )
         raise BadInput(message)
     check_language(config.language)
 
@@ -90,6 +93,6 @@ def _check(config: pb.TranscriptLiveConfig) -> None:
 def _samples(audio: pb.TranscriptLiveAudio) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     samples = np.array(audio.pcm, np.float32)
     if samples.size > _MAX_MESSAGE or not np.isfinite(samples).all():
-        message = "audio has to be finite samples in [-1, 1], at most one minute a message"
+        message = "audio must be finite samples in [-1, 1], at most one minute per message"
         raise BadInput(message)
     return samples

@@ -1,4 +1,4 @@
-"""What a speech engine hears, and its form on the wire."""
+"""Recognized words, and their form on the wire."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Word:
-    """One word and when it was said, in seconds from the start of the audio."""
+    """One word, with its start and end in seconds from the start of the audio."""
 
     text: str
     start: float
     end: float
 
     def message(self) -> pb.TranscriptWord:
-        """Return the word for the wire, where times are nanoseconds."""
+        """Return the word as a message, with times in nanoseconds."""
         return pb.TranscriptWord(start=_nanos(self.start), end=_nanos(self.end), text=self.text)
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What an engine has recognized since the last time.
+    """The words that an engine has recognized since its last result.
 
-    `words` are final: they are never taken back, so all of them in order are the transcript.
-    `ended`: the speaker has paused, so the utterance is over.
+    `words` are final: an engine never takes them back, so together they are the transcript.
+    `ended` says that the speaker has paused, which ends the utterance.
     """
 
     words: Sequence[Word]
@@ -38,14 +38,14 @@ class Heard:
 
 
 def check_language(language: str) -> None:
-    """Raise BadInput unless *language* is English or empty: the models know no other."""
+    """Raise BadInput unless *language* is English or empty."""
     if language.lower() not in ("", "en", "en-us"):
-        message = f"language {language!r}: this model knows English only (en)"
+        message = f"language {language!r} is not supported: this model knows English only (en)"
         raise BadInput(message)
 
 
 def delta(words: Iterable[Word], *, first: bool) -> str:
-    """Return *words* as text to append to a transcript that, unless *first*, has words already."""
+    """Return *words* as text to append to a transcript, which is empty if *first*."""
     text = " ".join(word.text for word in words)
     return text if first or not text else f" {text}"
 
@@ -53,7 +53,7 @@ def delta(words: Iterable[Word], *, first: bool) -> str:
 def segment(
     number: int, words: Sequence[Word], *, word_times: bool = False
 ) -> pb.TranscriptSegment:
-    """Return one utterance for the wire."""
+    """Return one utterance as a message, with times in nanoseconds."""
     return pb.TranscriptSegment(
         id=number,
         start=_nanos(words[0].start),

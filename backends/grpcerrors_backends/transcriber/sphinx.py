@@ -1,4 +1,4 @@
-"""The streaming engine: PocketSphinx with its en-us model, utterance by utterance."""
+"""The streaming engine: PocketSphinx with its en-us model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _FRAMES_A_SECOND: Final = 100
-# A pause of half a second ends an utterance; measured best of those tried on synthetic speech.
+# A pause of half a second ends an utterance: the best value in trials with synthetic speech.
 _PAUSE_WINDOW, _PAUSE_RATIO = 0.5, 0.8
-# A word is final once a run of partial results agrees on it and other words have followed it.
+# A word is final once so many partial results in a row agree on it and so many words follow it.
 _AGREEING, _FOLLOWING = 8, 2
 
 
 class Sphinx:
-    """A pool of decoders: one serves one audio at a time, and is made when first needed."""
+    """A pool of decoders, created on demand. Each decodes one audio at a time."""
 
     def __init__(self, decoders: int) -> None:
         self._idle: queue.LifoQueue[Decoder | None] = queue.LifoQueue()
@@ -32,7 +32,7 @@ class Sphinx:
         self._idle.put(_decoder())
 
     def close(self) -> None:
-        """Drop the decoders, which frees their memory."""
+        """Free the decoders."""
         while not self._idle.empty():
             self._idle.get()
 
@@ -53,14 +53,14 @@ class Sphinx:
             yield listener
             listener.abandon()
         except BaseException:
-            # An interrupted decoder may be in any state: the next caller gets a new one.
+            # An interrupted decoder may be in any state, so the next caller gets a new one.
             decoder = None
             raise
         finally:
             self._idle.put(decoder)
 
     def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *pieces* (mono, SPEECH_RATE), until *alive* returns False."""
+        """Yield the words in *pieces* (mono, SPEECH_RATE) until *alive* returns False."""
         with self.listen(alive) as listener:
             if listener is None:
                 return
@@ -74,14 +74,14 @@ class Sphinx:
 
 
 class Listener:
-    """One audio as it comes in: endpointing, decoding, and the words that are final so far."""
+    """Recognizes one audio as it arrives: finds utterances, decodes them, returns final words."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._begin()
 
     def _begin(self) -> None:
-        # A decoder adapts to the speaker: one caller's voice must not affect the next one's text.
+        # A decoder adapts to the speaker, but one caller must not affect the text of the next.
         self._decoder.set_cmn(self._decoder.config["cmninit"])
         self._endpointer = Endpointer(
             window=_PAUSE_WINDOW, ratio=_PAUSE_RATIO, vad_mode=0, sample_rate=SPEECH_RATE
@@ -91,10 +91,10 @@ class Listener:
         self._sent: list[Word] = []
 
     def feed(self, samples: Samples) -> Iterator[Heard]:
-        """Take the next *samples*; yield what has become certain."""
+        """Add *samples* and yield the words that have become final."""
         pcm = self._pending + to_pcm16(samples)
         size = self._endpointer.frame_bytes
-        whole = (len(pcm) - 1) // size * size  # the end of the stream needs something left to hear
+        whole = (len(pcm) - 1) // size * size  # end_stream needs at least one sample
         self._pending = pcm[whole:]
         for start in range(0, whole, size):
             frame = pcm[start : start + size]
@@ -102,7 +102,7 @@ class Listener:
             yield from self._decode(self._endpointer.process(frame), started=not speaking)
 
     def finish(self) -> Iterator[Heard]:
-        """Take the end of the audio; yield the rest. The listener is then ready for a new audio."""
+        """End the audio and yield the remaining words. The listener can then take another audio."""
         speaking = self._endpointer.in_speech
         speech = self._endpointer.end_stream(self._pending) if self._pending else None
         if speech is not None or speaking:
@@ -110,7 +110,7 @@ class Listener:
         self._begin()
 
     def abandon(self) -> None:
-        """Forget the audio so far; the listener is then ready for a new one."""
+        """Discard the audio so far. The listener can then take another audio."""
         if self._endpointer.in_speech:
             self._decoder.end_utt()
         self._begin()
@@ -133,12 +133,12 @@ class Listener:
             return
         self._decoder.end_utt()
         end = self._sent[-1].end if self._sent else 0.0
-        # The last pass may change earlier words; those already sent stay as they were.
+        # The last pass may change earlier words, but those already sent cannot change.
         words = [word for word in self._words() if word.start + word.end > 2 * end]
         yield Heard(words, ended=not last)
 
     def _certain(self) -> list[Word]:
-        """Return the words not sent yet on which the last partial results agree."""
+        """Return the unsent words on which the last partial results agree."""
         self._partials = [*self._partials[1 - _AGREEING :], self._words()]
         if len(self._partials) < _AGREEING:
             return []

