@@ -1,1 +1,1 @@
-"""What the project does, shown on real processes: `make demo` and `make play`."""
+"""Demonstration of the router on real processes: `make demo` and `make play`."""

@@ -1,4 +1,4 @@
-"""`make demo` and `make play`: the story, or the same fleet to try things on."""
+"""Command line of `make demo` and `make play`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = Path(".demo")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the demo; exit 0 only if every step did what it says. Logs stay in `.demo`."""
+    """Run the demo; return 0 only if every step succeeds. Logs stay in `.demo`."""
     screen = Screen()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             else:
                 asyncio.run(tell(fleet, screen))
     except (StepFailed, DidNotStart) as failure:
-        screen.title(f"It did not work: {failure}")
+        screen.title(f"The demo failed: {failure}")
         return 1
     except KeyboardInterrupt:
         print("\nStopped.")
@@ -38,24 +38,24 @@ def main(arguments: list[str]) -> int:
 
 
 async def tell(fleet: Fleet, screen: Screen) -> None:
-    """Tell the story and name three commands to try. Raises StepFailed."""
-    screen.title("A model goes away while its process lives on (LocalAI, pull request 10181)")
+    """Run every step, then print three commands to try. Raises StepFailed."""
+    screen.title("A model is unloaded while its process keeps running (LocalAI pull request 10181)")
     started = time.monotonic()
     await Story(fleet, screen).tell()
-    screen.title(f"Every step did what it says, in {time.monotonic() - started:.0f} s. Try:")
+    screen.title(f"All steps succeeded in {time.monotonic() - started:.0f} s. Next, try:")
     bin_folder = Path(sys.executable).parent
     if bin_folder.is_relative_to(Path.cwd()):
         bin_folder = bin_folder.relative_to(Path.cwd())
     screen.command(
         f"{bin_folder}/grpcerrors-router heals --registry sqlite:///{FOLDER}/router.db",
-        "shows the heal log of this demo",
+        "show the heal log of this demo",
     )
     screen.command(
         f"{bin_folder}/grpcerrors explain --code FAILED_PRECONDITION"
         ' --message "whisper: model not loaded"',
-        "explains an error that you have met",
+        "explain an error",
     )
-    screen.command("make play", "starts the same fleet and leaves it running until Ctrl-C")
+    screen.command("make play", "start the same fleet and keep it running until Ctrl-C")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The calls that the demo makes to gateways and nodes, as any client would."""
+"""Client calls of the demo to gateways and nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 async def transcribe(
     address: str, model: str, *, speech: Path = SPEECH, times: int = 1
 ) -> list[Outcome]:
-    """Ask the server at `address` to transcribe the speech, `times` times at once."""
+    """Send `times` concurrent requests to transcribe the speech to the server at `address`."""
     request = pb.TranscriptRequest(dst=str(speech), ModelIdentity=model)
     async with grpc.aio.insecure_channel(address) as channel:
         stub = BackendStub(channel)
@@ -48,7 +48,7 @@ async def transcribe(
 
 
 async def voice_at(address: str, model: str) -> list[tuple[float, float]]:
-    """Return the start and end of each stretch of voice in the speech, in seconds."""
+    """Return the start and end of each voice segment in the speech, in seconds."""
     with wave.open(str(SPEECH)) as recording:
         frames = array.array("h", recording.readframes(recording.getnframes()))
     samples = [frame / 2**15 for frame in frames]
@@ -59,13 +59,13 @@ async def voice_at(address: str, model: str) -> list[tuple[float, float]]:
 
 
 async def unload(address: str) -> None:
-    """Free a node's model, behind the router's back."""
+    """Unload a node's model without telling the router."""
     async with grpc.aio.insecure_channel(address) as channel:
         await BackendStub(channel).Free(pb.HealthMessage(), timeout=_TIMEOUT)
 
 
 async def health(address: str) -> str:
-    """Return a node's answer to a liveness probe."""
+    """Return a node's answer to a health check."""
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await BackendStub(channel).Health(pb.HealthMessage(), timeout=_TIMEOUT)
         message: bytes = answer.message
@@ -73,7 +73,7 @@ async def health(address: str) -> str:
 
 
 def beginning(folder: Path, seconds: float) -> Path:
-    """Write the first `seconds` of the speech to a file; return its path."""
+    """Write the first `seconds` of the speech to a file in `folder`; return its path."""
     path = folder / "beginning.wav"
     with wave.open(str(SPEECH)) as recording, wave.open(str(path), "wb") as cut:
         cut.setparams(recording.getparams())
@@ -82,7 +82,7 @@ def beginning(folder: Path, seconds: float) -> Path:
 
 
 def right_words(heard: str) -> float:
-    """Return the share of the spoken words that were heard."""
+    """Return the fraction of the spoken words that the transcript contains."""
     spoken, known = _words(SPOKEN), set(_words(heard))
     return sum(word in known for word in spoken) / len(spoken)
 
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
             return int(outcome.error is not None)
         case ["unload", address]:
             asyncio.run(unload(address))
-            print(f"freed the model of {address}")
+            print(f"unloaded the model of {address}")
             return 0
     print("usage: python -m demo.client transcribe|unload HOST:PORT", file=sys.stderr)
     return 2

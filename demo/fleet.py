@@ -1,4 +1,4 @@
-"""The demo's fleet: three nodes, their models, and gateways in front of them."""
+"""The fleet of the demo: three nodes, their models, and gateways in front of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ backend = "vad"
 
 
 class Fleet:
-    """Nodes that report to nobody, like LocalAI's backends: `introduce` tells a registry of them.
+    """Three nodes that send no heartbeats, like LocalAI's backends; `introduce` registers them.
 
-    Logs, registries and models.toml are kept in `folder`.
+    Logs, registries and models.toml are in `folder`.
     """
 
     def __init__(self, processes: Processes, folder: Path) -> None:
@@ -35,20 +35,20 @@ class Fleet:
         (folder / "models.toml").write_text(_MODELS_TOML)
 
     def start_nodes(self) -> None:
-        """Start a process for each node, with one slot for a model."""
+        """Start a process for each node, with one model slot."""
         for name, backend in NODES.items():
             self.nodes[name] = self._processes.start(
                 name, "grpcerrors_backends", backend, "--listen", "127.0.0.1:0"
             )
 
     async def introduce(self, registry: str) -> None:
-        """Add the nodes to a registry."""
+        """Add the nodes to the registry with this URL."""
         async with NodeRegistry(registry) as opened:
             for name, backend in NODES.items():
                 await opened.add_node(self.nodes[name].address, backend, name=name)
 
     def start_gateway(self, name: str, on_stale: str, registry: str) -> Process:
-        """Start a gateway, its metrics on the second of its addresses."""
+        """Start a gateway. Its second address serves the metrics."""
         options = {
             "--listen": "127.0.0.1:0",
             "--metrics": "127.0.0.1:0",

@@ -1,4 +1,4 @@
-"""`make play`: the fleet runs until Ctrl-C, with commands to try on it."""
+"""The fleet of `make play`, which runs until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def play(fleet: Fleet, screen: Screen) -> None:
-    """Start the fleet, print its addresses and commands to paste elsewhere, wait for ever."""
+    """Start the fleet, print its addresses and commands to paste, then wait forever."""
     registry = f"sqlite:///{fleet.folder}/router.db"
     screen.title("Starting three nodes and a gateway")
     fleet.start_nodes()
@@ -31,8 +31,12 @@ async def play(fleet: Fleet, screen: Screen) -> None:
     client = f"{folder}/python -m demo.client"
     router = f"{folder}/grpcerrors-router"
     ears = fleet.nodes["ears-1"].address
-    screen.command(f"{client} transcribe {gateway.address}", f"transcribes a recording by {MODEL}")
-    screen.command(f"{router} status --registry {registry}", "shows the nodes and their models")
-    screen.command(f"{client} unload {ears}", "frees the model of ears-1 behind the router's back")
-    screen.command(f"{router} heals --registry {registry}", "shows the heals, after a transcribe")
+    screen.command(f"{client} transcribe {gateway.address}", f"transcribe a recording with {MODEL}")
+    screen.command(f"{router} status --registry {registry}", "show the nodes and their models")
+    screen.command(
+        f"{client} unload {ears}", "unload the model of ears-1 without telling the router"
+    )
+    screen.command(
+        f"{router} heals --registry {registry}", "show the heals, after another transcription"
+    )
     await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Real processes, each on its own port, all stopped at the end."""
+"""Real processes, each on its own port, which are stopped at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STOP_SECONDS = 20.0
 
 
 class DidNotStart(RuntimeError):
-    """A process ended, or printed no address. The message holds its log."""
+    """A process ended, or printed no address. The message contains its log."""
 
 
 class Process:
-    """A running process that has printed the addresses it listens on."""
+    """A running process that has printed the addresses on which it listens."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self._log = log
@@ -44,15 +44,15 @@ class Process:
         if addresses := _ADDRESS.findall(ready):
             return addresses
         self.stop()
-        raise DidNotStart(f"a process stopped instead of serving:\n{self._log.read_text().strip()}")
+        raise DidNotStart(f"a process did not start:\n{self._log.read_text().strip()}")
 
     @property
     def address(self) -> str:
-        """The first address it listens on, as HOST:PORT."""
+        """The first address on which it listens, as HOST:PORT."""
         return self.addresses[0]
 
     def stop(self) -> None:
-        """Terminate it, and kill it when it takes too long. Does nothing when it has ended."""
+        """Terminate it, and kill it if it takes too long. Does nothing if it has ended."""
         if self._process.returncode is not None:
             return
         self._process.terminate()
@@ -63,14 +63,14 @@ class Process:
 
 
 class Processes:
-    """Starts processes, and stops all of them on exit."""
+    """Starts processes and stops them all on exit."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack = ExitStack()
 
     def start(self, name: str, *arguments: str) -> Process:
-        """Start `python -m arguments`; its log is NAME.log in the folder."""
+        """Start `python -m arguments`, with its log in NAME.log in the folder."""
         process = Process(self._folder / f"{name}.log", *arguments)
         self._stack.callback(process.stop)
         return process

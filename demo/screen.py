@@ -1,4 +1,4 @@
-"""What the demo prints: headings, lines and results; in colour on a terminal."""
+"""Output of the demo: headings, lines and results, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _WIDTH = 98
 
 
 class StepFailed(AssertionError):
-    """A step did not do what it says. The message names the step."""
+    """A step failed. The message names the check."""
 
 
 class Screen:
-    """Prints the story line by line."""
+    """Prints the steps of the demo."""
 
     def __init__(self) -> None:
         self._console = Console(width=_WIDTH, highlight=False, soft_wrap=False)
@@ -30,22 +30,22 @@ class Screen:
         self._console.print(Text(text, "bold cyan"))
 
     def say(self, text: str) -> None:
-        """Print what happens."""
+        """Print a line of information."""
         self._write("   ", text, "")
 
     def quote(self, text: str) -> None:
-        """Print what a program printed, line by line."""
+        """Print the output of a program."""
         for line in text.splitlines():
             self._write("     | ", line, "dim")
 
     def check(self, text: str, *, held: bool) -> None:
-        """Print what now holds. Raises StepFailed when it does not."""
+        """Print a check and its result. Raises StepFailed unless it `held`."""
         self._write(" ok " if held else " NO ", text, "green" if held else "bold red")
         if not held:
             raise StepFailed(text)
 
     def command(self, command: str, purpose: str) -> None:
-        """Print a command to paste, and below it what it is for."""
+        """Print a command to paste, with its purpose below."""
         print(f"\n  {command}\n      {purpose}", flush=True)
 
     def _write(self, margin: str, text: str, style: str) -> None:

@@ -1,4 +1,4 @@
-"""LocalAI's pull request 10181 on real processes, with a real model and real speech."""
+"""LocalAI pull request 10181 on real processes, with a real model and real speech."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GOOD = 0.7
 
 
 class Story:
-    """Each method shows one step, and raises StepFailed when the step does not do what it says."""
+    """The steps of the demo, one method each. A step raises StepFailed if it fails."""
 
     def __init__(self, fleet: Fleet, screen: Screen) -> None:
         self._fleet = fleet
@@ -36,7 +36,7 @@ class Story:
         return f"sqlite:///{self._fleet.folder / name}.db"
 
     async def tell(self) -> None:
-        """Show every step in order."""
+        """Run every step in order."""
         await self._start_nodes()
         gateway = self._start_gateway("as-localai", "return")
         await self._transcribe(gateway)
@@ -52,55 +52,55 @@ class Story:
         await self._control()
 
     async def _start_nodes(self) -> None:
-        self._screen.step("Three nodes: each a process with one slot for a model")
+        self._screen.step("Start three nodes, each a process with one model slot")
         self._fleet.start_nodes()
         for name, node in self._fleet.nodes.items():
             self._screen.say(f"{name}: {node.address}, process {node.pid}")
         await self._fleet.introduce(self._registry)
-        self._screen.say("They register with nobody, like LocalAI's backends: we add them.")
+        self._screen.say(
+            "Like LocalAI's backends, they send no heartbeats, so we add them to the registry."
+        )
 
     def _start_gateway(self, name: str, on_stale: str) -> Process:
         return self._fleet.start_gateway(name, on_stale, self._registry)
 
     async def _transcribe(self, gateway: Process) -> None:
-        self._screen.step(
-            "1. A sentence is transcribed through the gateway, with --on-stale return"
-        )
-        await self._expect_words(gateway, "the model was loaded for it")
+        self._screen.step("1. Transcribe a sentence through the gateway, with --on-stale return")
+        await self._expect_words(gateway, "the router loaded the model first")
         voice = await client.voice_at(gateway.address, "silero")
         heard = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in voice)
-        self._screen.check(f"and the vad node heard a voice at {heard}", held=bool(voice))
+        self._screen.check(f"the vad node detected a voice at {heard}", held=bool(voice))
 
     async def _unload_behind_the_router(self) -> None:
-        self._screen.step("2. The worker drops the model, and its process lives on")
+        self._screen.step("2. Unload the model on its node; the process keeps running")
         holder = await self._holder()
         await client.unload(self._fleet.nodes[holder].address)
         alive = await client.health(self._fleet.nodes[holder].address)
         self._screen.check(f"{holder} still answers its health check: {alive}", held=alive == "OK")
         listed = await self._holder()
-        self._screen.check(f"and the registry still lists {MODEL} there", held=listed == holder)
+        self._screen.check(f"the registry still lists {MODEL} there", held=listed == holder)
 
     async def _fail_once(self, gateway: Process) -> None:
-        self._screen.step("3. The next request gets the original error, and drops the stale row")
+        self._screen.step("3. The next request gets the error, and the router drops the stale row")
         [outcome] = await client.transcribe(gateway.address, MODEL)
         failed = is_model_not_loaded(outcome.error)
-        self._screen.check("the caller's error says that the model is not loaded", held=failed)
+        self._screen.check("the caller gets the error MODEL_NOT_LOADED", held=failed)
         self._screen.quote(explain(outcome.error))
         held = await self._holder() == ""
-        self._screen.check(f"and the registry lists {MODEL} nowhere", held=held)
+        self._screen.check(f"the registry no longer lists {MODEL} on any node", held=held)
 
     async def _heal(self, gateway: Process) -> None:
-        self._screen.step("4. The request after it loads the model again")
-        await self._expect_words(gateway, "served again, without a restart")
+        self._screen.step("4. The next request makes the router load the model again")
+        await self._expect_words(gateway, "healed without a restart")
 
     async def _retry(self, gateway: Process) -> None:
-        self._screen.step("5. The same eviction with --on-stale retry: the caller notices nothing")
+        self._screen.step("5. The same with --on-stale retry: the caller sees no error")
         await self._expect_words(gateway, "before the eviction")
         await client.unload(self._fleet.nodes[await self._holder()].address)
-        await self._expect_words(gateway, "after it, in the same request")
+        await self._expect_words(gateway, "after the eviction, in one request")
 
     async def _burst(self, gateway: Process) -> None:
-        self._screen.step(f"6. {BURST} requests at once for a model that has just been evicted")
+        self._screen.step(f"6. {BURST} concurrent requests for a model that has just been evicted")
         speech = client.beginning(self._fleet.folder, seconds=1.0)
         [alone] = await client.transcribe(gateway.address, MODEL, speech=speech)
         await client.unload(self._fleet.nodes[await self._holder()].address)
@@ -112,11 +112,11 @@ class Story:
         answers = sum(outcome == alone for outcome in outcomes)
         drops, loads = (after[name] - before[name] for name in ("heals", "loads"))
         self._screen.check(
-            f'{answers} answers of "{alone.text}" in {seconds:.1f} s',
+            f'{answers} answers "{alone.text}" in {seconds:.1f} s',
             held=answers == BURST and bool(alone.text),
         )
-        self._screen.check(f"{drops:.0f} drop", held=drops == 1)
-        self._screen.check(f"{loads:.0f} load", held=loads == 1)
+        self._screen.check(f"{drops:.0f} dropped row", held=drops == 1)
+        self._screen.check(f"{loads:.0f} load of the model", held=loads == 1)
 
     async def _look_back(self, gateway: Process) -> None:
         self._screen.step("7. What the registry, the heal log and the metrics show")
@@ -128,11 +128,12 @@ class Story:
         lines = [line for line in self._metrics(gateway) if line.startswith(names)]
         self._screen.quote("\n".join(lines))
         self._screen.check(
-            "the heals of both gateways are in the log", held=await self._heals() == _EVICTIONS
+            "the heal log contains the heals of both gateways",
+            held=await self._heals() == _EVICTIONS,
         )
 
     async def _control(self) -> None:
-        self._screen.step("The control: the same router with healing off")
+        self._screen.step("8. For comparison: the same router with healing off")
         registry = self._database("control")
         await self._fleet.introduce(registry)
         gateway = self._fleet.start_gateway("control", "off", registry)
@@ -141,12 +142,14 @@ class Story:
         tries = 5
         outcomes = [(await client.transcribe(gateway.address, MODEL))[0] for _ in range(tries)]
         failures = sum(is_model_not_loaded(outcome.error) for outcome in outcomes)
-        self._screen.check(f"{failures} of {tries} requests fail after it", held=failures == tries)
+        self._screen.check(
+            f"{failures} of {tries} requests fail after the eviction", held=failures == tries
+        )
         gateway.stop()
         empty = self._database("empty")
         await self._fleet.introduce(empty)
         gateway = self._fleet.start_gateway("restarted", "off", empty)
-        await self._expect_words(gateway, "only a restart with an empty registry helps")
+        await self._expect_words(gateway, "after a restart with an empty registry")
 
     async def _expect_words(self, gateway: Process, why: str) -> None:
         [outcome] = await client.transcribe(gateway.address, MODEL)
@@ -154,12 +157,12 @@ class Story:
             self._screen.quote(explain(outcome.error))
         right = client.right_words(outcome.text)
         self._screen.check(
-            f'heard "{outcome.text}": {right:.0%} of the words are right ({why})',
+            f'transcript "{outcome.text}": {right:.0%} of the words are right ({why})',
             held=right >= _GOOD,
         )
 
     async def _holder(self, registry: str = "") -> str:
-        """Return the node that holds the model, as the registry has it; "" for none."""
+        """Return the node that holds the model according to the registry, "" if there is none."""
         async with NodeRegistry(registry or self._registry) as opened:
             views = (await opened.snapshot()).nodes
         holders = [view.name for view in views if MODEL in {each.model for each in view.replicas}]
@@ -183,7 +186,7 @@ class Story:
             return lines
 
     def _command(self, name: str) -> str:
-        """Run `grpcerrors-router NAME` on the registry, as an operator would."""
+        """Run `grpcerrors-router NAME` on the registry; return its output."""
         command = [sys.executable, "-m", "grpcerrors_router", name, "--registry", self._registry]
         environment = os.environ | {"COLUMNS": "91"}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

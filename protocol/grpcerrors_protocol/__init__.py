@@ -1,1 +1,1 @@
-"""The wire protocol: messages and stubs of the backend service and of the fleet service."""
+"""Generated messages and stubs of the backend and fleet protocols."""

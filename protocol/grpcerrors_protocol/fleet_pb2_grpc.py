@@ -50,14 +50,14 @@ class FleetServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Heartbeat(self, request, context):
-        """Who I am and what I hold. Idempotent.
+        """Reports the node and the models that it holds. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Leave(self, request, context):
-        """A graceful stop: send me nothing more.
+        """Announces that the node stops and wants no more requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +143,7 @@ class Fleet(object):
 
 
 class OperatorStub(object):
-    """What an operator asks of a running router.
+    """Commands of an operator to a running router.
     """
 
     def __init__(self, channel):
@@ -165,19 +165,19 @@ class OperatorStub(object):
 
 
 class OperatorServicer(object):
-    """What an operator asks of a running router.
+    """Commands of an operator to a running router.
     """
 
     def Load(self, request, context):
-        """Load a model now. The stream reports progress and ends when the model is loaded; a load
-        continues when its caller goes away.
+        """Loads a model now. The stream reports progress and ends when the model is loaded. The load
+        continues if the caller cancels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unload(self, request, context):
-        """Unload a model. FAILED_PRECONDITION when it has calls in flight and `force` is not set.
+        """Unloads a model. FAILED_PRECONDITION if it has calls in flight and `force` is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,7 +205,7 @@ def add_OperatorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Operator(object):
-    """What an operator asks of a running router.
+    """Commands of an operator to a running router.
     """
 
     @staticmethod

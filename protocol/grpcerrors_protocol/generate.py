@@ -1,8 +1,8 @@
-"""Generate the committed code: ``python -m grpcerrors_protocol.generate [--check]``.
+"""Generation of the committed code: ``python -m grpcerrors_protocol.generate [--check]``.
 
-Needs ``uv``; the compiler comes in a throwaway environment. Its version is old on purpose: the
-code that grpcio-tools 1.71.0 writes runs on protobuf 5, 6 and 7 and on grpcio from 1.71 on, while
-newer compilers write code that refuses older runtimes.
+Needs ``uv``, which installs the compiler into a temporary environment. The compiler is old on
+purpose: the code of grpcio-tools 1.71.0 runs on protobuf 5, 6 and 7 and on grpcio 1.71 or later,
+while the code of newer compilers refuses older runtimes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto"
 
 
 def generate(into: Path) -> list[Path]:
-    """Compile the .proto files below the directory *into*; return the files that it wrote.
+    """Compile the .proto files into the directory *into*; return the paths of the new files.
 
-    Raises CalledProcessError when the compiler refuses a file (its message is on stderr), and
-    ValueError when its output has a form that is not known.
+    Raises CalledProcessError if the compiler reports an error (on stderr), and ValueError if its
+    output has an unexpected form.
     """
     compiler = [sys.executable, "-m", "uv", "run", "--quiet", "--no-project", "--isolated"]
     compiler += ["--python", sys.executable, "--with", COMPILER]
@@ -37,7 +37,7 @@ def generate(into: Path) -> list[Path]:
 
 
 def _into_own_pool(code: str) -> str:
-    """Return generated *code* with its messages in `grpcerrors_protocol.pool` (see there)."""
+    """Return generated *code*, changed to use the pool in `grpcerrors_protocol.pool`."""
     for was, now in (
         (
             "from google.protobuf import descriptor_pool as _descriptor_pool\n",
@@ -46,13 +46,13 @@ def _into_own_pool(code: str) -> str:
         ("_descriptor_pool.Default().", "_own_pool.POOL."),
     ):
         if code.count(was) != 1:
-            raise ValueError(f"the compiler has changed: {was!r} is not in its output once")
+            raise ValueError(f"unexpected output of the compiler: {was!r} must occur once")
         code = code.replace(was, now)
     return code
 
 
 def stale() -> list[str]:
-    """Return the names of committed files that differ from what their .proto says."""
+    """Return the names of committed files that differ from newly generated ones."""
     with tempfile.TemporaryDirectory() as scratch:
         fresh = {made.name: made.read_text() for made in generate(Path(scratch))}
     kept = {have.name: have.read_text() for have in ROOM.glob("*_pb2*.py*")}
@@ -60,14 +60,14 @@ def stale() -> list[str]:
 
 
 def main() -> int:
-    """Run the command line; return its exit status: 1 when --check found stale files."""
+    """Run the command line; return 1 if --check finds stale files, else 0."""
     parser = argparse.ArgumentParser(prog="python -m grpcerrors_protocol.generate")
-    parser.add_argument("--check", action="store_true", help="only list the files that are stale")
+    parser.add_argument("--check", action="store_true", help="list stale files and write nothing")
     if not parser.parse_args().check:
         generate(ROOM.parent)
         return 0
     if names := stale():
-        sys.stderr.write(f"{', '.join(names)}: not what the .proto says; run `make proto`\n")
+        sys.stderr.write(f"out of date: {', '.join(names)}; run `make proto`\n")
         return 1
     return 0
 

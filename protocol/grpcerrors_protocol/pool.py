@@ -1,7 +1,7 @@
-"""The descriptor pool of this protocol, apart from protobuf's default one.
+"""The descriptor pool of this protocol, separate from protobuf's default pool.
 
-LocalAI's own `backend_pb2` puts messages of the same names into the default pool, which takes each
-name once. In a pool of its own, ours can live in the same process.
+LocalAI's own `backend_pb2` defines messages with the same names in the default pool, which accepts
+each name only once. With a separate pool, both can be imported into the same process.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
 POOL: Final = DescriptorPool()
-"""Has the messages of `backend_pb2` and `fleet_pb2`, once they are imported."""
+"""Contains the messages of `backend_pb2` and `fleet_pb2` once they are imported."""
 
 
 def pool_of(*files: FileDescriptor) -> DescriptorPool:
-    """Return a new pool with *files*, for server reflection over several services.
+    """Return a new pool that contains *files*, for server reflection over several services.
 
-    Their dependencies have to come before them. Raises TypeError when two define the same name.
+    List the dependencies of a file before it. Raises TypeError if two files define the same name.
     """
     pool = DescriptorPool()
     for file in files:
