@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from grpcerrors._error import ContractError
 
+_OF_THE_ERROR = (_wire.DETAILS_KEY, _wire.HELD_KEY)
+
 
 class SyncContext(Protocol):
     """What `abort` needs of a sync handler's context, on either server."""
@@ -40,18 +42,16 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
     In a sync handler, on a sync or an aio server: `abort(context, model_not_loaded("x"))`.
     In an aio handler: `await abort(context, model_not_loaded("x"))`.
     A sync handler that another interceptor runs in a thread pool counts as sync, whatever context
-    it got. Trailers set earlier are kept, which `context.abort_with_status` does not do; a
-    `grpcerrors-held` among them counts within the error's 4,096 bytes.
+    it got. Trailers set earlier are kept, which `context.abort_with_status` does not do, except for
+    details and `grpcerrors-held`: those speak of another error.
 
     Raises:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else
             `error`.
     """
-    earlier = [item for item in trailers_of(context) if item[0].lower() != _wire.DETAILS_KEY]
-    held = sum(_wire.trailer_size(item) for item in earlier if item[0] == _wire.HELD_KEY)
-    status = error.within(_wire.TRAILERS_LIMIT - held)
-    context.set_trailing_metadata((*earlier, *status.trailing_metadata))
-    sent = context.abort(status.code, status.details)
+    earlier = [item for item in trailers_of(context) if item[0].lower() not in _OF_THE_ERROR]
+    context.set_trailing_metadata((*earlier, *error.trailing_metadata))
+    sent = context.abort(error.code, error.details)
     if inspect.isawaitable(sent):
         if not on_a_loop() and (loop := loop_of(context)):
             # A sync handler that an interceptor of an aio server runs in a thread pool: nobody

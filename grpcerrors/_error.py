@@ -58,14 +58,6 @@ class ContractError(Exception):
         self.condition = condition
         self.started = started
 
-    def within(self, limit: int) -> grpc.Status:
-        """Return the error as it travels in a trailer block of at most `limit` bytes."""
-        status = cast("grpc.Status", self)  # it has all that a Status has
-        if _wire.trailers_size(status) <= limit:
-            return status
-        values = dict.fromkeys(self.condition.fields, "") | dict(self.fields)
-        return _wire.encode(self.condition, values, started=self.started, limit=limit)[0]
-
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self.fields.items()]
         return f"ContractError({', '.join([self.condition.reason, *given])})"

@@ -60,7 +60,7 @@ def _protobuf() -> tuple[Any, Any, Any]:
 
 
 def encode(
-    condition: Condition, fields: Mapping[str, str], *, started: bool, limit: int = TRAILERS_LIMIT
+    condition: Condition, fields: Mapping[str, str], *, started: bool
 ) -> tuple[grpc.Status, Mapping[str, str]]:
     """Encode the error of a condition; return it and the ErrorInfo metadata that is in it."""
 
@@ -72,7 +72,7 @@ def encode(
         info = _info(condition.reason, condition.domain, metadata)
         return _status(condition.code, message, info), metadata
 
-    return _fit(build, limit)
+    return _fit(build, TRAILERS_LIMIT)
 
 
 def encode_status(
