@@ -11,7 +11,15 @@ import sqlalchemy as sa
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from grpcerrors_router import InUse, ModelSpec, NodeRegistry, Settings, SmartRouter
+from grpcerrors_router import (
+    InUse,
+    LoadFailed,
+    ModelSpec,
+    NodeRegistry,
+    RegistryUnavailable,
+    Settings,
+    SmartRouter,
+)
 from grpcerrors_router.entities import Load
 from grpcerrors_router.errors import NameTaken, UnloadUnsupported
 from grpcerrors_router.gateway.server import GatewayServer
@@ -222,3 +230,37 @@ async def test_evictions_by_the_router_are_no_heals(tmp_path: Path) -> None:
         assert events.count("heal") == 0
         assert await registry.heals() == []
         await server.stop(0)
+
+
+async def test_an_eviction_during_which_the_registry_is_lost_is_tried_again(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its load ends in any case: a load that began is counted as in flight until then."""
+    node, events = Node("a"), Recorder()
+    async with fleet(sqlite_url, node, models=MODELS, events=events) as (router,):
+        await router.load("m")
+        acknowledged = router.registry.routers
+        failures = iter(range(1))
+
+        async def routers() -> Any:
+            if next(failures, None) is not None:
+                raise RegistryUnavailable("unplugged")
+            return await acknowledged()
+
+        monkeypatch.setattr(router.registry, "routers", routers)
+        await stub(router, "n").Predict(pb.PredictOptions(), timeout=HANG)
+        assert set(node.held) == {"n"}
+        assert events.count("load_started") == events.count("load_finished") == 3
+
+
+async def test_a_foreign_model_is_not_evicted_by_a_load_that_fails(sqlite_url: str) -> None:
+    """LoadModel itself replaces it, so until it succeeds nothing has been unloaded."""
+    node, events = Node("f"), Recorder()
+    async with node, fleet(sqlite_url, models=MODELS, events=events) as (router,):
+        await router.registry.add_node(node.address, "fake", name="f")
+        await router.load("m")
+        node.load_error = "no"
+        with pytest.raises(LoadFailed):
+            await router.load("n", timeout=HANG)
+        assert events.count("evicted") == 0
+        assert router.table.pick("m") is not None

@@ -117,26 +117,51 @@ class JobRunner:
         """
         self._events.load_started(spec.name, node.name, job.generation)
         _log.info("loading", model=spec.name, node=node.name, generation=job.generation)
-        result, outcome = Result(ok=False, message="the load was abandoned"), Outcome("abandoned")
+        result = Result(ok=False, message="the load was abandoned")
+        try:
+            result = await self._run(spec, job, node, victim, asked_at)
+        finally:
+            seconds = self._clock.monotonic() - asked_at
+            self._events.load_finished(
+                spec.name, node.name, job.generation, seconds, result.message
+            )
+            _log.info(
+                "loaded" if result.ok else "load failed",
+                model=spec.name,
+                node=node.name,
+                generation=job.generation,
+                seconds=round(seconds, 3),
+                reason=result.message,
+            )
+        return result
+
+    async def _run(
+        self,
+        spec: ModelSpec,
+        job: Load,
+        node: NodeEntry,
+        victim: ReplicaEntry | None,
+        asked_at: float,
+    ) -> Result:
+        outcome = Outcome("abandoned")
         try:
             async with self._leased(job, asked_at) as lease:
                 result, outcome = await self._perform(spec, job, node, victim, lease)
+        except RegistryUnavailable as error:
+            # The acknowledgements of an eviction could not be read; the node was asked nothing.
+            result = Result(
+                ok=False,
+                message=error.details() or "",
+                answered=False,
+                try_again=True,
+                pause=self._settings.load_backoff,
+            )
         finally:
             refused = await asyncio.shield(self._finish(job, outcome))
         if result.ok and refused:
             # The node loaded the model, but the registry did not accept the replica.
             pause = self._settings.load_backoff
             result = Result(ok=False, message=refused, try_again=True, pause=pause)
-        seconds = self._clock.monotonic() - asked_at
-        self._events.load_finished(spec.name, node.name, job.generation, seconds, result.message)
-        _log.info(
-            "loaded" if result.ok else "load failed",
-            model=spec.name,
-            node=node.name,
-            generation=job.generation,
-            seconds=round(seconds, 3),
-            reason=result.message,
-        )
         return result
 
     async def _perform(
@@ -160,7 +185,7 @@ class JobRunner:
                 except _NotFreedError as error:
                     return error.result, self._failed(job, error.result, Outcome())
                 freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
-            self._events.evicted(victim.model, node.name, victim.generation)
+                self._events.evicted(victim.model, node.name, victim.generation)
         try:
             answer = await self._control.load(
                 node.info.address, spec, job.generation, self._load_timeout(spec)
@@ -172,6 +197,8 @@ class JobRunner:
         else:
             if answer.ok:
                 self._prober.heard(node)
+                if victim is not None and _replaces(node):
+                    self._events.evicted(victim.model, node.name, victim.generation)
                 done = Outcome(
                     "",
                     answer.boot_id,
