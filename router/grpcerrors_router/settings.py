@@ -1,4 +1,4 @@
-"""Every interval, limit and budget of the router. Seconds, bytes, counts."""
+"""The router's settings: every interval, limit and budget."""
 
 from __future__ import annotations
 
@@ -7,48 +7,69 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The defaults suit a fleet on one local network.
+    """The settings of one router. The defaults suit a fleet on one local network.
 
-    Nodes: `heartbeat_interval` (s) is what nodes are asked for. A node that was silent for
-    `fresh_for` (s) is probed before it is picked, and while a node was heard within it no other
-    process may take its name. `probe_timeout` (s) bounds a probe, `probe_interval` (s) is the pause
-    between two probes of a silent node, `status_timeout` (s) bounds a Status.
+    Attributes:
+        heartbeat_interval: seconds between the heartbeats that nodes are asked to send.
+        fresh_for: seconds for which a node that answered needs no probe. As long as that after its
+            last heartbeat, no other process may take its name.
+        silent_after: seconds without an answer after which a node with calls in flight is probed.
+        watch_interval: seconds between two checks for nodes to probe.
+        probe_patience: seconds to wait for Health before a new connection is tried.
+        probe_timeout: the deadline of Health, in seconds.
+        probe_interval: seconds between two probes of a node that does not answer.
+        connect_timeout: seconds within which a busy node must accept a new connection.
+        busy_for: seconds until a busy node is probed again.
+        status_timeout: the deadline of Status, in seconds.
 
-    Silence: a node with calls in flight that says nothing for `silent_after` (s) is asked for its
-    Health; without an answer within `probe_patience` it must accept a new connection within
-    `connect_timeout`, and is then taken for busy for `busy_for`. Else it is asked again every
-    `probe_interval`, and not picked until it answers. `watch_interval` is how often this is looked
-    after; `probe_timeout` and `status_timeout` are the deadlines of Health and Status.
+        poll_interval: seconds between two reads of the registry's changes.
+        lease_flush: seconds between two sign-ins of the router, which also write which nodes it has
+            heard and which replicas are in use.
+        lease_ttl: seconds after its last sign-in for which the router counts as alive.
+        node_retention: seconds that a node that registered itself may be silent before it is
+            removed.
+        heal_retention: seconds that an entry of the heal log is kept.
+        prune_interval: seconds between two deletions of old rows.
+        outbox_limit: how many changes may wait while the registry cannot be written.
 
-    Registry: `poll_interval` (s) bounds how late a change is seen when its notification is lost.
-    `lease_flush` (s) is how often a router writes that it is alive and what is in use, `lease_ttl`
-    (s) how long it counts as alive without. `node_retention` (s) is how long a node that registered
-    itself may be silent before it is forgotten, `heal_retention` (s) the age at which heals are
-    deleted, `prune_interval` (s) how often that happens. `outbox_limit` is how many changes may
-    wait while the registry is away.
+        load_timeout: the deadline of LoadModel, in seconds, for models without their own.
+        load_lease: seconds for which a job counts after its router stopped renewing it.
+        load_backoff: seconds to wait after a failed load; each further failure doubles it.
+        load_backoff_max: the longest such wait, in seconds.
+        failure_memory: seconds for which a model that a node refused to load evicts nothing.
+        load_hedge: seconds after which a load is hedged on a node where a replica must be evicted;
+            twice the duration of the model's last load, if that is longer.
+        load_hedge_free: the same for a node with a free slot.
+        free_timeout: the deadline of Free, in seconds.
+        quiesce_timeout: seconds to wait for the calls in flight on a replica that is being evicted.
 
-    Loads: `load_timeout` (s) bounds one LoadModel of a model without a timeout of its own.
-    `load_lease` (s) is how long a job counts when its router stops renewing it. `load_backoff` (s)
-    is the pause after a failed load; it doubles up to `load_backoff_max` (s). While a model that a
-    node refused is younger than `failure_memory` (s), it evicts nothing. `load_hedge` (s) is after
-    how long a load is hedged on a node where something must give way, at least; twice the last load
-    of the model, if that is longer. `load_hedge_free` (s) is the same for a node with a free slot.
-    `free_timeout` (s) bounds a Free, `quiesce_timeout` (s) the wait for calls on what is evicted.
+        max_waiting: how many requests may wait for one model; more get RESOURCE_EXHAUSTED.
+        min_residency: seconds after its load for which a replica is not evicted for another model.
+        drain_after: seconds that a model waits for an idle replica to evict before it drains one
+            that is in use.
+        place_retry: seconds until a model that waits for a slot looks again, if nothing changes.
+        replace_interval: seconds between two checks for replicas with outdated options.
 
-    Waiting: `max_waiting` requests may wait for one model, more are RESOURCE_EXHAUSTED.
-    `min_residency` (s) is how long a model stays after its load while others wait for its slot.
-    `drain_after` (s) is how long a model waits for an idle slot before a busy one takes no new
-    calls. `place_retry` (s) is the longest pause between two looks for a slot.
-    `replace_interval` (s) is how often a replica that was loaded with other options is looked for.
+        status_fresh: seconds for which a Status that contradicted an error is remembered.
+        cause_pause: seconds for which an error that a reload did not cure is no evidence; doubled
+            each time.
+        cause_pause_max: the longest such pause, in seconds.
 
-    Evidence: what a node says of its model holds for `status_fresh`. An error that a reload did not
-    cure is no evidence for `cause_pause` at first, twice as long each time, up to
-    `cause_pause_max`.
+        storm_drops: how many drops in a row, without a success, quarantine a model on a node.
+        storm_base: seconds of the first quarantine; each further drop doubles it.
+        storm_max: the longest quarantine, in seconds.
 
-    Calls: a request is sent to at most `attempts` replicas. Over `retry_window` seconds, re-sent
-    requests are at most `retry_ratio` of all, or `retry_floor` per second if that is more; up to
-    `retry_queue` more wait for their turn, each at most `retry_wait`.
-    `replay_bytes` and `replay_messages` bound what is kept of a request stream to send it again.
+        attempts: how many replicas a request is sent to at most.
+        retry_window: seconds over which requests and retries are counted.
+        retry_floor: retries per second that are always allowed.
+        retry_ratio: retries that are allowed as a share of the requests, if that is more.
+        retry_wait: seconds that a retry may wait until the budget allows it.
+        retry_queue: how many retries may wait at a time.
+        replay_bytes: bytes of a request stream that are kept for a retry.
+        replay_messages: messages of a request stream that are kept for a retry.
+
+        max_calls: how many calls the gateway accepts at a time; more get RESOURCE_EXHAUSTED.
+        max_buffered_bytes: bytes of messages that may wait in the gateway.
     """
 
     heartbeat_interval: float = 5.0
@@ -103,6 +124,5 @@ class Settings:
     replay_bytes: int = 4 * 1024 * 1024
     replay_messages: int = 1024
 
-    # The gateway: calls at a time, and bytes of messages that wait in it to be sent on.
     max_calls: int = 10_000
     max_buffered_bytes: int = 512 * 1024 * 1024
