@@ -20,7 +20,7 @@ INSTALL := uv pip install --require-hashes
 EDITABLE := uv pip install --no-deps --no-build-isolation -e . -e ./protocol -e ./router -e ./backends
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
-PYTEST := python -m pytest -q --dist worksteal --ignore=tests/interop
+PYTEST := python -m pytest -q --dist worksteal --durations 10 --durations-min 5 --ignore=tests/interop
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile

@@ -217,10 +217,10 @@ def test_interleavings_on_sqlite() -> None:
     check(Interleavings, examples=12, steps=40)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_many_interleavings_on_sqlite() -> None:
-    check(Interleavings, examples=40, steps=60)
+    check(Interleavings, examples=200, steps=60)
 
 
 @pytest.mark.slow
