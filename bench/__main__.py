@@ -1,4 +1,4 @@
-"""`python -m bench`: every benchmark, one after the other, each in a process of its own."""
+"""`python -m bench`: run every benchmark, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BENCHMARKS = ("bench.precision", "bench.cost", "bench.router")
 
 
 def main() -> int:
-    """Run them all; return 1 when one did not come to its end."""
+    """Run all benchmarks; return 1 if one fails."""
     commands = [[sys.executable, "-m", name] for name in BENCHMARKS]
     codes = [subprocess.run(command, check=False).returncode for command in commands]
     return int(any(codes))

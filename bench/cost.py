@@ -1,7 +1,7 @@
-"""What judging an error costs, beside peers in the same run; ratios, because machines differ.
+"""`python -m bench.cost`: the time to classify an error, compared with other libraries.
 
-`python -m bench.cost` prints the table. Each figure is the best of many rounds, taken in turns with
-its peer's, so that a noisy machine disturbs both alike.
+Machines differ, so the result is a ratio within one run. Each figure is the best of many rounds.
+The rounds alternate with those of the peer, so that noise affects both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IMPORTS = 15
 
 
 class Ratio(NamedTuple):
-    """One comparison: what of ours, against what, in seconds, and what the ratio should be."""
+    """One comparison: our time and the peer's in seconds, and the limit of their ratio."""
 
     name: str
     ours: float
@@ -40,7 +40,7 @@ class Ratio(NamedTuple):
 
 
 def _best(*calls: Callable[[], object]) -> list[float]:
-    """Return the best seconds a call, with the calls taking turns."""
+    """Return the best time of each call in seconds; the calls alternate."""
     rounds = [
         [timeit.timeit(call, number=_CALLS) / _CALLS for call in calls] for _ in range(_ROUNDS)
     ]
@@ -53,12 +53,12 @@ def _against_api_core(name: str, err: object, promise: str) -> Ratio:
 
 
 def _never_seen(make: Callable[[str], object], promise: str) -> Ratio:
-    """Judge errors that are all different, so that nothing is remembered of one for the next."""
+    """Classify errors that all differ, so that no cache helps."""
 
-    def seconds(judge: Callable[[object], object], batch: Sequence[object]) -> float:
+    def seconds(classify: Callable[[object], object], batch: Sequence[object]) -> float:
         begun = time.perf_counter()
         for err in batch:
-            judge(err)
+            classify(err)
         return (time.perf_counter() - begun) / len(batch)
 
     ours, peer = [], []
@@ -66,7 +66,7 @@ def _never_seen(make: Callable[[str], object], promise: str) -> Ratio:
         batch = [make(f"backend-{number}-{n}") for n in range(_CALLS)]
         ours.append(seconds(grpcerrors.classify, batch))
         peer.append(seconds(from_grpc_error, batch))
-    name = "an error with details, never seen before"
+    name = "a new error with details"
     return Ratio(name, min(ours), min(peer), "api-core from_grpc_error", promise)
 
 
@@ -76,7 +76,7 @@ def _received(backend: str) -> object:
 
 
 def _unrelated() -> Ratio:
-    err = ValueError("something went wrong in there")
+    err = ValueError("something went wrong")
     ours, peer = _best(
         lambda: grpcerrors.is_model_not_loaded(err), lambda: isinstance(err, grpc.RpcError)
     )
@@ -91,7 +91,7 @@ def _imports() -> Ratio:
 
     rounds = [(seconds("grpcerrors"), seconds("grpc")) for _ in range(_IMPORTS)]
     ours, peer = (min(each) for each in zip(*rounds, strict=True))
-    return Ratio("import, a whole process", ours, peer, "import grpc", "<= 1.3")
+    return Ratio("import, in a new process", ours, peer, "import grpc", "<= 1.3")
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def main() -> None:
         _unrelated(),
         _imports(),
     ]
-    table = Table("judging", "ours, µs", "peer, µs", "peer", "ratio", "promised")
+    table = Table("classifying", "ours, µs", "peer, µs", "peer", "ratio", "target")
     for each in ratios:
         figures = (f"{each.ours * 1e6:,.2f}", f"{each.peer * 1e6:,.2f}", each.peer_name)
         table.add_row(each.name, *figures, f"{each.ours / each.peer:.2f}", each.promise)

@@ -1,7 +1,7 @@
-"""How well real answers of real backends are judged, beside LocalAI's Go rule.
+"""`python -m bench.precision`: precision and recall on real errors, next to LocalAI's Go rule.
 
-`python -m bench.precision` prints the tables; tests/grpcerrors holds the answers, answers.csv those
-of the backends that the words were made on, more_answers.csv those of others.
+The errors are in tests/grpcerrors/support: answers.csv has those of the backends whose wording the
+rules were written for, more_answers.csv those of other systems.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _table(title: str, answers: Sequence[Answer]) -> Table:
-    table = Table("rule", "precision", "recall", "right", "wrong", "missed", title=title)
+    table = Table("rule", "precision", "recall", "hits", "false hits", "misses", title=title)
     said = {Evidence.DETAILS, Evidence.TEXT}
     for name, result in {
         "details or words": score(answers, lambda verdict: verdict.evidence in said),
@@ -40,9 +40,9 @@ def main() -> None:
     for title, answers in {
         "answers.csv": ANSWERS,
         "more_answers.csv": MORE_ANSWERS,
-        "more_answers.csv, the half that nothing was tuned on": HELD_OUT,
+        "more_answers.csv, the half held out from tuning": HELD_OUT,
     }.items():
-        console.print(_table(f"{title}: {len(answers)} answers", answers))
+        console.print(_table(f"{title}: {len(answers)} errors", answers))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a fleet does when processes die, stop, hang and forget: real processes, measured."""
+"""Measurements of a fleet of real processes that crash, stop, hang and lose their models."""

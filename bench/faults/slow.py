@@ -1,4 +1,4 @@
-"""Scenarios: nodes that stop, hang or are busy, and too many callers at once."""
+"""Scenarios with nodes that stop, hang or are busy, and with bursts of calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.faults.world import World, until
 
 
 async def sigstop(world: World, seconds: float) -> Result:
-    """The only replica of one of two models stops for half of the time; another node has room."""
+    """The node with the only replica of a model stops for half of the time; another has room."""
     gateway = await world.gateway(world.models("a", "b"))
     for index in range(2):
         await world.node(f"n{index}", gateway, slots=2)
@@ -38,7 +38,7 @@ async def sigstop(world: World, seconds: float) -> Result:
 
 
 async def hanging_load(world: World, seconds: float) -> Result:
-    """The node that is chosen first never ends its LoadModel; another one is idle."""
+    """LoadModel hangs on the node that is chosen first, while another node is idle."""
     gateway = await world.gateway(world.models("m"))
     hanging = await world.foreign("--hang-load")
     await world.add_node(gateway, hanging, "a-hangs", "echo")
@@ -47,14 +47,14 @@ async def hanging_load(world: World, seconds: float) -> Result:
     async with Callers(gateway.address, 4) as callers:
         result.count(await callers.drive(5, seconds, ["m"], deadline=10))
     await world.record(result)
-    result.notes.append(f"{len(world.ledger('LoadModel'))} LoadModel at the hanging node")
+    result.notes.append(f"{len(world.ledger('LoadModel'))} x LoadModel on the hanging node")
     result.check_share("answered within 10 s", result.ok, result.sent, 0.99)
     result.check_none("executed twice", result.twice)
     return result
 
 
 async def burst(world: World, _seconds: float, calls: int = 4000) -> Result:
-    """Thousands of calls at once: to a model that is loaded, then to one that is not."""
+    """Thousands of concurrent calls, first to a loaded model, then to one that is not loaded."""
     models = world.models("warm", answer_seconds=0.2)
     cold = world.models("cold", load_seconds=2).removeprefix("[models]\n")
     gateway = await world.gateway(f"{models}\n{cold}")
@@ -75,7 +75,7 @@ async def burst(world: World, _seconds: float, calls: int = 4000) -> Result:
 
 
 async def foreign_burst(world: World, _seconds: float, calls: int = 4000) -> Result:
-    """The same, to a foreign backend, whose server has gRPC's own limits."""
+    """The same with a foreign backend, whose server has gRPC's default limits."""
     gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
     node = await world.foreign("--load-seconds", "2")
     await world.add_node(gateway, node, "f", "foreign")
@@ -91,7 +91,7 @@ async def foreign_burst(world: World, _seconds: float, calls: int = 4000) -> Res
 
 
 async def one_worker(world: World, _seconds: float, busy: float = 16.0) -> Result:
-    """A synchronous server with one thread, busy for 16 s; ten seconds later comes a request."""
+    """A request reaches a server whose only thread is busy for another 6 s."""
     gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
     node = await world.foreign("--workers", "1")
     await world.add_node(gateway, node, "f", "foreign")

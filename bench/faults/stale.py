@@ -1,4 +1,4 @@
-"""Scenarios: nodes that forget their models, and nodes that only sound as if they had."""
+"""Scenarios with nodes that lose their models, and with errors that only look like it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILES = ("model not loaded.wav", "model identity mismatch.wav", "no model loaded
 
 
 async def evictions(world: World, seconds: float) -> Result:
-    """Free behind the router's back, 20 times a second, at 100 requests a second."""
+    """Unload models without telling the router, 20 times per second at 100 requests per second."""
     gateway = await world.gateway(world.models("a", "b", replicas=2))
     nodes = [await world.node(f"n{index}", gateway, slots=2) for index in range(2)]
     result = Result("evictions")
@@ -50,7 +50,7 @@ async def evictions(world: World, seconds: float) -> Result:
 
 
 async def words(world: World, _seconds: float) -> Result:
-    """Callers who put the words of the contract into their requests, on real backends."""
+    """Requests that contain the words of the contract, on real backends."""
     gateway = await world.gateway(
         '[models]\ntalk = { backend = "speaker" }\nhear = { backend = "transcriber" }\n'
     )
@@ -60,7 +60,7 @@ async def words(world: World, _seconds: float) -> Result:
 
 
 async def quoted_words(world: World, _seconds: float) -> Result:
-    """The same on a foreign backend that quotes its callers and cannot be asked for its Status."""
+    """The same with a foreign backend that quotes the request and does not implement Status."""
     gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
     node = await world.foreign()
     await world.add_node(gateway, node, "f", "foreign")
@@ -68,7 +68,7 @@ async def quoted_words(world: World, _seconds: float) -> Result:
 
 
 async def _words(world: World, address: str, name: str, talk: str, hear: str) -> Result:
-    """Honest requests and attacks in turns; no attack may cost a model."""
+    """Send normal requests and attacks; no attack may make the router drop a model."""
     spoken = str(world.folder / "spoken.wav")
     silence = str(world.folder / "silence.wav")
     with wave.open(silence, "wb") as file:
@@ -106,7 +106,7 @@ async def _words(world: World, address: str, name: str, talk: str, hear: str) ->
 
 
 async def always_fails_in_words(world: World, _seconds: float) -> Result:
-    """An RPC that always fails in words that sound stale, beside one that works."""
+    """One RPC always fails with a text that sounds stale, while another one works."""
     result = Result("always-fails-in-words")
     models = ("unknown", "failed_precondition")
     lines = "\n".join(f'{model} = {{ backend = "{model}" }}' for model in models)
@@ -134,7 +134,7 @@ async def always_fails_in_words(world: World, _seconds: float) -> Result:
 
 
 async def foreign_restart(world: World, seconds: float) -> Result:
-    """A foreign node is killed and comes back empty, and puts its errors inside OK answers."""
+    """A foreign node that returns its errors in OK responses restarts without its model."""
     gateway = await world.gateway('[models]\nm = { backend = "foreign" }\n')
     node = await world.foreign("--error-inside")
     await world.add_node(gateway, node, "f", "foreign")
@@ -156,14 +156,14 @@ async def foreign_restart(world: World, seconds: float) -> Result:
     result.count(answers)
     await world.record(result)
     late = answers[int(5 * (back + (seconds - back) / 2)) :]
-    result.check_share("right, second half after it is back", right(late), len(late), 1.0)
+    result.check_share("correct, second half after restart", right(late), len(late), 1.0)
     wrong = result.failures("wrong answer")
     result.check("OK, wrong answer", "<= 1", wrong, passed=wrong <= 1)
     return result
 
 
 async def free(nodes: Sequence[str], models: Sequence[str], rate: float) -> None:
-    """Free a model on a node, `rate` times a second, until cancelled; the seed is fixed."""
+    """Unload random models `rate` times per second until cancelled, with a fixed seed."""
     rng = random.Random(4)
     channels = [grpc.aio.insecure_channel(node) for node in nodes]
 
@@ -180,7 +180,7 @@ async def free(nodes: Sequence[str], models: Sequence[str], rate: float) -> None
 
 
 async def warm(callers: Callers, model: str) -> None:
-    """Call a model until it answers; its first load is no part of what is measured."""
+    """Call a model until it answers, so that its first load is not measured."""
 
     async def answers() -> bool:
         return (await callers.predict(model, f"warm-{model}-{random.random()}")).outcome == OK

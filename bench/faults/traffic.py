@@ -1,4 +1,4 @@
-"""Callers: requests at a fixed rate, each with a deadline, whatever happens to those before."""
+"""Traffic: requests at a fixed rate, each with a deadline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-PATIENCE = 15.0  # seconds beyond its deadline after which a call counts as one that never ends
+PATIENCE = 15.0  # seconds after its deadline at which a call counts as hanging
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller got: OK, or the code and the reason. `seconds` runs from when it was due."""
+    """The outcome of a call: OK, or code and reason, after `seconds`. `sent` is a Unix time."""
 
     request: str
     model: str
@@ -34,7 +34,7 @@ class Answer:
 
 
 class Callers:
-    """Calls the server at `address` over so many connections."""
+    """Calls the server at `address` over several connections."""
 
     def __init__(self, address: str, connections: int = 1) -> None:
         options = (("grpc.use_local_subchannel_pool", 1),)
@@ -58,7 +58,7 @@ class Callers:
     async def predict(
         self, model: str, request: str, deadline: float = 30.0, prompt: str = ""
     ) -> Answer:
-        """Ask for an echo; a wrong one is no OK. The node puts "MODEL/" before what it returns."""
+        """Call Predict and check that the reply is "MODEL/PROMPT"."""
         prompt = prompt or request
         message = pb.PredictOptions(Prompt=prompt, ModelIdentity=model, CorrelationId=request)
         stub = self.stubs[hash(request) % len(self.stubs)]
@@ -71,7 +71,7 @@ class Callers:
     async def drive(
         self, rate: float, seconds: float, models: Sequence[str], deadline: float, name: str = "r"
     ) -> list[Answer]:
-        """Send `rate` requests a second for `seconds`, the models in turn; return all answers."""
+        """Send `rate` requests per second for `seconds`, to each model in turn."""
 
         def request(index: int) -> Any:
             return self.predict(models[index % len(models)], f"{name}{index}", deadline)
@@ -80,7 +80,7 @@ class Callers:
 
 
 async def at_rate(rate: float, seconds: float, make: Callable[[int], Any]) -> list[Any]:
-    """Start `make(index)` at a fixed rate; return the results when all have ended."""
+    """Start `make(index)` at a fixed rate for `seconds`; return all results."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     async with asyncio.TaskGroup() as group:
@@ -101,7 +101,7 @@ async def call(
     right: Callable[[Any], bool] = lambda _reply: True,
     metadata: Any = (),
 ) -> Answer:
-    """Call `rpc` once; return what came of it. Raises nothing."""
+    """Call `rpc` once and return the outcome, which may be an error."""
     start, sent, detail = time.perf_counter(), time.time(), ""
     try:
         async with asyncio.timeout(deadline + PATIENCE):
@@ -116,7 +116,7 @@ async def call(
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
-    """Return the reason of the ErrorInfo that came with `error`, "" when there is none."""
+    """Return the reason in the ErrorInfo of `error`, "" if there is none."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             for detail in status_pb2.Status.FromString(value).details:

@@ -1,4 +1,4 @@
-"""The processes of one scenario: routers and nodes, their files, what they did."""
+"""The routers and nodes of one scenario, as processes, with their files and metrics."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from bench.faults.report import Result
 
-START = 60.0  # seconds for a process to say that it is ready
+START = 60.0  # seconds in which a process must be ready
 LOCAL = "127.0.0.1:0"
 
 
 class DidNotStart(RuntimeError):
-    """A process ended instead of serving; the text is its log."""
+    """A process did not start. The text is its log."""
 
 
 @dataclass
 class Process:
-    """A running program, where it serves, and its log."""
+    """A running program, its addresses and its log."""
 
     process: asyncio.subprocess.Process
     log: Path
@@ -47,14 +47,14 @@ class Process:
         return self.process.returncode is None
 
     def pause(self) -> None:
-        """Stop it as a debugger does: its sockets stay open, and nobody answers."""
+        """Send SIGSTOP: its sockets stay open, but it does not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """Leave it no time to say anything."""
+        """Send SIGKILL."""
         if self.running:
             self.process.kill()
         await self.process.wait()
@@ -65,7 +65,7 @@ class Process:
 
 
 class World:
-    """Starts processes in one folder, with one registry, and kills them all in the end."""
+    """Starts processes with one folder and one registry; `close` kills them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class World:
     # Programs
 
     async def gateway(self, models: str, *more: str, listen: str = LOCAL) -> Process:
-        """Start a router with this models.toml."""
+        """Start a router with `models` as its models.toml."""
         file = self.folder / f"models-{len(self._started)}.toml"
         file.write_text(models)
         started = await self.start(
@@ -90,7 +90,7 @@ class World:
     async def node(
         self, name: str, router: Process, slots: int = 1, *, backend: str = "echo"
     ) -> Process:
-        """Start a node that joins `router`; return when it is listed there."""
+        """Start a node that joins `router`; return when the router knows it."""
         self.nodes[name] = started = await self.start(
             *("grpcerrors_backends", backend, "--listen", LOCAL, "--slots", str(slots)),
             *("--router", router.address, "--node-name", name),
@@ -99,18 +99,18 @@ class World:
         return started
 
     async def foreign(self, *options: str, listen: str = LOCAL) -> Process:
-        """Start a backend that knows nothing of routers; see bench.faults.foreign."""
+        """Start a foreign backend; see bench.faults.foreign."""
         arguments = ("--ledger", str(self.folder / "ledger"), "--listen", listen, *options)
         return await self.start("bench.faults.foreign", *arguments)
 
     async def add_node(self, router: Process, node: Process, name: str, backend: str) -> None:
-        """Register a foreign node, as an operator does."""
+        """Register a foreign node by command."""
         self.nodes[name] = node
         await self.command("add-node", node.address, "--backend", backend, "--name", name)
         await self.listed(router, name)
 
     async def start(self, *arguments: str) -> Process:
-        """Start `python -m arguments`; return when it has printed where it serves."""
+        """Start `python -m arguments`; return when it has printed its addresses."""
         started = await self.launch(*arguments)
         stdout = started.process.stdout
         assert stdout is not None
@@ -121,7 +121,7 @@ class World:
         return started
 
     async def launch(self, *arguments: str) -> Process:
-        """Start `python -m arguments` and wait for nothing."""
+        """Start `python -m arguments` without waiting for it."""
         log = self.folder / f"{len(self._started)}-{arguments[0]}.log"
         with log.open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -132,9 +132,9 @@ class World:
         return started
 
     async def command(self, *arguments: str) -> str:
-        """Run a command of grpcerrors-router on the registry; return what it prints.
+        """Run a command of grpcerrors-router on the registry; return its output.
 
-        Raises ValueError with its message when it fails.
+        Raises ValueError with its error message if it fails.
         """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "grpcerrors_router", *arguments, "--registry", self.registry),
@@ -150,7 +150,7 @@ class World:
         for each in self._started:
             await each.kill()
 
-    # What they did
+    # Results
 
     async def heals(self) -> list[dict[str, Any]]:
         """Return the heal log."""
@@ -164,17 +164,17 @@ class World:
         await until(lambda: self._knows(router, name))
 
     async def holders(self, router: Process, model: str) -> list[str]:
-        """Return the nodes that, as `router` believes, hold `model`."""
+        """Return the nodes that hold `model` according to `router`."""
         found = await samples(router, "router_generation")
         return [labels["node"] for labels, _ in found if labels["model"] == model]
 
     async def total(self, metric: str) -> int:
-        """Sum a metric over labels and running routers."""
+        """Return the sum of a metric over all labels and running routers."""
         running = [each for each in self.gateways if each.running]
         return int(sum([value for each in running for _, value in await samples(each, metric)]))
 
     def ledger(self, rpc: str = "") -> list[str]:
-        """Return the request of each call that a node has begun to execute, of one RPC or all."""
+        """Return the request of each call that a node has started, for one RPC or for all."""
         file = self.folder / "ledger"
         lines = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
         return [
@@ -184,13 +184,13 @@ class World:
         ]
 
     async def record(self, result: Result) -> None:
-        """Add what routers and nodes did to `result`."""
+        """Add loads, heals and repeated executions to `result`."""
         result.loads += await self.total("router_loads_total")
         result.heals += await self.total("router_heals_total")
         result.twice += sum(times > 1 for times in Counter(self.ledger()).values())
 
     def models(self, *names: str, replicas: int = 1, **options: object) -> str:
-        """Return a models.toml of echo models; options are those of the echo backend."""
+        """Return a models.toml of echo models with these load options."""
         lines = ["[models]"]
         for name in names:
             told = {"prefix": f"{name}/", "ledger": self.folder / "ledger", **options}
@@ -207,7 +207,7 @@ class World:
 
 @asynccontextmanager
 async def world() -> AsyncIterator[World]:
-    """A folder and processes that are gone afterwards."""
+    """Yield a World in a temporary folder; remove both afterwards."""
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         made = World(Path(folder))
         try:
@@ -217,7 +217,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def samples(router: Process, metric: str) -> list[tuple[dict[str, str], float]]:
-    """Return labels and value of each sample of `metric`."""
+    """Return the labels and the value of each sample of `metric`."""
 
     def scrape() -> str:
         with urllib.request.urlopen(f"http://{router.addresses[1]}/metrics", timeout=10) as page:
@@ -229,7 +229,7 @@ async def samples(router: Process, metric: str) -> list[tuple[dict[str, str], fl
 
 
 async def until(true: Callable[[], Any], within: float = START) -> None:
-    """Wait until `true()`, which is awaited, says yes. Raises TimeoutError."""
+    """Wait until `await true()` is true. Raises TimeoutError."""
     async with asyncio.timeout(within):
-        while not await true():  # noqa: ASYNC110 - another process does it
+        while not await true():  # noqa: ASYNC110 - the change happens in another process
             await asyncio.sleep(0.1)

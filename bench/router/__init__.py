@@ -1,1 +1,1 @@
-"""The router beside direct calls and beside its peers: `python -m bench.router`."""
+"""Comparison of the router with direct calls and with other gateways."""

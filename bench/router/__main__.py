@@ -1,10 +1,10 @@
-"""Measure and print: `python -m bench.router [--rounds N] [--seconds S]`.
+"""`python -m bench.router [--rounds N] [--seconds S]`: measure the cost of the router.
 
-Node, gateway and load generator share the machine's cores, as processes of their own; the load
-generator is a grpc.aio client, and the node a grpc.aio server that does nothing. So the figures are
-ratios to direct calls in the same run, and mean what they mean on this many cores: with a core for
-each process, a gateway would cost less. Targets take turns within each round, and each figure is
-the median over the rounds.
+The node, the gateway and the load generator are processes that share the cores of the machine. The
+load generator is a grpc.aio client; the node is a grpc.aio server that does no work. The figures
+are ratios to direct calls in the same run and depend on the number of cores: with a core for each
+process, a gateway would cost less. The targets alternate within each round, and each figure is the
+median over the rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OURS, RAY = "this gateway", "Ray Serve, multiplexed"
 
 
 async def _throughput(upstream: str, folder: Path, rounds: int, seconds: float) -> Table:
-    table = Table("calls at 32 at a time", "calls/s", "of direct", "promised")
+    table = Table("32 concurrent calls", "calls/s", "of direct", "target")
     with contextlib.ExitStack() as stack:
         targets = [Target("direct", upstream)]
         absent: dict[str, str] = {}
@@ -54,15 +54,15 @@ async def _throughput(upstream: str, folder: Path, rounds: int, seconds: float) 
         table.add_row(name, "absent", how, "")
     if RAY in rates:
         times = median(a / b for a, b in zip(rates[OURS], rates[RAY], strict=True))
-        table.add_row("this gateway over Ray Serve", "", f"{times:.1f} x", ">= 5 x")
+        table.add_row("this gateway compared with Ray Serve", "", f"{times:.1f} x", ">= 5 x")
     return table
 
 
 async def _inprocess(upstream: str, folder: Path, rounds: int) -> Table:
-    table = Table("in-process", "ours", "beside", "ratio", "promised")
+    table = Table("in process", "ours", "compared with", "ratio", "target")
     direct, tracked = await inprocess.added_latency(upstream, folder, rounds)
     table.add_row(
-        "p50 of a tracked call, beside a direct one",
+        "p50 of a tracked call; direct call",
         f"{tracked * 1e6:,.0f} µs",
         f"{direct * 1e6:,.0f} µs",
         f"{tracked / direct:.2f}",
@@ -70,7 +70,7 @@ async def _inprocess(upstream: str, folder: Path, rounds: int) -> Table:
     )
     small, large = inprocess.picking(10), inprocess.picking(100)
     table.add_row(
-        "pick among 100 replicas of a model, beside 10",
+        "pick among 100 replicas; among 10",
         f"{large * 1e6:.2f} µs",
         f"{small * 1e6:.2f} µs",
         f"{large / small:.2f}",
@@ -83,8 +83,8 @@ async def _inprocess(upstream: str, folder: Path, rounds: int) -> Table:
 
 async def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.router")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for a target in a round")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per target")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time per target in each round")
     options = parser.parse_args()
     logs.configure(logs.Level.WARNING)
     console = Console(width=100)

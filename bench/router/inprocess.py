@@ -1,4 +1,4 @@
-"""What the tracked route costs a program that uses the router without the gateway."""
+"""Cost of the router inside a Python program, without the gateway."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPECS = {MODEL: ModelSpec(MODEL, "bench")}
 
 
 async def added_latency(upstream: str, folder: Path, rounds: int) -> tuple[float, float]:
-    """Return the medians of direct and of tracked calls in seconds, taken in turns."""
+    """Return the median times of direct and of tracked calls in seconds; the calls alternate."""
     router = SmartRouter(NodeRegistry(f"sqlite:///{folder}/latency.db"), SPECS)
     async with router, grpc.aio.insecure_channel(upstream) as channel:
         await router.registry.add_node(upstream, "bench")
@@ -47,7 +47,7 @@ async def _batch(predict: Any) -> list[float]:
 
 
 async def statements(upstream: str, folder: Path, calls: int) -> int:
-    """Count the database statements of so many warm calls, with nothing in the background."""
+    """Count the database statements of `calls` warm calls, without background work."""
     still = Settings(poll_interval=3600, lease_flush=3600)
     registry = NodeRegistry(f"sqlite:///{folder}/statements.db")
     async with SmartRouter(registry, SPECS, settings=still) as router:
@@ -67,7 +67,7 @@ async def statements(upstream: str, folder: Path, calls: int) -> int:
 
 
 def picking(replicas: int, rounds: int = 30, picks: int = 2000) -> float:
-    """Return the seconds of one pick, count in and count out, the best of many rounds."""
+    """Return the best time of one pick in seconds, including its accounting."""
     table = RoutingTable()
     views = [
         NodeView(1, name, Node(name, "127.0.0.1:1", "bench"), (Replica(name, "m", 1, 1),))

@@ -1,4 +1,4 @@
-"""The load generator: one asyncio client, the same for every target."""
+"""The load generator: an asyncio client, the same for every target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST = pb.PredictOptions(Prompt="hello", ModelIdentity="m")
 
 
 async def warm_up(target: Target, patience: float = 60.0) -> None:
-    """Return when the target answers. Raises AioRpcError when it does not in time."""
+    """Wait until the target answers. Raises AioRpcError if it does not answer in time."""
     async with grpc.aio.insecure_channel(target.address) as channel:
         predict = BackendStub(channel).Predict
         end = time.monotonic() + patience
@@ -34,7 +34,7 @@ async def warm_up(target: Target, patience: float = 60.0) -> None:
 
 
 async def throughput(target: Target, seconds: float, concurrency: int) -> float:
-    """Return the calls a second with so many at a time."""
+    """Return the calls per second at this concurrency."""
     calls = 0
     async with grpc.aio.insecure_channel(target.address) as channel:
         predict = BackendStub(channel).Predict

@@ -1,5 +1,5 @@
 # ruff: noqa: N802 - methods are named as their RPCs
-"""A node with nothing to do: the least work that a real gRPC server can have a call."""
+"""A node that does no work: the cheapest call that a real gRPC server can answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least that a gateway in asyncio can do: hand a call on, and its answer back."""
+"""The minimal asyncio gateway: it forwards calls and returns the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: the node itself, and each gateway in front of it, as real processes."""
+"""The targets to measure: the node, and each gateway in front of it, as real processes."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ http {{
 
 
 class AbsentError(Exception):
-    """A peer that cannot be measured here; the text says how to get it."""
+    """A peer is not installed. The text says how to install it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send calls, and with which metadata."""
+    """Address and metadata of the calls to one target."""
 
     name: str
     address: str
@@ -74,7 +74,7 @@ class Target:
 
 @contextlib.contextmanager
 def running(*command: str, ready: bool = True) -> Iterator[str]:
-    """Run a program until the block ends; give the last address in the line it prints first."""
+    """Run a program during the block; yield the first address in its first line of output."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             line = (process.stdout.readline() if process.stdout and ready else "") or ""
@@ -102,7 +102,7 @@ def passthrough(upstream: str, _folder: Path) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def gateway(upstream: str, folder: Path) -> Iterator[Target]:
-    """Everything on: healing with retry, metrics, a registry on SQLite."""
+    """Run our gateway with healing, retries, metrics and an SQLite registry."""
     (folder / "models.toml").write_text(f'[models.{MODEL}]\nbackend = "bench"\n')
     registry = ("--registry", f"sqlite:///{folder}/router.db")
     me = (sys.executable, "-m", "grpcerrors_router")
@@ -135,7 +135,7 @@ def nginx(upstream: str, folder: Path) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def ray_serve(_upstream: str, folder: Path) -> Iterator[Target]:
-    """Ray Serve holds its own nodes. It is installed for this run, into a venv of its own."""
+    """Run Ray Serve, which has nodes of its own, from a temporary virtual environment."""
     python = folder / "ray" / "bin" / "python"
     uv = (sys.executable, "-m", "uv")
     try:

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""The node's work as a Ray Serve deployment with model multiplexing. Runs in Ray's own venv."""
+"""The node as a Ray Serve deployment with model multiplexing; runs in Ray's environment."""
 
 from __future__ import annotations
 
