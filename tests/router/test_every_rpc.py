@@ -1,4 +1,4 @@
-"""LocalAI PR 10181's own tests, for every inference RPC of the protocol and all four shapes."""
+"""The tests of LocalAI's PR 10181, for every inference RPC and all four RPC shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RPCS = pytest.mark.parametrize("rpc", INFERENCE, ids=lambda rpc: rpc.name)
 
 
 class CountingRegistry(NodeRegistry):
-    """The real one; counts what it is asked to remove, and fails when told to."""
+    """A registry that counts removals, and fails on demand."""
 
     def __init__(self, url: str, **named: Any) -> None:
         super().__init__(url, **named)
@@ -70,7 +70,7 @@ async def warm_without_details(tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(warm: Stage) -> Stage:
-    """The model loaded, nothing in flight, nothing counted."""
+    """Load the model, and reset the counts."""
     router, node, registry = warm
     node.says, node.fail = "details", None
     registry.broken = False
@@ -80,7 +80,7 @@ async def stage(warm: Stage) -> Stage:
 
 
 async def call(channel: InFlightTrackingClient, rpc: Any) -> list[Any]:
-    """Call one RPC through a generated stub, to the end."""
+    """Make one call through a generated stub, and read the whole answer."""
     request = message_class(rpc.input_type)()
     method = getattr(BackendStub(channel), rpc.name)
 
@@ -154,7 +154,7 @@ async def test_the_original_error_comes_out_byte_for_byte(stage: Any, rpc: Any) 
         told = (("x-model-id", "m"),)
         method = getattr(BackendStub(direct), rpc.name)
         request = message_class(rpc.input_type)()
-        # One message and no more: a second write may hide the status (grpc issue 36066).
+        # Only one message: a second write may hide the status (grpc issue 36066).
         plain = method(iter([request]) if rpc.client_streaming else request, metadata=told)
         with pytest.raises(grpc.aio.AioRpcError) as expected:
             await (plain.read() if rpc.server_streaming else plain)

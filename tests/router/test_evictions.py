@@ -1,4 +1,4 @@
-"""Evictions that go wrong: their router dies, their caller leaves, the node cannot or will not."""
+"""Evictions that fail: the router dies, the caller cancels, the node cannot or will not unload."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def stub(router: SmartRouter, model: str = "m") -> Any:
 async def test_a_router_that_dies_in_an_eviction_leaves_nothing_behind(
     sqlite_url: str, foreign: bool
 ) -> None:
-    """Invariant 17: it has claimed the slot of m for n, and never sends Free."""
+    """Invariant 17: the router claims the slot of m for n, and never sends Free."""
     node = Node("a")
     async with node, fleet(sqlite_url, models=MODELS, settings=BRIEF) as (router,):
         if foreign:
@@ -61,7 +61,7 @@ async def test_a_router_that_dies_in_an_eviction_leaves_nothing_behind(
             await stub(router, model).Predict(pb.PredictOptions(), timeout=60)
 
 
-async def test_an_unload_whose_caller_leaves_during_the_commit_goes_on(sqlite_url: str) -> None:
+async def test_an_unload_whose_caller_leaves_during_the_commit_continues(sqlite_url: str) -> None:
     node = Node("a")
     async with fleet(sqlite_url, node, models=MODELS, settings=BRIEF) as (router,):
         await router.load("m")
@@ -187,7 +187,7 @@ async def test_a_node_name_belongs_to_one_process(sqlite_url: str) -> None:
 
 
 async def test_routers_need_not_agree_on_the_time(sqlite_url: str) -> None:
-    """A failed load is left alone for its backoff, whatever the clock of the router says."""
+    """A failed load backs off for the same time, whatever the router's clock says."""
 
     class Behind:
         def time(self) -> float:
@@ -213,7 +213,7 @@ async def test_routers_need_not_agree_on_the_time(sqlite_url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_evictions_by_the_router_are_no_heals(tmp_path: Path) -> None:
-    """A real host reports at once that a model is gone: the router knows, since it asked for it."""
+    """The host reports at once that the model is gone, as the router asked it to."""
     models = {name: ModelSpec(name, "echo") for name in "mn"}
     settings = Settings(min_residency=0.0, place_retry=0.02)
     events = Recorder()
@@ -235,7 +235,7 @@ async def test_evictions_by_the_router_are_no_heals(tmp_path: Path) -> None:
 async def test_an_eviction_during_which_the_registry_is_lost_is_tried_again(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its load ends in any case: a load that began is counted as in flight until then."""
+    """Each load that started also ends, so that none is counted as in flight forever."""
     node, events = Node("a"), Recorder()
     async with fleet(sqlite_url, node, models=MODELS, events=events) as (router,):
         await router.load("m")
@@ -254,7 +254,7 @@ async def test_an_eviction_during_which_the_registry_is_lost_is_tried_again(
 
 
 async def test_a_foreign_model_is_not_evicted_by_a_load_that_fails(sqlite_url: str) -> None:
-    """LoadModel itself replaces it, so until it succeeds nothing has been unloaded."""
+    """LoadModel itself replaces the model, so nothing is unloaded until it succeeds."""
     node, events = Node("f"), Recorder()
     async with node, fleet(sqlite_url, models=MODELS, events=events) as (router,):
         await router.registry.add_node(node.address, "fake", name="f")

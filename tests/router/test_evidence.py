@@ -1,4 +1,4 @@
-"""Which errors cost a replica: the table of evidence and reaction, row by row."""
+"""Evidence and reaction: which errors drop a replica."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FALSE_ALARMS = pytest.mark.parametrize("alarm", [WORDS, BARE, MISMATCH], ids=lam
 
 
 async def predict(router: SmartRouter, request: str = "") -> Any:
-    """The reply or the error."""
+    """Return the reply or the error."""
     call: Any = BackendStub(router.channel("m")).Predict(
         pb.PredictOptions(), metadata=((REQUEST_ID, request),)
     )
@@ -170,7 +170,7 @@ async def test_a_poisoned_request_asks_once(
 async def test_a_false_alarm_of_a_node_without_status_costs_one_reload(
     sqlite_url: str, alarm: tuple[grpc.StatusCode, str]
 ) -> None:
-    """One method always fails in the words of staleness; another works, between the failures."""
+    """One method always fails with the words "not loaded"; another succeeds in between."""
     node, events = Node("a"), Recorder()
     node.status_unimplemented = True
     async with fleet(sqlite_url, node, events=events) as (router,):
@@ -202,7 +202,7 @@ async def test_an_unmigrated_backend_without_status_still_heals(sqlite_url: str,
 
 
 async def test_a_foreign_node_of_another_model_is_believed_once(sqlite_url: str) -> None:
-    """Its Status says READY, but does not say of which model."""
+    """Its Status reports READY, but not for which model."""
     node = Node("f")
     node.status_state = pb.StatusResponse.READY
     async with node, fleet(sqlite_url, on_stale="return") as (router,):
@@ -216,7 +216,7 @@ async def test_a_foreign_node_of_another_model_is_believed_once(sqlite_url: str)
 
 
 class Speaker(BackendServicer):
-    """Quotes its callers, as real backends do."""
+    """A backend that quotes its callers, as real backends do."""
 
     async def LoadModel(self, request: Any, context: Any) -> Any:
         return pb.Result(success=True)
@@ -227,8 +227,8 @@ class Speaker(BackendServicer):
 
 
 @pytest.mark.parametrize("guarded", [True, False])
-async def test_what_a_caller_says_takes_no_model_down(sqlite_url: str, guarded: bool) -> None:
-    """Through the gateway, on a backend with the guard and on one without, which has no Status."""
+async def test_what_a_caller_writes_takes_no_model_down(sqlite_url: str, guarded: bool) -> None:
+    """Through the gateway, to a backend with a guard, and to one with neither guard nor Status."""
     node = grpc.aio.server(interceptors=[ModelGuard("speaker")] if guarded else [])
     add_BackendServicer_to_server(Speaker(), node)
     address = f"127.0.0.1:{node.add_insecure_port('127.0.0.1:0')}"
@@ -251,7 +251,7 @@ async def test_what_a_caller_says_takes_no_model_down(sqlite_url: str, guarded: 
 
 
 async def test_three_causes_that_were_each_healed_are_no_quarantine(sqlite_url: str) -> None:
-    """An answer of the handler proves the model as well as a success does."""
+    """An error of the handler proves that the model is there, as a success does."""
     node = Node()
     async with fleet(sqlite_url, node, on_stale="return") as (router,):
         for loads, says in enumerate(("details", "mismatch", "text", "code", "details"), 1):
@@ -300,11 +300,11 @@ async def test_reconcile_never_raises(sqlite_url: str, monkeypatch: pytest.Monke
         assert classify(await predict(router)).condition is not None
 
 
-# The memory of causes
+# Causes
 
 
 class HandClock(SystemClock):
-    """Stands still until `advance`."""
+    """A clock that only `advance` moves."""
 
     now = 1_000.0
 

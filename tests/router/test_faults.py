@@ -1,4 +1,4 @@
-"""Real processes that die, stop, hang and forget; `python -m bench.faults` measures the same."""
+"""Real processes that die, stop, hang or lose models; `python -m bench.faults` measures them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_model_is_served_elsewhere_while_its_only_node_is_stopped(fleet:
         await warm(callers, "a")
         (holder,) = await fleet.holders(gateway, "a")
         fleet.nodes[holder].pause()
-        # Calls that were sent to it before anybody could know run into their deadlines.
+        # The calls that were sent before the fault was noticed exceed their deadlines.
         await until(lambda: _answered(callers, "a"), LONG)
         fleet.nodes[holder].resume()
     executed = fleet.ledger()
@@ -99,7 +99,7 @@ async def test_both_models_are_served_after_a_router_died_evicting(fleet: World,
 
 
 async def test_a_foreign_node_that_restarts_empty_is_loaded_again(fleet: World) -> None:
-    """It puts its errors inside OK answers, so only the lost connection tells of the restart."""
+    """Its errors are inside OK answers, so only the lost connection shows the restart."""
     gateway = await fleet.gateway('[models]\nm = { backend = "foreign" }\n')
     node = await fleet.foreign("--error-inside")
     await fleet.add_node(gateway, node, "f", "foreign")

@@ -1,4 +1,4 @@
-"""Nodes and operators on the gateway's port."""
+"""The Fleet and Operator services on the gateway's port."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_a_leave_that_makes_no_sense_is_refused(
     assert "raw-1" in served.router.table.nodes
 
 
-async def test_a_mistake_of_the_router_stays_in_its_log(
+async def test_an_internal_error_is_logged_and_not_sent(
     served: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> float:

@@ -1,4 +1,4 @@
-"""Where a request goes, and what the gateway answers by itself."""
+"""The gateway: which model a request is for, and which calls the gateway answers itself."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 class _Call:
-    """What grpc_status reads of a call; an aio error spells it differently."""
+    """Adapts an aio error to grpc_status, which expects the methods of a sync call."""
 
     def __init__(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
         self.code = lambda: code
@@ -125,7 +125,7 @@ async def test_model_metadata_names_its_model_in_the_options(served: Stack, cold
         ),
     ],
 )
-async def test_a_request_that_does_not_say_its_model_is_told_how(
+async def test_a_request_without_a_model_gets_a_hint(
     served: Stack, method: str, metadata: Any, request_bytes: bytes, words: str
 ) -> None:
     call = served.through.stream_unary(method)(iter([request_bytes]), metadata=metadata)
@@ -149,7 +149,7 @@ async def test_a_request_that_does_not_say_its_model_is_told_how(
         ("twin-b", "twin", True),
     ],
 )
-async def test_a_callers_slip_costs_no_replica(
+async def test_a_callers_mistake_costs_no_replica(
     served: Stack, key: str, identity: str, fits: bool
 ) -> None:
     stub = BackendStub(served.through)
@@ -185,7 +185,7 @@ async def test_no_node_is_unavailable_with_a_time_to_retry(served: Stack) -> Non
     assert retry.retry_delay.ToTimedelta().total_seconds() > 0
 
 
-async def test_a_load_that_outlasts_the_caller_goes_on_without_him(served: Stack) -> None:
+async def test_a_load_continues_after_the_callers_deadline(served: Stack) -> None:
     served.node.load_gate = asyncio.Event()
     stub = BackendStub(served.through)
     error = await refused(stub.Predict(pb.PredictOptions(ModelIdentity="m"), timeout=0.3))
@@ -223,7 +223,7 @@ async def test_health_is_the_gateways_own(served: Stack) -> None:
     assert not served.node.loads
 
 
-async def test_status_tells_what_is_loaded_and_loads_nothing(served: Stack) -> None:
+async def test_status_reports_what_is_loaded_and_loads_nothing(served: Stack) -> None:
     stub = BackendStub(served.through)
     key = (("x-model-id", "m"),)
     status = pb.StatusResponse
@@ -321,7 +321,7 @@ async def test_reflection_describes_every_service(served: Stack, version: str) -
         assert found.file_descriptor_response.file_descriptor_proto
 
 
-async def test_a_port_that_is_taken_is_told(served: Stack) -> None:
+async def test_a_port_that_is_taken_is_reported(served: Stack) -> None:
     second = GatewayServer(served.router, served.address)
     with pytest.raises(OSError, match="the port is taken"):
         await second.start()

@@ -1,4 +1,4 @@
-"""Through the gateway, both ends see what they would see without it."""
+"""Calls through the gateway look the same to both ends as calls without it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OF_THE_GATEWAY = {"user-agent", HOP}
 
 @dataclass
 class View:
-    """What the two ends of one call saw."""
+    """What both ends of a call saw."""
 
     initial: Pairs
     replies: list[bytes]
@@ -83,7 +83,7 @@ async def observe(channel: Any, node: RawNode, method: str, md: Pairs, requests:
 
 
 def _ordered(pairs: Any) -> Pairs:
-    # gRPC keeps the order of the values of one key, not that of the keys.
+    # gRPC keeps the order of the values of a key, but not the order of the keys.
     return tuple(sorted(map(tuple, pairs), key=lambda pair: pair[0]))
 
 

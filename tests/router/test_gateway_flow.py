@@ -1,4 +1,4 @@
-"""Calls over time: deadlines, cancellation, back pressure, heals, lost nodes."""
+"""Calls through the gateway: deadlines, cancellation, back pressure, heals and lost nodes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def start(channel: Any, method: str, **options: Any) -> Any:
-    """Start a call of any method; the stub's shape is the one that the method really has."""
+    """Start a call of any method, with the method's own RPC shape."""
     if method == UNARY:
         return channel.unary_unary(method)(b"", metadata=KEY, **options)
     if method == SERVER_STREAM:
@@ -105,7 +105,7 @@ async def test_a_conversation_flows_both_ways_as_it_happens(served: Stack, metho
 
     served.node.behave = echo
     call = start(served.through, method)
-    # Before any message: a caller may wait for the head of the answer before it speaks.
+    # Before any message: a caller may wait for the initial metadata before it writes.
     assert ("k", "early") in tuple(await asyncio.wait_for(call.initial_metadata(), PATIENCE))
     for word in (b"a", b"b", b"c"):
         await call.write(word)
@@ -146,8 +146,8 @@ async def test_a_slow_reader_holds_the_node_back(served: Stack, method: str) -> 
     if method == FOREIGN:
         await call.write(b"")
     await call.read()
-    # It comes to rest, and what lies between node and reader is bounded by flow control. To look
-    # too early would only make the check weaker.
+    # The stream comes to rest, since flow control limits what is buffered between node and reader.
+    # Checking too early would only weaken the check.
     level = -1
     async with asyncio.timeout(PATIENCE):
         while written != level:
@@ -226,7 +226,7 @@ async def test_a_node_that_dies_fails_its_calls_and_no_others(served: Stack) -> 
     served.node.behave = second.behave = stall
     calls = []
     async with asyncio.timeout(PATIENCE):
-        # One replica is wanted, so the first call makes it; it is the node to lose.
+        # The first call loads the only replica; its node is the one that dies.
         calls.append(start(served.through, UNARY))
         await until(lambda: bool(served.node.seen or second.seen))
     lost, kept = (served.node, second) if served.node.seen else (second, served.node)

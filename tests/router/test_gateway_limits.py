@@ -1,4 +1,4 @@
-"""What a gateway refuses: too many calls, too many bytes, a request that comes back to it."""
+"""The gateway's limits: calls, bytes, and requests that it has forwarded before."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def reason(error: grpc.aio.AioRpcError) -> tuple[str, bool]:
-    """Return the reason of a typed error, and whether it says when to retry."""
+    """Return the reason of a typed error, and whether it has RetryInfo."""
     status = rpc_status.from_call(error)
     assert status is not None
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
@@ -55,7 +55,7 @@ def start(channel: Any, method: str, request: bytes = b"") -> Any:
 
 
 async def answered(call: Any) -> bool:
-    """Read all of an answer."""
+    """Read a whole answer."""
     if isinstance(call, grpc.aio.UnaryUnaryCall):
         await call
     else:
@@ -73,7 +73,7 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_thousands_of_calls_at_once_are_all_answered(tmp_path: Path) -> None:
-    """gRPC's own limit of 1,000 calls that wait to be accepted answered CANCELLED."""
+    """By default, gRPC answers CANCELLED when more than 1,000 calls wait to be accepted."""
     async with fleet(tmp_path, '[models]\na = { backend = "echo" }\n') as world:
         gateway = await world.gateway()
         await world.node(gateway.address, "n")
@@ -90,7 +90,7 @@ async def test_thousands_of_calls_at_once_are_all_answered(tmp_path: Path) -> No
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_downloads_that_nobody_reads_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """50 downloads of 50 MB took 1.7 GiB, as windows grew to 16 MiB a stream on both sides."""
+    """With windows that grow to 16 MiB per stream, 50 downloads of 50 MB took 1.7 GiB."""
     size, count, downloads = 1_000_000, 50, 50
     sent = 0
 
@@ -160,7 +160,7 @@ async def test_requests_that_wait_for_a_model_are_bounded_in_bytes(tmp_path: Pat
         assert reason(error) == ("OVERLOADED", True)
         served.node.load_gate.set()
         assert await waiting.code() is grpc.StatusCode.OK
-        # One message passes alone, however small the limit.
+        # A single message always passes, however small the limit.
         assert await start(served.through, UNARY, bytes(5000)).code() is grpc.StatusCode.OK
 
 
@@ -172,7 +172,7 @@ async def test_a_download_that_nobody_reads_takes_one_message_not_the_memory(
         served.node.script = Script(replies=(bytes(size),) * 10)
         unread = [start(served.through, SERVER_STREAM) for _ in range(3)]
         codes = [asyncio.ensure_future(call.code()) for call in unread]
-        # Two hold what there is room for; the third is refused its message.
+        # Two calls use up the limit; the message of the third is refused.
         done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         (code,) = done
         assert code.result() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -213,7 +213,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
 
 @pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, FOREIGN])
 async def test_a_request_that_comes_back_is_refused(served: Stack, method: str) -> None:
-    """A node at the gateway's own address, that says it holds the model."""
+    """A node at the gateway's own address that reports the model."""
     registry = served.router.registry
     await registry.remove_node("raw-1")
     await registry.add_node(served.address, "raw", name="loop")

@@ -1,4 +1,4 @@
-"""What is sent again, what is not, and what evidence does to the registry."""
+"""Retries: which requests are retried, and what evidence does to the registry."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def requests(count: int, size: int = 0) -> AsyncIterator[Any]:
 
 
 async def end_of(call: Any) -> Any:
-    """Wait for the answer or the error of a call and return it."""
+    """Return the answer or the error of a call."""
     try:
         return await call
     except grpc.aio.AioRpcError as error:
@@ -154,7 +154,7 @@ async def test_a_healed_stream_delivers_every_request_message_once(sqlite_url: s
         for _ in range(20):
             await router.load("m")
             node.evict("m")
-            # The node answers three messages, and one more for each request after the first.
+            # The node sends three messages, and one more for each further request.
             got = [m async for m in stub(router).AudioTranscriptionLive(requests(8))]
             assert len(got) == 3 + 7
 
@@ -226,7 +226,7 @@ async def test_the_retry_budget_bounds_what_is_sent_again(sqlite_url: str) -> No
 
 
 async def test_a_node_that_always_loses_the_model_is_left_alone(sqlite_url: str) -> None:
-    """Invariant 11: after so many drops a request meets the quarantine, not one more reload."""
+    """Invariant 11: after several drops, the model is quarantined instead of reloaded."""
     node, drops = Node(), QUICK.storm_drops
     async with fleet(sqlite_url, node, on_stale="return") as (router,):
         for _ in range(drops):

@@ -1,4 +1,4 @@
-"""Random interleavings over two routers and two nodes; invariants by their numbers."""
+"""Random interleavings of two routers and two nodes, checked against the invariants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = st.integers(0, 1_000)
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Clients, nodes and routers do what they do, in any order."""
+    """Steps of clients, nodes and routers, in any order."""
 
     url = staticmethod(lambda: f"sqlite:///{Path(tempfile.mkdtemp()) / 'registry.db'}")
 
@@ -50,20 +50,20 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(router=ROUTER, model=MODEL)
     def unload(self, router: int, model: str) -> None:
-        """An operator's; who gives up waiting for it is a `cancel`."""
+        """An operator unloads a model; `cancel` may cancel the operator."""
         self.world.do(router, self.world.members[router].router.unload(model))
 
     @precondition(lambda self: self.world.calls)
     @rule(index=INDEX)
     def tell(self, index: int) -> None:
-        """A call goes on: it completes, streams a message, or fails, maybe very late."""
+        """Advance a call: it completes, streams a message, or fails, perhaps very late."""
         self.world.calls[index % len(self.world.calls)].tell()
         self.world.settle()
 
     @precondition(lambda self: self.world.tasks)
     @rule(index=INDEX)
     def cancel(self, index: int) -> None:
-        """At whatever it waits for: a slot, a load, the wire, a commit that goes through."""
+        """Cancel it wherever it waits: for a slot, a load, an answer, or a commit that succeeds."""
         self.world.tasks[index % len(self.world.tasks)][1].cancel()
         self.world.settle()
 
@@ -71,7 +71,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(node=NODE, model=MODEL)
     def evict(self, node: str, model: str) -> None:
-        """Behind the routers' back."""
+        """The node loses a model without telling the routers."""
         self.world.nodes[node].evict(model)
 
     @rule(node=NODE)
@@ -94,7 +94,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(node=NODE, slow=st.booleans())
     def pace(self, node: str, slow: bool) -> None:
-        """Loads hang, or all that hung go on."""
+        """Make loads hang, or let those that hang continue."""
         host = self.world.nodes[node]
         host.mend()
         host.slow = slow
@@ -111,7 +111,7 @@ class Interleavings(RuleBasedStateMachine):
         target.router.table.nodes[node].fresh_until = 0.0
         assert world.loop.finish(target.router.probe_health(node)) is not silent
         after = target.registry.look()
-        # What was being evicted may go meanwhile, and what was being loaded may come.
+        # Meanwhile, evictions and loads that were running may end.
         victims = {
             (job.node, job.victim) for view in before.nodes for job in view.loads if job.victim
         }
@@ -128,12 +128,12 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(router=ROUTER)
     def crash(self, router: int) -> None:
-        """At whatever it is doing; a router of another name starts in its place."""
+        """Kill a router at any point; one with another name starts in its place."""
         self.world.crash(router)
 
     @rule(router=ROUTER, held=st.booleans())
     def database(self, router: int, held: bool) -> None:
-        """Transactions of a router commit, but it does not hear of it; or then it does."""
+        """Withhold the results of a router's transactions, or deliver them."""
         threads = self.world.members[router].threads
         if held:
             threads.held = True
@@ -143,10 +143,10 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 11.0, 21.0]))
     def wait(self, seconds: float) -> None:
-        """Leases run out, routers follow the registry."""
+        """Let time pass: leases expire, and routers follow the registry."""
         self.world.settle(seconds)
 
-    # What holds at any time
+    # Invariants
 
     @invariant()
     def counts_are_conserved(self) -> None:
@@ -187,7 +187,7 @@ class Interleavings(RuleBasedStateMachine):
                     assert row is None or row.generation >= entry.generation
 
     def teardown(self) -> None:
-        """All faults stop: requests are answered, and every count is back at zero."""
+        """When all faults stop, requests are answered, and every count returns to zero."""
         world = self.world
         try:
             for _, task in world.tasks.values():
@@ -206,7 +206,7 @@ def check(machine: type[Interleavings], examples: int, steps: int) -> None:
         stateful_step_count=steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        # To shrink takes minutes, and the same failure comes again.
+        # Shrinking takes minutes, and finds the same failure.
         phases=(Phase.generate,),
         derandomize=settings().derandomize,
     )

@@ -1,4 +1,4 @@
-"""Cold models: placement, single flight, waiting, failing."""
+"""Cold models: placement, single flight, waiting and failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stub(router: SmartRouter, model: str = "m") -> Any:
 
 
 def details(error: grpc.aio.AioRpcError) -> list[Any]:
-    """The error details that the router gave."""
+    """Return the text of the router's error."""
     trailers = dict(tuple(error.trailing_metadata()))
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     kinds = (error_details_pb2.RetryInfo, error_details_pb2.ErrorInfo)
@@ -259,7 +259,7 @@ async def test_probes_are_cached_and_coalesced(sqlite_url: str) -> None:
 
 
 async def test_callers_who_wait_do_not_poll(sqlite_url: str, monkeypatch: Any) -> None:
-    """A thousand callers who look every few milliseconds starve the very load they wait for."""
+    """A thousand callers that poll every few milliseconds would starve the load they wait for."""
     node = Node()
     node.load_delay = 1.0
     async with fleet(sqlite_url, node) as (router,):

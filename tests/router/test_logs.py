@@ -1,4 +1,4 @@
-"""What the router's programs write to their log."""
+"""The log lines of the router's commands."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 async def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    # As a scrape does it: from another thread than the router's.
+    # In a thread of its own, like a scrape.
     return await asyncio.to_thread(metrics.registry.get_sample_value, f"router_{name}", labels)
 
 
@@ -113,7 +113,7 @@ async def test_a_callers_words_never_become_labels(served: Stack) -> None:
     assert await value(served.metrics, "refused_total", model="", reason="UNKNOWN_MODEL") == 40
 
 
-async def test_all_that_a_router_can_tell_is_counted() -> None:
+async def test_every_other_event_is_counted() -> None:
     metrics = Metrics()
     metrics.late_error("m", "raw-1", 3)
     metrics.evicted("m", "raw-1", 3)
@@ -142,7 +142,7 @@ async def test_the_number_of_time_series_is_bounded() -> None:
 async def test_the_series_of_nodes_that_are_gone_are_dropped_after_a_last_scrape(
     served: Stack,
 ) -> None:
-    """Churning names of nodes would use up the limit, and count every new one as "other"."""
+    """Otherwise new names of nodes would use up the limit, and all count as "other"."""
     metrics = served.metrics
     for index in range(LABELS_LIMIT):
         metrics.retry("m", f"pod-{index}")
@@ -179,7 +179,7 @@ async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None
         await asyncio.to_thread(scrape)
 
 
-async def test_a_scrape_after_the_router_has_stopped_tells_what_it_can() -> None:
+async def test_a_scrape_after_the_router_has_stopped_reports_the_counters() -> None:
     metrics = Metrics()
     loop = asyncio.new_event_loop()
     collector = module._TableCollector(None, loop, set)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Each mutant of the router is killed by the assertion that it names."""
+"""Each mutant of the router fails the test that it names, by the assertion that it names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.router.support.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests/router"
-# Only a hang reaches it: the slowest mutant dies within seconds on a quiet machine.
+# Only a hang reaches it: on a quiet machine, the slowest mutant dies within seconds.
 LIMIT = 240.0
 
 
@@ -37,7 +37,7 @@ def test_every_mutant_names_a_test_and_a_line_of_the_tests() -> None:
         assert any(mutant.dies_of in text for text in tests), mutant.name
 
 
-# A pytest process each: the second half waits for make soak.
+# Each is a pytest process, so the second half runs in `make soak` only.
 HALF = len(MUTANTS) // 2
 RUNS = [
     pytest.param(mutant, id=mutant.name, marks=pytest.mark.slow if n < HALF else pytest.mark.soak)
@@ -84,7 +84,7 @@ def run(folder: Path, test: str) -> tuple[str, dict[str, Any] | None]:
     try:
         output, _ = process.communicate(timeout=LIMIT)
     finally:
-        # Also when it hangs, and also what it has started.
+        # This also ends a test that hangs, and the processes that it started.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

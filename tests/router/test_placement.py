@@ -1,4 +1,4 @@
-"""Where a model is loaded, and what has to go for it."""
+"""Placement: where a model is loaded, and which replica is evicted for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = Settings()
 
 @pytest.fixture
 def table() -> RoutingTable:
-    """One node with one slot, which model m holds."""
+    """Return a table with one node, whose only slot holds model m."""
     return loaded(Replica("a", "m", 9, 9), now=1000.0)
 
 
@@ -64,7 +64,7 @@ def test_a_model_stays_for_a_while_after_its_load() -> None:
 def test_a_model_that_fails_to_load_evicts_nothing(
     failures: int, answered: bool, age: float, spared: bool
 ) -> None:
-    """One silence proves nothing about the model; an answer, or two silences, do for a while."""
+    """One load without an answer is no failure of the model; a refusal, or two of these, is."""
     table = loaded(Replica("a", "m", 9, 9), now=1000.0)
     failed = Load(
         "b", "n", 8, "r", "failed", 0.0, 0.0, failures=failures, retry_at=1000.0 - age,
@@ -80,7 +80,7 @@ def test_a_model_that_fails_to_load_evicts_nothing(
 
 
 def test_an_expired_eviction_frees_its_victim() -> None:
-    """Invariant 17: the router that evicted has died; nothing is left of it."""
+    """Invariant 17: the router that evicted has died, and nothing else ends its eviction."""
     job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
     row = Replica("a", "m", 9, 9)
     assert loaded(row, job, now=199.0).pick("m") is None
@@ -90,8 +90,8 @@ def test_an_expired_eviction_frees_its_victim() -> None:
     assert isinstance(place_n(table), Place)
 
 
-def test_an_eviction_ends_with_its_lease_although_nobody_says_so() -> None:
-    """Invariant 17: no new view of the registry comes."""
+def test_an_eviction_ends_with_its_lease_without_any_news() -> None:
+    """Invariant 17: it ends without a new view of the registry."""
     job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
 
     class Clock(SystemClock):
@@ -109,7 +109,7 @@ def test_an_eviction_ends_with_its_lease_although_nobody_says_so() -> None:
 
 
 def test_what_a_dead_router_evicted_from_a_foreign_node_is_not_believed() -> None:
-    """No heartbeat says whether the node still holds it or another model (invariant 6)."""
+    """A foreign node does not report whether it holds this or another model (invariant 6)."""
     job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
     table = loaded(Replica("a", "m", 9, 9), job, now=201.0, foreign=True)
     assert table.pick("m") is None
@@ -120,7 +120,7 @@ def test_what_a_dead_router_evicted_from_a_foreign_node_is_not_believed() -> Non
 
 
 def loaded(row: Replica, *jobs: Load, now: float, foreign: bool = False) -> RoutingTable:
-    """A table that has read one node at `now` by the registry's clock."""
+    """Return a table with one node, read at `now` by the registry's clock."""
     table = RoutingTable()
     node = Node("a", "127.0.0.1:1", "fake", foreign=foreign)
     table.apply(NodeView(9, "a", node, (row,), jobs, now))
@@ -128,5 +128,5 @@ def loaded(row: Replica, *jobs: Load, now: float, foreign: bool = False) -> Rout
 
 
 def test_the_attempts_of_one_request_are_no_storm() -> None:
-    """Each may meet a replica that was evicted a moment ago."""
+    """Each attempt may meet a replica that has just been evicted."""
     assert SETTINGS.storm_drops > SETTINGS.attempts

@@ -1,4 +1,4 @@
-"""Busy nodes, stopped nodes, and nodes that come back as another process."""
+"""Busy nodes, stopped nodes, and nodes that come back as a new process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_router import SmartRouter
 
-# Nothing here waits for any of these to run out.
+# No test here waits for one of these to expire.
 PATIENT = replace(QUICK, probe_timeout=1000.0, connect_timeout=1000.0, status_timeout=1000.0)
 EAGER = replace(QUICK, silent_after=0.1, probe_patience=0.05, connect_timeout=0.3)
 
@@ -35,7 +35,7 @@ def predict(router: SmartRouter, timeout: float | None = None, request: str = ""
 
 
 async def end(call: Any) -> Any:
-    """The reply or the error."""
+    """Return the reply or the error."""
     return (await asyncio.gather(call, return_exceptions=True))[0]
 
 
@@ -219,7 +219,7 @@ async def test_the_callers_deadline_bounds_the_registrys_write(
 async def test_a_foreign_node_that_restarted_is_asked_before_it_is_used(
     sqlite_url: str, status: bool
 ) -> None:
-    """It answers OK without a model, so that nothing else tells."""
+    """It answers OK without a model, so nothing but the connection shows the restart."""
     node, events = Node("f"), Recorder()
     node.serves_anyway, node.status_unimplemented = True, not status
     async with node, fleet(sqlite_url, events=events) as (router,):
@@ -230,7 +230,7 @@ async def test_a_foreign_node_that_restarted_is_asked_before_it_is_used(
             node.held.clear()
             await node.start()
             reply = await end(predict(router))
-            # The lost connection may be noticed by the call itself.
+            # The call itself may be the first to notice the lost connection.
             if not isinstance(reply, pb.Reply):
                 await predict(router)
             loads = 1 + (restart if status else 1)

@@ -1,4 +1,4 @@
-"""The registry's rules on SQLite and PostgreSQL: rows, jobs, inventories, names, routers."""
+"""The rules of the registry on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class HandClock:
-    """Time that stands still until the test moves it."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -115,7 +115,7 @@ async def test_a_drop_names_a_generation(registry: NodeRegistry) -> None:
 
 
 async def test_a_stale_token_changes_nothing(registry: NodeRegistry) -> None:
-    """Invariant 4: the owner sleeps through its lease, another takes over, the first wakes up."""
+    """Invariant 4: a router outlives its lease, and another takes the job over."""
     await node(registry)
     stalled = await registry.claim_load(request())
     assert isinstance(stalled, Load)
@@ -193,7 +193,7 @@ async def test_an_eviction_names_a_generation_and_is_undone_when_the_load_fails(
 
 
 async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeRegistry) -> None:
-    """Invariant 17: the eviction ends with the lease, without anybody who ends it."""
+    """Invariant 17: the eviction ends when the lease expires."""
     await registry.heartbeat(beat("b1", 1, Held("m1", 7)))
     old = (await rows(registry))["a", "m1"]
     await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
@@ -210,7 +210,7 @@ async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeReg
 async def test_the_victim_of_a_dead_router_is_unknown_on_a_foreign_node(
     registry: NodeRegistry, model: str
 ) -> None:
-    """Nothing says whether the node was told to free it, and to load the other one."""
+    """It is unknown whether the node was asked to unload it, and to load the other model."""
     await node(registry)
     old = await loaded(registry, "m1")
     await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
@@ -228,8 +228,8 @@ async def test_a_victim_s_slot_counts_once(registry: NodeRegistry) -> None:
         assert isinstance(await registry.claim_load(asked), Load)
 
 
-async def test_an_eviction_ends_another_generation_never(registry: NodeRegistry) -> None:
-    """Invariant 1: the victim was loaded again behind the back of the job."""
+async def test_an_eviction_never_ends_another_generation(registry: NodeRegistry) -> None:
+    """Invariant 1: the victim was loaded again while the job ran."""
     await registry.heartbeat(beat("b1", 1, Held("m", 7)))
     old = (await rows(registry))["a", "m"]
     job = await registry.claim_unload(request(victim="m", victim_generation=old.generation))
@@ -271,7 +271,7 @@ async def test_registering_again_with_the_same_boot_changes_nothing(
 async def test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good(
     registry: NodeRegistry,
 ) -> None:
-    """Invariant 15, with the old boot's last heartbeat arriving late."""
+    """Invariant 15: the last heartbeat of the old boot arrives late."""
     await registry.heartbeat(beat("b1", 5, Held("m", 7)))
     correction = await registry.heartbeat(beat("b2", 1, Held("n", 9)))
     assert [row.model for row in correction.restarted] == ["m"]
@@ -293,7 +293,7 @@ async def test_a_heartbeat_disproves_and_adopts(registry: NodeRegistry) -> None:
 
 
 async def test_a_heartbeat_older_than_the_load_disproves_nothing(registry: NodeRegistry) -> None:
-    """Invariant 14: only an inventory at least as new as the row speaks against it."""
+    """Invariant 14: only an inventory at least as new as the load can disprove it."""
     await registry.heartbeat(beat("b1", 1))
     claim = await registry.claim_load(request())
     assert isinstance(claim, Load)
@@ -532,7 +532,7 @@ async def test_use_and_signs_of_life_are_noted(registry: NodeRegistry) -> None:
     assert (await registry.snapshot()).nodes[0].node == view.node, "news never goes back"
 
 
-async def test_what_nobody_needs_is_pruned(registry: NodeRegistry) -> None:
+async def test_silent_nodes_old_heals_and_dead_jobs_are_pruned(registry: NodeRegistry) -> None:
     await node(registry, "foreign")
     await registry.heartbeat(beat("b1", 1, Held("m"), name="silent"))
     await registry.heartbeat(beat("b1", 2, name="silent"))
@@ -632,7 +632,7 @@ def test_another_kind_of_database_is_refused_without_its_password() -> None:
 
 
 async def test_a_new_database_numbers_its_loads_above_those_of_an_older_one(tmp_path: Path) -> None:
-    """A node that has loaded for a database that was deleted takes loads of the next one."""
+    """A node that served a deleted database accepts the loads of a new one."""
     generations = []
     for name in ("older", "newer"):
         async with NodeRegistry(f"sqlite:///{tmp_path}/{name}.db") as registry:

@@ -1,4 +1,4 @@
-"""Several routers on one registry, and a registry that goes away."""
+"""Several routers on one registry, and a registry that is down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stub(router: SmartRouter, model: str = "m") -> Any:
 
 
 async def test_two_routers_load_a_cold_model_once(url: str) -> None:
-    """Invariant 3, over processes: 200 requests at two routers, one LoadModel."""
+    """Invariant 3, across routers: 200 requests to two routers cause one LoadModel."""
     nodes = [Node("a"), Node("b")]
     for node in nodes:
         node.load_delay = 0.2
@@ -53,9 +53,9 @@ async def test_a_drop_at_one_router_is_seen_by_the_other(url: str) -> None:
 
 
 async def test_what_another_router_uses_is_not_evicted(url: str) -> None:
-    """Invariant 10, over routers."""
+    """Invariant 10, across routers."""
     node = Node("a")
-    # Counts are told only when somebody asks: the eviction itself has to ask.
+    # The routers rarely sign in, so the eviction itself must make them acknowledge.
     patient = replace(QUICK, lease_flush=3.0, lease_ttl=120.0)
     async with fleet(url, node, routers=2, settings=patient) as (one, two):
         await one.load("m")
@@ -72,7 +72,7 @@ async def test_what_another_router_uses_is_not_evicted(url: str) -> None:
 async def test_a_router_that_stops_answering_is_waited_for_no_longer_than_its_lease(
     url: str,
 ) -> None:
-    """Invariant 9: what it had in flight counts until then, and not a moment longer."""
+    """Invariant 9: its calls in flight count until then, and no longer."""
     node = Node("a")
     brief = replace(QUICK, lease_ttl=1.0)
     async with fleet(url, node, routers=2, settings=brief) as (one, two):
@@ -100,7 +100,7 @@ async def test_lost_notifications_cost_only_the_poll(url: str) -> None:
 
 
 async def test_a_warm_request_makes_no_database_statement(url: str) -> None:
-    """The background polls are put to sleep; what is left is what requests cause."""
+    """Background polls are turned off, so that only requests cause statements."""
     still = replace(QUICK, poll_interval=3600.0, lease_flush=3600.0, fresh_for=3600.0)
     node = Node("a")
     async with fleet(url, node, settings=still) as (router,):
@@ -112,7 +112,7 @@ async def test_a_warm_request_makes_no_database_statement(url: str) -> None:
             statements += 1
 
         sa.event.listen(router.registry.store.engine, "before_cursor_execute", count)
-        # What the load has woken up may still be at work in the first rounds.
+        # The load may still cause background work in the first rounds.
         async with asyncio.timeout(HANG):
             before = -1
             while statements != before:
@@ -126,7 +126,7 @@ async def test_a_warm_request_makes_no_database_statement(url: str) -> None:
 
 
 class Unplugged(NodeRegistry):
-    """The real registry, with a plug."""
+    """A registry that can be unplugged."""
 
     plugged = True
 
@@ -172,10 +172,10 @@ async def test_warm_traffic_outlives_the_registry_and_changes_are_applied_after(
         assert [heal.generation for heal in heals] == [gone.generation]
 
 
-async def test_a_registry_that_can_only_be_read_is_down_all_the_while(
+async def test_a_registry_that_can_only_be_read_stays_down(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk: reads succeed in between, and the log said "is back" after each."""
+    """A full disk: reads that succeed in between do not mean that the registry is up."""
     events = Recorder()
     settings = replace(QUICK, lease_flush=0.05)
     async with fleet(sqlite_url, Node("a"), events=events, settings=settings) as (router,):

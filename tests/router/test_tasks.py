@@ -1,4 +1,4 @@
-"""Background tasks end, and no time limit is lost with them."""
+"""How background tasks are stopped, and which of their exceptions are raised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grpcerrors_router.tasks import stop
 
 
 class TimeLimit(BaseException):
-    """As the test runner raises it, in whatever code happens to run."""
+    """Like the exception of a test's time limit, which any code may be interrupted by."""
 
 
 async def test_failures_of_stopped_tasks_do_not_matter() -> None:

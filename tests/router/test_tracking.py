@@ -1,4 +1,4 @@
-"""In-flight counts go up and down exactly once, however a call ends (invariant 9)."""
+"""In-flight counts: each call counts up and down exactly once, however it ends (invariant 9)."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_message_that_cannot_be_serialised_is_counted_out(sqlite_url: st
             raise ValueError(msg)
 
         method = router.channel("m").unary_unary("/backend.Backend/Predict", refuse, None)
-        # What grpc makes of it is its own affair.
+        # grpc decides which error this raises.
         await asyncio.wait({asyncio.ensure_future(method(object()))})
         await eventually(lambda: router.table.in_flight() == 0)
 
@@ -176,7 +176,7 @@ async def test_a_blocked_writer_learns_of_the_end(sqlite_url: str) -> None:
 
 @pytest.mark.parametrize("rpc", ["AudioTranscriptionLive", "Upload"])
 async def test_a_write_that_is_given_up_cancels_the_call(sqlite_url: str, rpc: str) -> None:
-    """As with grpc.aio: the stream is not left with half a message in it."""
+    """As in grpc.aio, the stream is not left with half a message."""
     node = Node()
     node.load_delay = HANG
     async with fleet(sqlite_url, node) as (router,):
@@ -216,7 +216,7 @@ async def test_attempts_are_reported_with_their_code(sqlite_url: str) -> None:
     assert events.count("load_started") == events.count("load_finished") == 2
 
 
-# The façade of grpc.aio
+# The interface of grpc.aio
 
 
 async def test_a_call_answers_what_grpc_aios_own_does(sqlite_url: str) -> None:

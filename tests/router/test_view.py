@@ -1,4 +1,4 @@
-"""The registry in memory: what is written behind, what waits, and what is forgotten in time."""
+"""The registry in memory: the outbox, the presence, and what is pruned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Away:
-    """A registry that cannot be reached until it is `back`."""
+    """A registry that cannot be reached until `back` is set."""
 
     def __init__(self) -> None:
         self.back = False
@@ -89,7 +89,7 @@ def test_a_drop_is_remembered_until_the_registry_knows() -> None:
 
 
 class HandClock:
-    """Time that stands still until the test moves it."""
+    """A clock that stands still until the test moves it."""
 
     now = 0.0
 
@@ -113,7 +113,7 @@ def test_a_quarantine_forgets_what_is_long_over() -> None:
 
 
 async def test_a_foreign_node_that_serves_is_heard(sqlite_url: str) -> None:
-    """Written behind the traffic: a node that serves all day is not "not heard yet"."""
+    """A foreign node sends no heartbeats, but its answers to requests are recorded."""
     node = Node("f")
     still = replace(QUICK, poll_interval=3600.0)
     async with (

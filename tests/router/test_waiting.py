@@ -1,4 +1,4 @@
-"""Requests that wait: for a slot in fair turns, for a load that hangs, for a router that stops."""
+"""Requests that wait: for a slot in fair turns, or for a load that hangs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_too_many_who_wait_are_refused_with_retry_info(sqlite_url: str) ->
 
 
 async def test_models_that_share_a_slot_take_turns(sqlite_url: str) -> None:
-    """Three models on one slot: everybody is answered, and in groups, not one by one."""
+    """Three models on one slot: all requests are answered, in groups and not one by one."""
     node = Node()
     turns = replace(QUICK, min_residency=0.2)
     async with fleet(sqlite_url, node, models=MODELS, settings=turns) as (router,):
@@ -78,7 +78,7 @@ async def test_models_that_share_a_slot_take_turns(sqlite_url: str) -> None:
 
 
 async def test_a_model_that_is_always_in_use_lets_others_in(sqlite_url: str) -> None:
-    """Its calls overlap, so that it is never idle: it takes no new ones until the slot is free."""
+    """Its calls overlap, so it is never idle. It is drained to free the slot."""
     node = Node()
     node.work = 0.2
     fair = replace(QUICK, drain_after=0.3)
@@ -139,7 +139,7 @@ async def test_a_hedge_evicts_nothing_early(sqlite_url: str) -> None:
 
 
 async def test_a_model_that_fails_to_load_takes_no_healthy_model_down(sqlite_url: str) -> None:
-    """It is refused on a free slot first, and evicts nobody after that."""
+    """A free slot's node refuses it first, and then it evicts nothing."""
     nodes = [Node("a"), Node("b")]
     async with fleet(sqlite_url, *nodes, models=MODELS) as (router,):
         await router.load("m")
@@ -179,7 +179,7 @@ async def test_each_waiter_gets_an_error_of_its_own(sqlite_url: str) -> None:
             assert frames < 20
 
 
-async def test_who_waits_when_the_router_stops_is_told_so(sqlite_url: str) -> None:
+async def test_requests_that_wait_when_the_router_stops_get_an_error(sqlite_url: str) -> None:
     node = Node("a")
     node.load_delay = 3600
     async with fleet(sqlite_url, node) as (router,):

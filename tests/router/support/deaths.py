@@ -1,4 +1,4 @@
-"""A pytest plugin that writes down why tests failed: `-p tests.router.support.deaths`."""
+"""A pytest plugin that records why tests failed: `-p tests.router.support.deaths`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to break the router, each with the test that must notice."""
+"""Mutants: ways to break the router, each with the test that must fail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """`old` stands exactly once in `file`; with `new` in its place `test` fails.
+    """A change of one place: `old` occurs exactly once in `file`; with `new`, `test` fails.
 
     `dies_of` is part of the assertion that fails, or of its message.
     """
@@ -123,7 +123,7 @@ MUTANTS = (
         "view/table.py",
         "victim.evicting_until = load.lease_until",
         'victim.evicting_until = float("inf")',
-        "test_placement.py::test_an_eviction_ends_with_its_lease_although_nobody_says_so",
+        "test_placement.py::test_an_eviction_ends_with_its_lease_without_any_news",
         "invariant 17: the lease has run out",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Backend nodes in this process: real gRPC servers with models that weigh nothing."""
+"""Backend nodes in this process: real gRPC servers with fake models."""
 
 from __future__ import annotations
 
@@ -34,18 +34,21 @@ REQUEST_ID = "x-request-id"
 
 
 def message_class(descriptor: Any) -> Any:
-    """The class of a message of the protocol."""
+    """Return the class of a message of the protocol."""
     return getattr(pb, descriptor.name)
 
 
 class Node:
-    """A host with `slots` models; it forgets one when told by `evict`, behind the router's back.
+    """A host with `slots` models; `evict` makes it lose one without telling the router.
 
-    `says` is how it tells that a model is gone: `details` (typed), `text`, or `code` (bare).
-    `fail` makes every inference call fail with that code and text instead, `fails` those of a
-    method; with `serves_anyway` it answers OK without the model, as many a real backend does;
-    `vouches` adds the trailer of a guard that still holds the model. `chunks` is the number
-    of messages of a streamed answer; after `die_after` of them the model goes away.
+    Attributes:
+        says: how it reports that a model is gone: `details` (typed), `text`, or `code` (bare).
+        fail: the code and text with which every inference call fails instead.
+        fails: the same for single methods.
+        serves_anyway: it answers OK without the model, like many real backends.
+        vouches: its errors carry the trailer of a guard that still holds the model.
+        chunks: how many messages a streamed answer has.
+        die_after: after how many of them the model is lost.
     """
 
     def __init__(self, name: str = "", *, backend: str = "fake", slots: int = 1) -> None:
@@ -74,7 +77,7 @@ class Node:
         self.server: Any = None
 
     def reset(self) -> None:
-        """Begin a new life: another boot, nothing loaded, an empty ledger."""
+        """Restart: a new boot id, no models, and an empty ledger."""
         self.boot_id = f"{self.name}-boot-{next(self.boots)}"
         self.inventory = 0
         self.held: dict[str, int] = {}
@@ -94,7 +97,7 @@ class Node:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> Self:
-        """Serve, on the same port again after a stop."""
+        """Serve; after a stop, on the same port again."""
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         handlers = {m.name: self._handler(m) for m in SERVICE.methods}
         generic = grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
@@ -126,7 +129,7 @@ class Node:
             self.inventory += 1
 
     def heartbeat(self) -> Heartbeat:
-        """What the host would say of itself now."""
+        """Return the heartbeat that the host would send now."""
         models = tuple(Held(m, g, self.running[m]) for m, g in sorted(self.held.items()))
         return Heartbeat(
             self.name, self.address, self.backend, self.slots, self.boot_id, self.inventory, models
@@ -229,7 +232,7 @@ class Node:
             return [message async for message in answer(context)][-1]
 
         async def stream_stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            # Like many a real backend: look at the model when the first message has come.
+            # Like many real backends, check for the model when the first message arrives.
             async for _ in requests:
                 break
             async for message in answer(context):

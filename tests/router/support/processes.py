@@ -23,7 +23,7 @@ START = 60.0
 
 @dataclass
 class Process:
-    """A program that has said that it is ready, and on which addresses."""
+    """A process that has printed that it is ready, and its addresses."""
 
     process: asyncio.subprocess.Process
     addresses: list[str]
@@ -33,7 +33,7 @@ class Process:
         return self.addresses[0]
 
     async def kill(self) -> None:
-        """Leave it no time to say anything."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         await self.process.wait()
 
@@ -44,7 +44,7 @@ class Process:
 
 
 class Fleet:
-    """Starts processes in one folder, with one registry and one catalogue."""
+    """Starts processes in one folder, with one registry and one models.toml."""
 
     def __init__(self, folder: Path, models: str) -> None:
         self.folder = folder
@@ -111,7 +111,7 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet(folder: Path, models: str) -> AsyncIterator[Fleet]:
-    """Kill, on the way out, whatever was started and still runs."""
+    """Yield a world; kill the processes that still run at the end."""
     made = Fleet(folder, models)
     try:
         async with made.registry:

@@ -1,4 +1,4 @@
-"""A node over a real socket whose every RPC is a script, and a gateway in front of it."""
+"""A scripted node on a real socket, with a gateway in front of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Behaviour = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
 
 @dataclass
 class Script:
-    """What a node does with a call, once it has read all requests."""
+    """What a node does with a call after it has read all requests."""
 
     initial: Pairs = ()
     replies: tuple[bytes, ...] = (b"",)
@@ -53,7 +53,7 @@ class Seen:
 
 
 class RawNode(grpc.GenericRpcHandler):  # type: ignore[misc,unused-ignore]  # grpc ships no types
-    """Holds any model. `behave`, where set, plays all other RPCs in place of `script`."""
+    """A node that holds any model. `behave`, if set, handles all other RPCs instead of `script`."""
 
     def __init__(self) -> None:
         self.script = Script()
@@ -146,7 +146,7 @@ class Stack:
     url: str
 
     async def add_node(self) -> RawNode:
-        """Start one more node of the same backend. The caller stops its server."""
+        """Start another node of the same backend. The caller stops its server."""
         node = RawNode()
         await node.start()
         await self.router.registry.add_node(node.address, "raw")
@@ -166,7 +166,7 @@ MODELS = {
 async def stack(
     folder: Path, *, on_stale: OnStale = "retry", slots: int = 4, settings: Settings = QUICK
 ) -> AsyncIterator[Stack]:
-    """Start all of it on a fresh SQLite registry below `folder`; stop it on the way out."""
+    """Run node and gateway on a new SQLite registry below `folder`."""
     url = f"sqlite:///{folder / 'router.db'}"
     node = RawNode()
     await node.start()

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a node: it freezes like a stopped process, and loses connections."""
+"""A TCP relay in front of a node, which can freeze like a stopped process or drop connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Relay:
-    """Forwards connections to `address`; frozen, it accepts them and passes nothing on."""
+    """Forwards connections to `address`. While frozen, it accepts them and forwards nothing."""
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")

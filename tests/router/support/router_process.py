@@ -1,4 +1,4 @@
-"""A router in a process of its own, so that a test can kill it: holds calls open and waits."""
+"""A router in a process of its own, for a test to kill: it holds calls open and waits."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ LIVENESS = 60.0
 
 
 class SimNode:
-    """A host. `gate` holds LoadModel back while it is set."""
+    """A host. LoadModel waits while `gate` is set."""
 
     def __init__(self, name: str, slots: int) -> None:
         self.name, self.slots = name, slots
@@ -55,7 +55,7 @@ class SimNode:
         self.held: dict[str, int] = {}
 
     def mend(self) -> None:
-        """No longer slow or silent."""
+        """End all faults of this node."""
         self.slow = self.silent = False
         while self.gates:
             gate = self.gates.pop()
@@ -74,7 +74,7 @@ class SimNode:
 
 
 class SimCall:
-    """One call on the wire: its fate is sealed when it is sent, its end comes when it is told."""
+    """One call in flight: its result is decided when it is sent, and delivered on demand."""
 
     def __init__(
         self, world: World, member: Member, node: SimNode, request: Any, stream: bool
@@ -104,12 +104,12 @@ class SimCall:
             callback(self)
 
     def finish(self) -> None:
-        """Deliver all that is left."""
+        """Deliver everything that remains."""
         while self._status is None:
             self.tell()
 
     def tell(self) -> None:
-        """Deliver the end, or the next message of a stream."""
+        """Deliver the result, or the next message of a stream."""
         if self.stale or self.boot != self.node.boot:
             error: grpc.aio.AioRpcError
             if self.stale:
@@ -226,7 +226,7 @@ class SimControl:
 
 
 class SimChannels:
-    """The wire from one router to all nodes."""
+    """The connections of one router to all nodes."""
 
     def __init__(self, world: World, member: Member) -> None:
         self._world, self._member = world, member
@@ -245,20 +245,20 @@ class SimChannels:
         return not self._world.nodes[address.split(":", maxsplit=1)[0]].silent
 
     async def retain(self, addresses: set[str]) -> None:
-        """Nothing to retain."""
+        """Do nothing: there are no connections."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there are no connections."""
 
 
 class WatchedRegistry(NodeRegistry):
-    """The real registry; drops and ends of loads are checked as they happen.
+    """The real registry; drops and ends of loads are checked when they happen.
 
     A check compares the rows before and after, if nothing else was written meanwhile.
     """
 
     def look(self) -> Any:
-        """Read the rows without the router's own, perhaps held or dead, threads."""
+        """Read the rows without the router's threads, which may be held or dead."""
         with self.store.engine.connect() as conn:
             return rows.snapshot(conn, self.store.now(conn))
 
@@ -299,7 +299,7 @@ class Member:
     def __init__(self, world: World, number: int, name: str, url: str) -> None:
         self.number = number
         self.threads = InlineExecutor()
-        # Routers need not agree on the time of day.
+        # The clocks of the routers need not agree.
         clock = LoopClock(world.loop, skew=3600.0 * number)
         self.registry = WatchedRegistry(
             url, router=name, clock=LoopClock(world.loop), timeout=1e6, threads=self.threads
@@ -319,19 +319,19 @@ class Member:
                        loop.create_task(self.router.presence.run())]  # fmt: skip
 
     async def alive(self) -> None:
-        """Return, unless the process is dead: then never."""
+        """Return if the process is alive; wait forever if it is dead."""
         if self.threads.dead:
             await asyncio.get_running_loop().create_future()
 
     def crash(self) -> None:
-        """As kill -9: nothing of it runs any more, what it has asked for goes on elsewhere."""
+        """Act like kill -9: the process stops, and what it requested continues elsewhere."""
         self.threads.dead = True
         for task in self._loops:
             task.cancel()
 
 
 class World:
-    """Two routers on one registry, two nodes, and everything that is on its way between them."""
+    """Two routers on one registry, two nodes, and everything in flight between them."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -357,19 +357,19 @@ class World:
             self.loop.finish(member.router.watcher.catch_up())
 
     def settle(self, seconds: float = 0.0) -> None:
-        """Let everything that can go on, go on."""
+        """Run everything that can run now."""
         self.loop.advance(seconds)
         assert not self.broken, self.broken
 
     def do(self, number: int, work: Any) -> None:
-        """Start something at a router that may take its time, or never end."""
+        """Start a task at a router that may take long, or never end."""
         task = self.loop.create_task(work)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.tasks[len(self.tasks)] = (self.members[number], task)
         self.settle()
 
     def request(self, number: int, model: str, stream: bool, on_stale: str) -> None:
-        """A client's request, on its way from now on."""
+        """Start a client's request."""
         key = (len(self.tasks), model)
         router = self.members[number].router
 
@@ -385,7 +385,7 @@ class World:
         self.do(number, client())
 
     def crash(self, number: int) -> None:
-        """A router dies; another takes its place under another name."""
+        """Kill a router, and start one with another name in its place."""
         member = self.members[number]
         member.crash()
         for owner, task in self.tasks.values():
@@ -412,7 +412,7 @@ class World:
         for model in MODELS:
             flights = [load for load in self.loading if load in jobs and load[1] == model]
             places = {node for node, _, _ in flights}
-            # A load that takes suspiciously long may be hedged.
+            # A load that takes unusually long may be hedged.
             young = [
                 load
                 for load in flights
@@ -435,7 +435,7 @@ class World:
             self.broken.append("invariant 10: a replica in use was freed")
 
     def check_liveness(self) -> None:
-        """Invariant 17: all faults stop, and every model can be had from every router."""
+        """Check invariant 17: end all faults, and call every model through every router."""
         self.prompt = True
         for node in self.nodes.values():
             node.mend()

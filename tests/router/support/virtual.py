@@ -1,4 +1,4 @@
-"""An event loop whose time moves only when a test lets it, and a thread pool without threads."""
+"""An event loop with virtual time, which a test advances, and a thread pool without threads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUSY = 20_000
-"""Turns of the loop in which everything must come to rest."""
+"""Turns of the loop within which everything must come to rest."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never blocks: where it would, it moves the loop's time forward, or stops the loop."""
+    """Never blocks: instead, it advances the loop's time, or stops the loop."""
 
     loop: VirtualLoop
     _turns = 0
@@ -50,12 +50,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self.now += timeout
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let that much time pass, and everything happen that happens in it."""
+        """Let that much time pass, and run everything that is due in it."""
         self._until = self.now + seconds
         self.run_forever()
 
     def finish(self, coroutine: Any, within: float = 0.0) -> Any:
-        """Run a coroutine to its end; fail when it takes longer than `within` seconds."""
+        """Run a coroutine to its end; fail if it takes longer than `within` seconds."""
         task = self.create_task(coroutine)
         task.add_done_callback(lambda _: self.stop())
         self.advance(within)
@@ -64,7 +64,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """The time of a loop, off by `skew` seconds where a wall clock is asked for."""
+    """The time of a loop; its wall clock is off by `skew` seconds."""
 
     def __init__(self, loop: VirtualLoop, skew: float = 0.0) -> None:
         self._loop = loop
@@ -81,7 +81,7 @@ class LoopClock:
 
 
 class InlineExecutor(Executor):
-    """Does work at once. While `held`, its results wait; once `dead`, nothing is done any more."""
+    """Does work at once. Results wait while it is `held`; once it is `dead`, it does nothing."""
 
     def __init__(self) -> None:
         self.held = self.dead = False
@@ -112,7 +112,7 @@ class InlineExecutor(Executor):
         return future
 
     def release(self) -> None:
-        """Hand out what was held."""
+        """Deliver the results that were held."""
         self.held = False
         untold, self._untold = self._untold, []
         for done in untold:
