@@ -109,12 +109,17 @@ class SmartRouter:
         self._flights = Flights(
             self.table, registry, self._runner, quarantine, self.settings, clock
         )
+        self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
+        self.presence = Presence(
+            registry, self.table, self.watcher, self.outbox, self.settings, clock
+        )
         self._dispatcher = Dispatcher(
             models=self.models,
             table=self.table,
             channels=self._channels,
             flights=self._flights,
             prober=prober,
+            presence=self.presence,
             reconciler=Reconciler(
                 table=self.table,
                 registry=registry,
@@ -130,10 +135,6 @@ class SmartRouter:
             events=self.events,
             settings=self.settings,
             clock=clock,
-        )
-        self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
-        self.presence = Presence(
-            registry, self.table, self.watcher, self.outbox, self.settings, clock
         )
         self._membership = Membership(registry, self.table, prober, self.events, self.settings)
         self._tasks: list[asyncio.Task[None]] = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.channels import Channels
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.entries import ReplicaEntry
+    from grpcerrors_router.view.presence import Presence
     from grpcerrors_router.view.table import RoutingTable
 
 
@@ -67,6 +68,7 @@ class Dispatcher:
         channels: the connections to the nodes.
         flights: loads a model that no node holds.
         prober: finds out which nodes answer.
+        presence: tells whether other routers wait for this one.
         reconciler: corrects the registry after an error.
         budget: limits the retries.
         events: receives the end of each attempt.
@@ -82,6 +84,7 @@ class Dispatcher:
         channels: Channels,
         flights: Flights,
         prober: Prober,
+        presence: Presence,
         reconciler: Reconciler,
         budget: RetryBudget,
         events: Events,
@@ -91,6 +94,7 @@ class Dispatcher:
         self._models = models
         self._flights = flights
         self._prober = prober
+        self._presence = presence
         self.table = table
         self.channels = channels
         self.reconciler = reconciler
@@ -141,10 +145,14 @@ class Dispatcher:
         Raises LoadTimeout.
         """
         fresh, known = self._prober.is_fresh(entry.node), self._knows(entry)
-        if fresh and known:
+        if fresh and known and self.holds(entry):
             return True
         try:
             async with asyncio.timeout(self.remaining(deadline)):
+                if not self.holds(entry):
+                    await self._presence.rejoin()
+                    if not self.table.can_pick(entry):
+                        return False
                 if not fresh and not await self._prober.probe_health(entry.node):
                     return False
                 if not self._knows(entry):
@@ -154,6 +162,14 @@ class Dispatcher:
             raise LoadTimeout(
                 entry.model, f'node "{entry.node.name}" did not answer in that time'
             ) from None
+
+    def holds(self, entry: ReplicaEntry) -> bool:
+        """Return whether no other router evicts the replica while this one has calls on it.
+
+        A router that was paused for longer than its lease is not asked. An own node would refuse
+        its requests; a foreign one may answer them with the model that it holds by now.
+        """
+        return not entry.node.info.foreign or self._presence.is_counted()
 
     def _connection(self, entry: ReplicaEntry) -> int:
         return self.channels.losses(entry.node.info.address)

@@ -121,7 +121,7 @@ class RetryingCall:
     async def _next(self, *, again: bool) -> Attempt:
         reserved, self._reserved = self._reserved, None
         if reserved is not None:
-            if reserved.entry.live:
+            if reserved.entry.live and self._dispatcher.holds(reserved.entry):
                 return reserved
             reserved.release(None)
         return await self._dispatcher.attempt(self._model, self._deadline, again=again)

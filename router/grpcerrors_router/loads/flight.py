@@ -221,7 +221,7 @@ class Flights:
         flight.waits_for_slot = False
         if now < flight.resumes_at:
             return Later()
-        if live + len(coming) >= spec.replicas or flight.loads:
+        if live + len(coming) >= spec.replicas or self._loads_go_on(flight):
             return self._hedge(flight, live, coming)
         # A model that already has a live replica evicts nothing for a further one.
         terms = Terms(evict=not live, drain=now - flight.since >= self._settings.drain_after)
@@ -234,6 +234,11 @@ class Flights:
         if isinstance(choice, Place) and self._is_other_turn(flight, choice):
             return Later()
         return choice
+
+    def _loads_go_on(self, flight: _Flight) -> bool:
+        """Whether a load of the flight may end in a replica that can be picked."""
+        nodes = self._table.nodes
+        return any(name in nodes and nodes[name].open for name in flight.loads.values())
 
     def _hedge(self, flight: _Flight, live: int, coming: list[Load]) -> Place | Later:
         """Return a second place for a load that takes unusually long, or Later.
@@ -314,7 +319,7 @@ class Flights:
         if result.ok:
             self._seconds[model] = self._clock.monotonic() - since
             entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
-            if entry is not None and self._table.live_count(model) > flight.spec.replicas:
+            if entry is not None and entry in self._table.surplus(model, flight.spec.replicas):
                 # Two hedged loads succeeded; this is the slower one.
                 self._runner.unload_soon(entry)
         elif result.try_again:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -63,9 +63,13 @@ class Result:
 
 @dataclass(slots=True)
 class _Lease:
-    """The lease of a job: until then, on the monotonic clock, no other router takes it over."""
+    """The lease of a job: until then, on the monotonic clock, no other router takes it over.
+
+    `touched`: the node was asked to unload the victim, so it may or may not still hold it.
+    """
 
     until: float
+    touched: bool = False
 
 
 class JobRunner:
@@ -143,9 +147,9 @@ class JobRunner:
         victim: ReplicaEntry | None,
         asked_at: float,
     ) -> Result:
-        outcome = Outcome("abandoned")
+        lease, outcome = self._lease(asked_at), None
         try:
-            async with self._leased(job, asked_at) as lease:
+            async with self._renewed(job, lease):
                 result, outcome = await self._perform(spec, job, node, victim, lease)
         except RegistryUnavailable as error:
             # The acknowledgements of an eviction could not be read; the node was asked nothing.
@@ -157,6 +161,7 @@ class JobRunner:
                 pause=self._settings.load_backoff,
             )
         finally:
+            outcome = outcome or Outcome("abandoned", freed=lease.touched)
             refused = await asyncio.shield(self._finish(job, outcome))
         if result.ok and refused:
             # The node loaded the model, but the registry did not accept the replica.
@@ -174,24 +179,22 @@ class JobRunner:
     ) -> tuple[Result, Outcome]:
         freed = Outcome()
         if victim is not None:
-            if not await self._quiesced(job, victim, lease):
-                victim.spared_until = self._clock.monotonic() + 3 * self._settings.quiesce_timeout
-                pause = self._settings.place_retry
-                result = Result(ok=False, message="in use", try_again=True, pause=pause)
-                return result, Outcome("in use")
-            if not _replaces(node):
-                try:
-                    answer = await self._free(node, victim.row)
-                except _NotFreedError as error:
-                    return error.result, self._failed(job, error.result, Outcome())
-                freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
-                self._events.evicted(victim.model, node.name, victim.generation)
+            refusal, freed = await self._make_room(job, node, victim, lease)
+            if refusal is not None:
+                return refusal, freed
+        if self._clock.monotonic() >= lease.until:
+            # This router was paused, and a foreign node cannot tell a late load from a newer one.
+            text, pause = "the lease ran out", self._settings.place_retry
+            result = Result(ok=False, message=text, try_again=True, pause=pause)
+            return result, replace(freed, message=text)
         try:
             answer = await self._control.load(
                 node.info.address, spec, job.generation, self._load_timeout(spec)
             )
         except grpc.aio.AioRpcError as error:
             result = self._error(node, error)
+            if lease.touched and not result.answered:
+                freed = replace(freed, freed=True)
         except (TypeError, ValueError) as error:
             result = Result(ok=False, message=f"the options do not fit ModelOptions: {error}")
         else:
@@ -209,6 +212,25 @@ class JobRunner:
                 return Result(ok=True), done
             result = Result(ok=False, message=answer.message or "the node gave no reason")
         return result, self._failed(job, result, freed)
+
+    async def _make_room(
+        self, job: Load, node: NodeEntry, victim: ReplicaEntry, lease: _Lease
+    ) -> tuple[Result | None, Outcome]:
+        """Unload the victim once it is idle; return why that failed, or None, and the outcome."""
+        if not await self._quiesced(job, victim, lease):
+            victim.spared_until = self._clock.monotonic() + 3 * self._settings.quiesce_timeout
+            pause = self._settings.place_retry
+            refusal = Result(ok=False, message="in use", try_again=True, pause=pause)
+            return refusal, Outcome("in use")
+        freed, lease.touched = Outcome(), True
+        if not _replaces(node):
+            try:
+                answer = await self._free(node, victim.row)
+            except _NotFreedError as error:
+                return error.result, self._failed(job, error.result, Outcome())
+            freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
+            self._events.evicted(victim.model, node.name, victim.generation)
+        return None, freed
 
     def unload_soon(self, replica: ReplicaEntry) -> asyncio.Task[bool]:
         """Start to unload a replica that is not in use. A refusal is not reported."""
@@ -275,22 +297,25 @@ class JobRunner:
         job = await self._registry.claim_unload(request)
         if job is None:
             return False
-        outcome = Outcome("abandoned")
+        lease, outcome = self._lease(asked_at), None
         try:
-            async with self._leased(job, asked_at) as lease:
+            async with self._renewed(job, lease):
                 if not force and (
                     replica.in_flight or not await self._quiesced(job, replica, lease)
                 ):
                     raise InUse(replica.model, node.name)
+                lease.touched = True
                 answer = await self._free(node, replica.row)
                 outcome = Outcome("unloaded", answer.boot_id, answer.inventory, freed=True)
                 self._events.evicted(replica.model, node.name, replica.generation)
         except _NotFreedError as error:
+            lease.touched = False
             if error.unsupported:
                 raise UnloadUnsupported(replica.model, node.name) from None
             why = f"the node did not unload it: {error.result.message}"
             raise InUse(replica.model, node.name, why) from None
         finally:
+            outcome = outcome or Outcome("abandoned", freed=lease.touched)
             await asyncio.shield(self._finish(job, outcome))
         return True
 
@@ -370,12 +395,14 @@ class JobRunner:
         await self._outbox.write(what, finish)
         return refused
 
+    def _lease(self, asked_at: float) -> _Lease:
+        return _Lease(asked_at + self._settings.load_lease)
+
     @asynccontextmanager
-    async def _leased(self, job: Load, asked_at: float) -> AsyncIterator[_Lease]:
-        lease = _Lease(asked_at + self._settings.load_lease)
+    async def _renewed(self, job: Load, lease: _Lease) -> AsyncIterator[None]:
         renewal = asyncio.create_task(self._renew(job, lease))
         try:
-            yield lease
+            yield
         finally:
             renewal.cancel()
 

@@ -6,6 +6,7 @@ replicas are in use, and prunes old rows.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -48,6 +49,7 @@ class Presence:
         self._said = -1
         self._signed_at = float("-inf")
         self._noted_at = clock.monotonic()
+        self._rejoining = asyncio.Lock()
 
     async def enter(self) -> None:
         """Sign in for the first time.
@@ -60,14 +62,33 @@ class Presence:
         """
         first = None
         while True:
+            now = self._clock.monotonic()
             other = await self._registry.sign_in(self._watcher.seen, self._settings.lease_ttl)
             if other is None:
+                self._signed_at = now
                 return
             if first is not None and other != first:
                 me = self._registry.router
                 raise NameTaken("router", me, "another router", "this one")
             first = other
             await self._clock.sleep(self._settings.lease_flush)
+
+    def is_counted(self) -> bool:
+        """Return whether other routers still wait for this one before they evict something.
+
+        Without the registry nobody can tell, and routing continues from memory.
+        """
+        lapses = self._signed_at + self._settings.lease_ttl
+        return self._clock.monotonic() < lapses or self._outbox.down
+
+    async def rejoin(self) -> None:
+        """Return when others wait for this router again, and it knows what they did meanwhile."""
+        async with self._rejoining:
+            if not self.is_counted():
+                try:
+                    await self.say()
+                except RegistryUnavailable as error:
+                    self._outbox.note_down(error, "write")
 
     async def run(self) -> None:
         """Sign in and acknowledge evictions until cancelled."""
@@ -91,7 +112,10 @@ class Presence:
         now = self._clock.monotonic()
         is_news = seen > self._said and self._watcher.evictions_since > self._said
         if is_news or now - self._signed_at >= self._settings.lease_flush:
+            lapsed = not self.is_counted()
             other = await self._registry.sign_in(seen, self._settings.lease_ttl)
+            if lapsed:
+                await self._watcher.catch_up()
             if other is not None:
                 _log.error("another router has taken this name", router=self._registry.router)
             self._outbox.note_up("write")

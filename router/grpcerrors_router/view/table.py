@@ -257,6 +257,13 @@ class RoutingTable:
         found = itertools.islice(self._pickable(model), wanted)
         return sum(1 for _ in found) < wanted
 
+    def surplus(self, model: str, wanted: int) -> list[ReplicaEntry]:
+        """The replicas of a model that came up when `wanted` of them were up already."""
+        order = sorted(
+            self._pickable(model), key=lambda entry: (entry.row.loaded_at, entry.generation)
+        )
+        return order[wanted:]
+
     def loads(self, model: str) -> list[Load]:
         """Return the running loads of a model, on nodes to which requests may be sent."""
         now = self._clock.monotonic()
