@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
 from grpcerrors_backends.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

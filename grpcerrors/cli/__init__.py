@@ -14,12 +14,12 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from grpcerrors.cli._commands import run  # noqa: PLC0415 - it may be missing
+
+        sys.exit(run())
+    except KeyboardInterrupt:  # also during the imports
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         print("The command needs more packages: pip install 'grpcerrors[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    try:
-        sys.exit(run())
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -217,7 +217,7 @@ def _show(target: Target, report: Report, *, all_rows: bool) -> None:
     console = Console(highlight=False)
     console.width = min(console.width, _report.WIDTH) if console.is_terminal else _report.WIDTH
     for part in _report.as_text(target, report, all_rows=all_rows):
-        console.print(part, crop=False)
+        console.print(part, crop=False, soft_wrap=getattr(part, "no_wrap", None))
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
 from grpcerrors_backends import registry
+from grpcerrors_backends.cli import main
 from grpcerrors_backends.host.service import CONTROL, NotARpcError, implemented
 from grpcerrors_backends.model import Model
 from grpcerrors_backends.registry import (
@@ -65,10 +67,27 @@ def test_the_help_names_each_backend_and_an_example() -> None:
 
 
 def test_a_usage_error_points_to_the_help() -> None:
-    done = run("echo", "--listne", "127.0.0.1:0")
-    assert done.returncode == 2
-    assert "Try 'grpcerrors-backend --help' for help." in done.stderr
-    assert "--listen" in done.stderr
+    line = refused("echo", "--listne", "127.0.0.1:0")
+    assert line.startswith("No such option: --listne")
+    assert "--listen" in line
+    assert line.endswith("; see grpcerrors-backend --help")
+    assert "'--slots'" in refused("echo", "--slots", "0")
+
+
+def test_no_argument_shows_the_help() -> None:
+    done = run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run("--help").stdout
+
+
+def test_an_interrupt_during_the_imports_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    name = "grpcerrors_backends.cli.app"
+    monkeypatch.setitem(sys.modules, name, Interrupted(name))
+    assert main() == 130
 
 
 def test_an_unknown_backend() -> None:

@@ -184,6 +184,15 @@ def test_a_backend_without_the_contract_is_told_what_to_do(capsys: Capture) -> N
     assert f"grpcerrors check 127.0.0.1:{port} {again}" in ran.out
 
 
+def test_the_command_to_check_again_stays_on_one_line(capsys: Capture) -> None:
+    rpcs = dict.fromkeys(("Predict", "PredictStream", "AudioTranscription", "TTS", "VAD"), PLAIN)
+    with backend.serve(rpcs) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}")
+    line = ran.out.splitlines()[-1]
+    assert line.startswith(f"Check again: grpcerrors check 127.0.0.1:{port} --method ")
+    assert line.count("--method") == len(rpcs)
+
+
 def test_a_terminal_gets_colors_and_its_own_width(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

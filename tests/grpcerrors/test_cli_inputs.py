@@ -6,6 +6,7 @@ import importlib.metadata
 import runpy
 import shlex
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -83,6 +84,18 @@ def test_bad_usage_without_a_command_names_the_program(
 def test_an_interrupt_is_no_traceback(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     fails = mock.Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr("grpcerrors.cli._commands.app", fails)
+    assert run(capsys).exit_code == 130
+
+
+def test_an_interrupt_during_the_imports_is_no_traceback(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    name = "grpcerrors.cli._commands"
+    monkeypatch.setitem(sys.modules, name, Interrupted(name))
     assert run(capsys).exit_code == 130
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from enum import StrEnum
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import structlog
 import typer
@@ -34,7 +34,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"{PROGRAM} {version('grpcerrors-backends')}")
         raise typer.Exit
@@ -152,16 +152,12 @@ def serve(  # noqa: PLR0913 - the options of the command
             signal.signal(number, lambda *_: host.stop())
         host.run(lambda address: typer.echo(f"{model.name} ready on {address}"))
     except (UnusableBackendError, AddressError, ListenError, NotARpcError) as error:
-        _fail(error)
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
     # The grace period is over: a thread that is still loading or computing must not delay the exit.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _fail(error: Exception) -> NoReturn:
-    typer.echo(f"Error: {error}", err=True)
-    raise typer.Exit(2) from error
 
 
 def _configure_log(form: LogFormat) -> None:
@@ -181,6 +177,20 @@ def _configure_log(form: LogFormat) -> None:
     )
 
 
-def main() -> None:
-    """Run the command line."""
-    app(prog_name=PROGRAM)
+def run() -> int:
+    """Run the command line; return its exit code."""
+    try:
+        result = app(prog_name=PROGRAM, standalone_mode=False)
+    except Exception as error:
+        # What typer raises for bad usage is click's in older versions, and its own in newer ones.
+        said = getattr(error, "format_message", None)
+        if said is None:
+            raise
+        message = str(said())
+        if message.startswith("Usage:"):  # there was no argument
+            typer.echo(message, err=True)
+        else:
+            line = " ".join(message.split()).rstrip(".")
+            typer.echo(f"Error: {line}; see {PROGRAM} --help", err=True)
+        return 2
+    return result if isinstance(result, int) else 0
