@@ -373,8 +373,8 @@ async def test_status_imports_only_what_it_needs(served: Stack) -> None:
 NOW = time.time()
 
 
-def draw(renderable: Any) -> str:
-    console = Console(width=100, highlight=False, force_terminal=False)
+def draw(renderable: Any, width: int = 100) -> str:
+    console = Console(width=width, highlight=False, force_terminal=False)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -415,6 +415,18 @@ def test_tables_show_the_states_of_nodes() -> None:
     assert lines[6].startswith("x@h:5  ")  # its address is in its name
     assert "unreachable" in lines[6]
     assert "\x1b" not in "".join(lines)
+
+
+def test_tables_break_no_state_and_no_generation_at_80_columns() -> None:
+    generation, name = 1_795_557_468_112, "transcriber-23616c"
+    node = Node(name, "127.0.0.1:39559", "transcriber", foreign=True)
+    view = NodeView(1, name, node, (Replica(name, "en-us", generation, 1, last_used=NOW),), (), NOW)
+    nodes = draw(tables.node_table(Snapshot(9, (view,)), NOW, {}), 80).splitlines()
+    heal = Heal(NOW - 82, name, "en-us", generation, "heartbeat", "dropped", "router-1df8e845")
+    heals = draw(tables.heal_table([heal], NOW), 80).splitlines()
+    assert max(map(len, nodes + heals)) <= 80
+    assert {"unreachable", "1/1", str(generation)} <= set(nodes[1].split())
+    assert {str(generation), "heartbeat", "dropped"} <= set(heals[1].split())
 
 
 def test_tables_show_loads_heals_and_routers() -> None:

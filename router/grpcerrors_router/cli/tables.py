@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.entities import Heal, Load, Node, RouterRow, Snapshot
 
 _FRESH_FOR = Settings().fresh_for
+_UNBROKEN = frozenset({"SLOTS", "GEN", "EVIDENCE", "ROW"})
 
 
 def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
@@ -29,7 +30,8 @@ def node_table(snapshot: Snapshot, now: float, answering: Mapping[str, bool]) ->
 
     `answering` says by address whether a foreign node answers.
     """
-    table = _table("NODE", "BACKEND", "STATE", "SLOTS", "MODEL", "GEN", "IN FLIGHT", "LAST USED")
+    table = _table("NODE", "BACKEND", "STATE", "SLOTS", "MODEL", "GEN", "CALLS", "LAST USED")
+    table.columns[2].no_wrap = True
     for view in sorted(snapshot.nodes, key=lambda each: each.name):
         if view.node is None:
             continue
@@ -68,6 +70,7 @@ def load_table(snapshot: Snapshot, now: float) -> Table:
 def heal_table(heals: Sequence[Heal], now: float) -> Table:
     """Return the heal log as a table."""
     table = _table("HEALED", "NODE", "MODEL", "GEN", "EVIDENCE", "ROW", "ROUTER")
+    table.columns[0].min_width = len("12-31 23:59:59")
     for heal in heals:
         when = time.strftime("%m-%d %H:%M:%S", time.localtime(heal.at))
         table.add_row(
@@ -82,7 +85,7 @@ def heal_table(heals: Sequence[Heal], now: float) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _UNBROKEN)
     return table
 
 
