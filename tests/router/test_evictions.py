@@ -155,8 +155,11 @@ async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
     async with SmartRouter(NodeRegistry(url, router="same"), MODELS, settings=settings):
         second = SmartRouter(NodeRegistry(url, router="same"), MODELS, settings=settings)
         with pytest.raises(NameTaken, match='router name "same"'):
-            await second.start()
-        await second.registry.close()
+            async with second:
+                pass
+        # It has closed its registry, although it has never run.
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await second.registry.routers()
 
 
 async def test_a_router_that_was_killed_may_come_back_under_its_name(url: str) -> None:

@@ -60,10 +60,13 @@ def load(
 def unload(
     model: Model,
     node: Annotated[
-        str, typer.Option(metavar="NODE", help="Unload it there.", show_default="on every node")
+        str,
+        typer.Option(
+            metavar="NODE", help="Unload the model from this node.", show_default="every node"
+        ),
     ] = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Unload it even with calls in flight.")
+        bool, typer.Option("--force", help="Unload the model even with calls in flight.")
     ] = False,
     gateway: Gateway = DEFAULT_ADDRESS,
 ) -> None:

@@ -38,10 +38,10 @@ def add_node(
         str, typer.Argument(metavar="HOST:PORT", help="Address that the backend serves on.")
     ],
     backend: Annotated[
-        str, typer.Option(metavar="TYPE", help="Load models of this backend type in models.toml.")
+        str, typer.Option(metavar="TYPE", help="Load models of this backend type on the node.")
     ],
     slots: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Load this many models at the same time.")
+        int, typer.Option(min=1, metavar="N", help="Load up to this many models at a time.")
     ] = 1,
     name: Annotated[
         str | None,

@@ -65,7 +65,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name this router NAME in the registry that it shares with others.",
+            help="Use this name in the registry that routers share.",
             show_default="random",
         ),
     ] = None,

@@ -91,7 +91,11 @@ class NodeRegistry:
         await asyncio.to_thread(self.store.close)
 
     async def __aenter__(self) -> Self:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
