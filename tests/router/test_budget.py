@@ -97,3 +97,14 @@ async def test_all_who_met_the_same_stale_replica_take_one_turn() -> None:
     assert all(await asyncio.gather(*(budget.take("replica", None) for _ in range(1000))))
     assert not await budget.take("another", None)
     assert await budget.take("replica", None)
+
+
+async def test_a_turn_that_waits_is_not_forgotten() -> None:
+    """However many replicas are stale at once, closing the budget ends all that wait."""
+    budget = RetryBudget(replace(Settings(), retry_wait=1000.0), Hand())
+    assert await taken(budget, 100) == 100
+    waiting = [asyncio.create_task(budget.take(number, None)) for number in range(300)]
+    await eventually(lambda: budget._waiting == 300)
+    await budget.close()
+    await asyncio.wait(waiting)
+    assert all(task.cancelled() for task in waiting)

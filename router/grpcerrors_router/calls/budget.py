@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
 from grpcerrors_router.tasks import stop
@@ -39,7 +39,7 @@ class RetryBudget:
         self._requests: deque[int] = deque([0] * _PARTS, _PARTS)
         self._retries: deque[int] = deque([0] * _PARTS, _PARTS)
         self._turn = asyncio.Lock()
-        self._turns: OrderedDict[object, asyncio.Task[bool]] = OrderedDict()
+        self._turns: dict[object, asyncio.Task[bool]] = {}
         self._waiting = 0
 
     def request(self) -> None:
@@ -57,8 +57,7 @@ class RetryBudget:
         turn = self._turns.get(replica)
         if turn is None or (turn.done() and (turn.cancelled() or not turn.result())):
             turn = self._turns[replica] = asyncio.create_task(self._wait())
-            if len(self._turns) > _KEPT_TURNS:
-                self._turns.popitem(last=False)
+            self._forget_old()
         if self._waiting >= self._settings.retry_queue and not turn.done():
             return False
         self._waiting += 1
@@ -82,6 +81,13 @@ class RetryBudget:
             return False
         else:
             return True
+
+    def _forget_old(self) -> None:
+        surplus = len(self._turns) - _KEPT_TURNS
+        if surplus > 0:
+            ended = [replica for replica, turn in self._turns.items() if turn.done()]
+            for replica in ended[:surplus]:
+                del self._turns[replica]
 
     async def close(self) -> None:
         """Refuse the retries that wait."""
