@@ -5,7 +5,6 @@ In a router: `if is_model_not_loaded(err): ...`.
 What travels on the wire is in CONTRACT.md.
 """
 
-from grpcerrors._abort import abort
 from grpcerrors._builtin import (
     CATALOGUE,
     LIVE_TRANSCRIPTION_UNSUPPORTED,
@@ -33,6 +32,7 @@ from grpcerrors._error import (
     stream_transcription_unsupported,
 )
 from grpcerrors._explain import explain
+from grpcerrors._guard.abort import abort
 from grpcerrors._guard.sync import ModelGuard
 
 # fmt: off
@@ -47,12 +47,4 @@ __all__ = [
 ]
 # fmt: on
 
-__version__: str  # read on demand, below
-
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 - it costs more than all the rest
-
-        return version("grpcerrors")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__version__ = "0.1.0"

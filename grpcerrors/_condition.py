@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from string import Formatter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,11 +17,9 @@ DOMAIN = "grpcerrors"
 
 # Bytes of a domain or message template: both fit into the trailers whatever the values are.
 _LONGEST = 255
-
 # AIP-193: at most 63 characters of this form.
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]")
-
-# What grpcio puts before the text of an exception that a handler raises.
+# What grpcio puts in front of the text of an exception that a handler raises.
 _PREFIX = re.compile(
     r"(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\n]+'>: )*"
 )
@@ -29,17 +28,20 @@ _PREFIX = re.compile(
 _OPENING = "\u2018\u201a-\u201c\u201e\u201f\u00ab\u2039\u300c\u300e"
 _CLOSING = "\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f"
 
-# For each kind of quotation mark, all from the first that opens to the last that closes: a user may
-# write one too. An apostrophe inside a word is none, that of `b'x'` is.
-_QUOTED = tuple(
-    (re.compile(pattern, re.DOTALL), replacement)
-    for pattern, replacement in (
-        (r'"(?:.*"|.*)', '""'),
-        (r"`(?:.*`|.*)", "``"),
-        (r"(^|\W)([bBfFrRuU]{0,2})'(?:.*'(?!\w)|.*)", r"\1\2''"),
-        (f"[{_OPENING}](?:.*[{_CLOSING}]|.*)", '""'),
-    )
+# For each kind of quotation mark, everything from the first opening mark to the last closing mark,
+# because a user may write one too. An apostrophe inside a word is not a mark; the one in `b'x'` is.
+# The marks themselves stay.
+_QUOTED = (
+    (re.compile(r'(?s)"(?:.*"|.*)'), '""'),
+    (re.compile(r"(?s)`(?:.*`|.*)"), "``"),
+    (re.compile(r"(?s)(^|\W)([bBfFrRuU]{0,2})'(?:.*'(?!\w)|.*)"), r"\1\2''"),
+    (re.compile(f"(?s)[{_OPENING}](?:.*[{_CLOSING}]|.*)"), '""'),
 )
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, 0 if pattern.startswith("^") else re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +49,64 @@ class Dialect:
     """How one system words a condition when it sends no details.
 
     Args:
-        system: who says it.
+        system: who words it so.
         codes: the codes under which it counts; None stands for an error without a code. Leave out
             codes whose messages quote users, unless the pattern is a whole sentence.
-        pattern: what the message looks like. It is searched in what stands outside of quotation
-            marks; where it begins with `^`, it is matched with the whole message. RE2 syntax.
-        hints: words in lower case; a message with none of them is not searched.
-        source: where this is known from.
+        pattern: what the message looks like, in RE2 syntax. A pattern that begins with `^` is
+            matched against the whole message, and case matters. Any other is searched for outside
+            quotation marks, and case does not matter.
+        hints: lower-case words; a message that contains none of them is not searched.
+        source: where this wording is known from.
         unexecuted: whether a backend that says so cannot have begun to execute the request.
-        unless: a pattern, as above; a message that has this too does not count.
+        unless: a message that matches this pattern too does not count; "" for no exception.
+
+    Raises:
+        re.error: a pattern is not a regular expression.
     """
 
     system: str
     codes: frozenset[grpc.StatusCode | None]
-    pattern: re.Pattern[str]
+    pattern: str
     hints: tuple[str, ...]
     source: str
     unexecuted: bool = True
-    unless: re.Pattern[str] | None = None
+    unless: str = ""
+
+    def __post_init__(self) -> None:
+        for pattern in (self.pattern, self.unless):
+            _compiled(pattern)
+
+    def find(self, whole: str, unquoted: str) -> re.Match[str] | None:
+        """Return where a message has these words, None if it does not.
+
+        `whole` is the message as it was sent, `unquoted` the message without quoted text.
+        """
+        text = whole if self.pattern.startswith("^") else unquoted
+        match = _compiled(self.pattern).search(text)
+        return None if match and self.unless and _compiled(self.unless).search(text) else match
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that can be wrong, with all that is known about saying and detecting it.
+    """One thing that can be wrong, with everything needed to report and detect it.
 
-    Two conditions are equal when domain and reason are: those name it on the wire.
+    Two conditions are equal when domain and reason are: those identify it on the wire.
 
     Args:
         reason: `google.rpc.ErrorInfo.reason`, UPPER_SNAKE_CASE (AIP-193).
         code: the gRPC status code that carries it.
         message: template of the status message, with `{name}` for each field.
-        domain: `google.rpc.ErrorInfo.domain`. A condition of your own takes a domain of your own.
-        dialects: the words by which it is known when a sender gives no details.
+        domain: `google.rpc.ErrorInfo.domain`. Give your own conditions your own domain.
+        dialects: the words that identify it when a sender gives no details.
         code_alone: whether `code` without details or words is enough.
-        unexecuted: whether the condition, said with details or in words, proves that the request
+        unexecuted: whether the condition, reported by details or words, proves that the request
             was not executed. An error marked `started` never does.
-        rpc: the RPC that it is about; of any other, the bare code means what gRPC means by it.
+        rpc: the RPC that it is about; for any other RPC, the bare code has its usual meaning.
 
     Raises:
-        ValueError: the reason is not of that form, the code is OK, the domain is empty, domain or
-            message is over 255 bytes, or the message holds anything but plain named fields, none
-            of which may be named `started`.
+        ValueError: the reason has another form, the code is OK, the domain is empty, the domain or
+            the message is longer than 255 bytes, or the message contains anything but plain named
+            fields, or a field named `started`.
     """
 
     reason: str
@@ -101,36 +120,25 @@ class Condition:
 
     def __post_init__(self) -> None:
         if not _REASON.fullmatch(self.reason):
-            msg = f"reason {self.reason!r} must be UPPER_SNAKE_CASE of 3 to 63 characters (AIP-193)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"reason must be UPPER_SNAKE_CASE, 3 to 63 characters: {self.reason!r}"
+            )
         if not 0 < len(self.domain.encode()) <= _LONGEST:
-            msg = f"domain must say who defines the reason in 1 to {_LONGEST} bytes: example.com"
-            raise ValueError(msg)
+            raise ValueError(f"domain must have 1 to {_LONGEST} bytes, such as example.com")
         if len(self.message.encode()) > _LONGEST:
-            msg = f"message must be at most {_LONGEST} bytes, so that it fits into the trailers"
-            raise ValueError(msg)
+            raise ValueError(f"message must have at most {_LONGEST} bytes to fit into the trailers")
         if self.code is grpc.StatusCode.OK:
             raise ValueError("code must be an error code, not OK")
         for _, name, spec, conversion in Formatter().parse(self.message):
             if name is not None and (not name.isidentifier() or spec or conversion):
-                msg = f"message {self.message!r} may hold plain named fields only, as {{backend}}"
-                raise ValueError(msg)
+                raise ValueError(f"use plain named fields, as {{backend}}, in {self.message!r}")
         if "started" in self.fields:
-            raise ValueError("a field cannot be named started: that marks a request that had begun")
+            raise ValueError("a field cannot be named started, which marks requests that had begun")
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The names of the fields that `message` needs, in its order."""
-        parts = Formatter().parse(self.message)
-        return tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
-
-
-class Heard(NamedTuple):
-    """A condition said in words: which, in which dialect, and by which backend ("" for unknown)."""
-
-    condition: Condition
-    dialect: Dialect
-    backend: str
+        """The names of the fields that `message` needs, in order of appearance."""
+        return tuple(dict.fromkeys(name for _, name, *_ in Formatter().parse(self.message) if name))
 
 
 class Catalogue:
@@ -141,55 +149,49 @@ class Catalogue:
         self.conditions = tuple(dict.fromkeys(conditions))
         self.domains = frozenset(condition.domain for condition in self.conditions)
         self._by_reason = {(each.domain, each.reason): each for each in self.conditions}
-        self._by_code: dict[grpc.StatusCode | None, Condition] = {
-            each.code: each for each in reversed(self.conditions) if each.code_alone
-        }
+        self._by_code = {each.code: each for each in reversed(self.conditions) if each.code_alone}
         self._dialects: dict[grpc.StatusCode | None, list[tuple[Condition, Dialect]]] = {}
-        self._hints: dict[grpc.StatusCode | None, set[str]] = {}
         for condition in self.conditions:
             for dialect in condition.dialects:
                 for code in dialect.codes:
                     self._dialects.setdefault(code, []).append((condition, dialect))
-                    self._hints.setdefault(code, set()).update(dialect.hints)
 
     def by_reason(self, domain: str, reason: str) -> Condition | None:
         """Return the condition that an ErrorInfo names."""
         return self._by_reason.get((domain, reason))
 
-    def by_words(self, text: str, code: grpc.StatusCode | None) -> Heard | None:
-        """Return the condition whose words come first: what follows may be quoted in them."""
+    def by_words(
+        self, text: str, code: grpc.StatusCode | None
+    ) -> tuple[Condition, Dialect, str] | None:
+        """Return the condition whose words come first, its dialect, and the backend's name or "".
+
+        Words that follow do not count, because the first may quote them.
+        """
         lowered = text.lower()
-        for hint in self._hints.get(code, ()):
-            if hint in lowered:
-                break
-        else:
+        hinted = [
+            (condition, dialect)
+            for condition, dialect in self._dialects.get(code, ())
+            if any(hint in lowered for hint in dialect.hints)
+        ]
+        if not hinted:
             return None
         whole = _PREFIX.sub("", text, count=1)
-        unquoted = _unquoted(whole)
-        first, heard = len(text), None
-        for condition, dialect in self._dialects[code]:
-            anchored = dialect.pattern.pattern.startswith("^")
-            words = whole if anchored else unquoted
-            match = dialect.pattern.search(words)
-            if match is None or match.start() >= first:
-                continue
-            if dialect.unless is None or not dialect.unless.search(words):
-                before = match.groupdict().get("backend") or words[: match.start()]
+        unquoted = whole
+        for pattern, replacement in _QUOTED:
+            unquoted = pattern.sub(replacement, unquoted)
+        first, found = len(text), None
+        for condition, dialect in hinted:
+            match = dialect.find(whole, unquoted)
+            if match and match.start() < first:
+                first = match.start()
+                before = match.groupdict().get("backend") or match.string[:first]
                 backend = before[:-2] if before.endswith(": ") else ""
-                first, heard = match.start(), Heard(condition, dialect, backend)
-        return heard
+                found = condition, dialect, backend
+        return found
 
     def by_code(self, code: grpc.StatusCode | None) -> Condition | None:
         """Return the condition that a code alone stands for."""
-        return self._by_code.get(code)
+        return self._by_code.get(code) if code else None
 
     def __iter__(self) -> Iterator[Condition]:
-        """Iterate over the conditions, in the order given."""
         return iter(self.conditions)
-
-
-def _unquoted(text: str) -> str:
-    """Leave out what stands in quotation marks; those themselves stay."""
-    for pattern, replacement in _QUOTED:
-        text = pattern.sub(replacement, text)
-    return text

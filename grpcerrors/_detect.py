@@ -1,4 +1,4 @@
-"""Deciding what an error means: details first, then words, then the bare code.
+"""Deciding what an error means: by its details, else its words, else its bare code.
 
 CONTRACT.md states these rules for every language.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from grpcerrors import _builtin
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 
     from grpc import StatusCode
 
-    from grpcerrors._condition import Condition, Heard
+    from grpcerrors._condition import Condition, Dialect
     from grpcerrors._read import Facts
     from grpcerrors._wire import ErrorInfo
 
-_CATALOGUES_LIMIT = 128
-
 
 class Evidence(str, Enum):
-    """The rung that decided, most specific first."""
+    """The rung that decided, strongest first."""
 
     DETAILS = "details"
     TEXT = "text"
@@ -38,27 +37,24 @@ class Verdict(NamedTuple):
     """What an error means, and on what evidence.
 
     Attributes:
-        condition: what is wrong; None when it is nothing that the contract knows.
-        evidence: the rung that decided; None when none did. Details decide for no condition when
-            they give a reason of the contract's domain that this version does not know.
+        condition: what is wrong; None for nothing that the contract knows.
+        evidence: the rung that decided; None if none did. Details decide for no condition if they
+            give a reason in the contract's domain that this version does not know.
         info: the `google.rpc.ErrorInfo` that decided, if one did.
-        heard: the words that decided, if words did.
+        dialect: the words that decided, if words did.
+        fields: the metadata of `info`, or the `backend` that the words name.
     """
 
     condition: Condition | None = None
     evidence: Evidence | None = None
     info: ErrorInfo | None = None
-    heard: Heard | None = None
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The metadata of the ErrorInfo, empty without one."""
-        return self.info.metadata if self.info else {}
+    dialect: Dialect | None = None
+    fields: Mapping[str, str] = MappingProxyType({})
 
     @property
     def backend(self) -> str:
-        """The name of the backend that says so, or ""."""
-        return self.heard.backend if self.heard else self.fields.get("backend", "")
+        """The name of the backend that reports it, or ""."""
+        return self.fields.get("backend", "")
 
     @property
     def model(self) -> str:
@@ -75,7 +71,7 @@ class Verdict(NamedTuple):
         """Whether it is proved that the request was not executed; a bare code proves nothing."""
         if self.condition is None or self.evidence is Evidence.CODE or self.started:
             return False
-        return self.condition.unexecuted and (self.heard is None or self.heard.dialect.unexecuted)
+        return self.condition.unexecuted and (self.dialect is None or self.dialect.unexecuted)
 
 
 _NOTHING = Verdict()
@@ -84,7 +80,7 @@ _NOTHING = Verdict()
 def classify(err: object, catalogue: Catalogue = CATALOGUE) -> Verdict:
     """Return which condition of `catalogue` an error means, if any.
 
-    Takes any object, raises nothing, never blocks, and runs in bounded time. Knows errors of sync
+    Takes any object, raises nothing, never blocks, and runs in bounded time. Reads errors of sync
     and aio channels, `grpc.Status`, `ContractError`, `google.rpc.Status`, errors of google-api-core
     and Connect, plain exceptions, and whatever wraps one of them by `raise ... from ...` or in an
     exception group. The strongest evidence in any of these decides; between equals, the outermost.
@@ -94,47 +90,47 @@ def classify(err: object, catalogue: Catalogue = CATALOGUE) -> Verdict:
 
 
 def held_model(err: object) -> str | None:
-    """Return the model that a guard says it still held when the handler failed, as total as above.
+    """Return the model that a guard reports as still held when the handler failed.
 
-    Such a failure is not staleness, whatever its words and its code say. "1" is a model without an
-    identity. None: no guard says so, in this error or one that it wraps.
+    Such a failure does not mean that the model is gone, whatever its words and its code say. "1"
+    is a model without an identity. None: no guard reports one, in this error or one that it wraps.
+    Takes any object and raises nothing, as `classify`.
     """
     return next((held for *_, held in survey(err) if held), None)
 
 
-# By identity: conditions with one name are equal, and may differ in their words.
-_catalogues: dict[int, Catalogue] = {}
+_CATALOGUES_LIMIT = 128
+# By identity: two equal conditions may differ in their words. A catalogue keeps its condition
+# alive, so no other object can get the same id.
+_catalogues = {id(condition): CATALOGUE for condition in CATALOGUE}
 
 
 def matches(err: object, condition: Condition) -> bool:
-    """Whether an error, or one that it wraps, says `condition`; False for None."""
-    if any(condition is each for each in CATALOGUE):
-        return _says(err, condition)
+    """Whether an error, or one that it wraps, means `condition`; False for None."""
     if (catalogue := _catalogues.get(id(condition))) is None:
         if len(_catalogues) >= _CATALOGUES_LIMIT:
-            _catalogues.clear()
-        # It keeps the condition alive, so that no other one gets its id.
+            _catalogues.popitem()
         catalogue = _catalogues[id(condition)] = Catalogue(condition, *CATALOGUE)
     return _says(err, condition, catalogue)
 
 
 def is_model_not_loaded(err: object) -> bool:
-    """Whether an error, or one that it wraps, says MODEL_NOT_LOADED; False for None."""
+    """Whether an error, or one that it wraps, means MODEL_NOT_LOADED; False for None."""
     return _says(err, _builtin.MODEL_NOT_LOADED)
 
 
 def is_model_mismatch(err: object) -> bool:
-    """Whether an error, or one that it wraps, says MODEL_MISMATCH; False for None."""
+    """Whether an error, or one that it wraps, means MODEL_MISMATCH; False for None."""
     return _says(err, _builtin.MODEL_MISMATCH)
 
 
 def is_live_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one it wraps, says LIVE_TRANSCRIPTION_UNSUPPORTED; False for None."""
+    """Whether an error, or one it wraps, means LIVE_TRANSCRIPTION_UNSUPPORTED; False for None."""
     return _says(err, _builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
 
 
 def is_stream_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one it wraps, says STREAM_TRANSCRIPTION_UNSUPPORTED; False for None."""
+    """Whether an error, or one it wraps, means STREAM_TRANSCRIPTION_UNSUPPORTED; False for None."""
     return _says(err, _builtin.STREAM_TRANSCRIPTION_UNSUPPORTED)
 
 
@@ -146,17 +142,17 @@ def _says(err: object, condition: Condition, catalogue: Catalogue = CATALOGUE) -
 
 
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
-    """Return what the highest rung on which anything is decided says, outermost error first."""
+    """Return the verdicts of the highest rung that decides anything, outermost error first."""
     if len(found) == 1:
         code, text, infos, _, held = found[0]
         if not infos and not held:
             return _bare(code, text, catalogue)
     verdicts = [each for _, _, infos, _, _ in found if (each := _detailed(infos, catalogue))]
-    # A guard vouches that the model was there: words and code mean something else.
+    # If a guard vouches that the model was there, words and code mean something else.
     if verdicts or any(held for *_, held in found):
         return verdicts
-    # Where any error has a code, those without are left out: such a wrapper may quote the error
-    # that it wraps, and only that one's code tells whether the words are a backend's or a user's.
+    # An error without a code may quote the error that it wraps, and only the code of that one shows
+    # whether the words are a backend's or a user's. So it counts only if no error has a code.
     coded = any(code for code, *_ in found)
     bare = [
         verdict
@@ -166,12 +162,12 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     ]
     if said := [verdict for verdict in bare if verdict.evidence is Evidence.TEXT]:
         return said
-    # An ErrorInfo of whatever domain says what the sender meant by its code.
+    # An ErrorInfo of any domain says what the sender meant by its code.
     return [] if any(infos for _, _, infos, *_ in found) else bare
 
 
 def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
-    """An ErrorInfo of a known domain decides, whatever the code or text."""
+    """Judge by an ErrorInfo of a known domain, whatever the code or text."""
     known = None
     for info in infos:
         if info.domain in catalogue.domains:
@@ -180,14 +176,17 @@ def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | Non
             known = info
     if known is None:
         return None
-    return Verdict(catalogue.by_reason(known.domain, known.reason), Evidence.DETAILS, known)
+    condition = catalogue.by_reason(known.domain, known.reason)
+    return Verdict(condition, Evidence.DETAILS, known, None, known.metadata)
 
 
 # A router meets the same few errors over and over.
 @lru_cache(maxsize=256)
 def _bare(code: StatusCode | None, text: str, catalogue: Catalogue) -> tuple[Verdict, ...]:
-    """Without details: the words of a condition, or else the bare code."""
-    if heard := catalogue.by_words(text, code):
-        return (Verdict(heard.condition, Evidence.TEXT, None, heard),)
-    condition = catalogue.by_code(code)
-    return (Verdict(condition, Evidence.CODE),) if condition else ()
+    """Judge without details: by the words of a condition, or else by the bare code."""
+    if said := catalogue.by_words(text, code):
+        condition, dialect, backend = said
+        fields = MappingProxyType({"backend": backend} if backend else {})
+        return (Verdict(condition, Evidence.TEXT, dialect=dialect, fields=fields),)
+    alone = catalogue.by_code(code)
+    return (Verdict(alone, Evidence.CODE),) if alone else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -9,15 +10,13 @@ import grpc
 from grpcerrors import _builtin, _wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from grpcerrors._condition import Condition
 
 
 class ContractError(Exception):
-    """An error of the contract: raise it behind a `ModelGuard`, or give it to `abort`.
+    """An error of the contract: raise it behind a `ModelGuard`, or pass it to `abort`.
 
-    It has what `grpc.Status` has, so `context.abort_with_status(error)` takes it too.
+    It has the attributes of `grpc.Status`, so `context.abort_with_status(error)` takes it too.
 
     Attributes:
         code: the `grpc.StatusCode`.
@@ -26,12 +25,8 @@ class ContractError(Exception):
         condition: what is wrong.
         fields: the ErrorInfo's metadata.
         started: whether the handler had begun to work on the request, so that nothing proves
-            that it was not executed.
+            that the request was not executed.
     """
-
-    code: grpc.StatusCode
-    details: str
-    trailing_metadata: tuple[tuple[str, bytes], ...]
 
     def __init__(
         self, condition: Condition, /, *, started: bool = False, **fields: str | None
@@ -41,19 +36,23 @@ class ContractError(Exception):
         Args:
             condition: what is wrong.
             started: see the attribute.
-            **fields: a value for each field of the condition's message, and whatever else is to
-                travel with it; None and empty values do not. Any string is taken: what UTF-8
-                cannot say is replaced, what makes the trailers too long is cut.
+            **fields: a value for each field of the condition's message, and further values to send
+                with it; None and empty values are left out. Any string is accepted: what UTF-8
+                cannot encode is replaced, and what makes the trailers too long is cut.
 
         Raises:
             TypeError: a field of the message is missing, or a value is not a string.
         """
         if missing := [name for name in condition.fields if fields.get(name) is None]:
             raise TypeError(f"{condition.reason} needs a value for {', '.join(missing)}")
-        values = {name: _string(name, value) for name, value in fields.items() if value is not None}
+        values = {name: value for name, value in fields.items() if value is not None}
+        for name, value in values.items():
+            if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"{name} must be a string, not {type(value).__name__}")
         status, self.fields = _wire.encode(condition, values, started=started)
         super().__init__(status.details)
-        self.code, self.details = status.code, status.details
+        self.code: grpc.StatusCode = status.code
+        self.details: str = status.details
         self.trailing_metadata = cast("tuple[tuple[str, bytes], ...]", status.trailing_metadata)
         self.condition = condition
         self.started = started
@@ -62,23 +61,13 @@ class ContractError(Exception):
         given = [f"{name}={value!r}" for name, value in self.fields.items()]
         return f"ContractError({', '.join([self.condition.reason, *given])})"
 
-    def __reduce__(self) -> tuple[Callable[..., ContractError], tuple[object, ...]]:
-        return _rebuild, (self.condition, dict(self.fields))
+    def __reduce__(self) -> tuple[partial[ContractError], tuple[Condition]]:
+        sent = {name: value for name, value in self.fields.items() if name != _wire.STARTED}
+        fields = dict.fromkeys(self.condition.fields, "") | sent
+        return partial(ContractError, started=self.started, **fields), (self.condition,)
 
 
 grpc.Status.register(ContractError)
-
-
-def _string(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-
-
-def _rebuild(condition: Condition, fields: dict[str, str]) -> ContractError:
-    given = dict.fromkeys(condition.fields, "") | fields
-    started = given.pop(_wire.STARTED, "") == "true"
-    return ContractError(condition, started=started, **given)
 
 
 def model_not_loaded(
@@ -92,7 +81,7 @@ def model_not_loaded(
 
 
 def model_mismatch(backend: str, *, loaded: str, requested: str) -> ContractError:
-    """NOT_FOUND: `backend` holds the model `loaded`, the request named another, `requested`."""
+    """NOT_FOUND: `backend` holds the model `loaded`, but the request names `requested`."""
     return ContractError(
         _builtin.MODEL_MISMATCH, backend=backend, loaded=loaded, requested=requested
     )

@@ -1,15 +1,15 @@
 """What an error says: its code, text and details, and the errors that it wraps.
 
-Any object is read, without raising, waiting or blocking. Accessors are called on gRPC's own errors
-and on subclasses of `grpc.RpcError`; of everything else, attributes are read.
+Any object can be read; nothing here raises, waits or blocks. Methods are called only on gRPC's own
+errors and on subclasses of `grpc.RpcError`; of everything else, only attributes are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from grpc import RpcError, StatusCode
 
@@ -22,28 +22,25 @@ if TYPE_CHECKING:
     from grpcerrors._wire import ErrorInfo
 
     # What one error says of itself (code, text, ErrorInfos), the errors that it wraps, and the
-    # model that a guard says it held. A bare tuple, at a tenth of the cost of a named one: every
-    # failed call of a router makes some.
+    # model that a guard reports as held. A plain tuple costs a tenth of a named one, and a router
+    # makes some for every failed call.
     Facts: TypeAlias = tuple[
         StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...], str | None
     ]
 
-# How much is read: errors of one chain or group, characters of all their texts together, and pairs
-# of metadata. No transport carries more text: gRPC's hard limit on metadata is 16 KiB.
+# How much is read: errors of one chain or group, and characters of all their texts together. gRPC
+# itself carries no more text: its hard limit on metadata is 16 KiB.
 _NODES_LIMIT = 10_000
 _TEXT_LIMIT = 16_384
-_ITEMS_LIMIT = 1_000
 
-# An exception that has one of these says more than its arguments and its cause.
+# An exception with one of these says more than its arguments and its cause do.
 _ACCESSORS = {"code", "details", "exceptions", "grpc_status_code", "message", "trailing_metadata"}
 _HOOKS = {"__cause__", "__dict__", "__getattribute__", "__str__", "args", "response"}
 
 _CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
 _CODES_BY_NAME = {code.name: code for code in StatusCode} | {"CANCELED": StatusCode.CANCELLED}
-_CONTRADICTION = object()
-_NOTHING: Facts = (None, "", (), (), None)
 
-# Not the attributes: a class may define those itself.
+# Not the attributes, which a class may redefine.
 _args_of = BaseException.__dict__["args"].__get__
 _cause_of = BaseException.__dict__["__cause__"].__get__
 
@@ -51,15 +48,15 @@ _cause_of = BaseException.__dict__["__cause__"].__get__
 def survey(err: object) -> list[Facts]:
     """Read `err` and all that it wraps (`__cause__`, groups), each once, outermost first.
 
-    Not `__context__`: an error met while another was handled is not that other.
+    `__context__` is not followed: an error raised while another was handled does not stand for it.
     """
-    facts = _read(err)
-    found = [facts]
-    if not facts[3]:
+    found = [_read(err)]
+    _, text, _, wrapped, _ = found[0]
+    if not wrapped:
         return found
-    room = _TEXT_LIMIT - len(facts[1])
+    room = _TEXT_LIMIT - len(text)
     seen = {id(err)}
-    pending = [*reversed(facts[3])]
+    pending = [*reversed(wrapped)]
     while pending and len(seen) < _NODES_LIMIT:
         node = pending.pop()
         if id(node) not in seen:
@@ -74,8 +71,8 @@ def survey(err: object) -> list[Facts]:
 def _read(node: object) -> Facts:
     try:
         return _reader(type(node))(node)  # type: ignore[arg-type] # classes hash
-    except Exception:  # noqa: BLE001 - total: what cannot be read says nothing
-        return _NOTHING
+    except Exception:  # noqa: BLE001 - what cannot be read says nothing
+        return None, "", (), (), None
 
 
 @lru_cache(maxsize=1024)
@@ -96,7 +93,7 @@ def _reader(cls: type[Any]) -> Callable[[Any], Facts]:
 
 
 def _read_call(call: Any) -> Facts:
-    """Read an error that a call of gRPC ended with."""
+    """Read an error with which a gRPC call ended."""
     try:
         code = call.code()
         if type(code) is StatusCode:
@@ -108,14 +105,14 @@ def _read_call(call: Any) -> Facts:
             cause = call.__cause__
             return code, text, infos, () if cause is None else (cause,), held
         _closed(code)
-    except Exception:  # noqa: BLE001, S110 - read what can be read, below
+    except Exception:  # noqa: BLE001, S110 - the slower way below reads what can be read
         pass
     return _read_shape(call, calls=True)
 
 
 def _read_stream(call: Any) -> Facts:
-    """Read a stream call of a sync channel: its accessors wait until the stream has ended."""
-    state, cause = call._state, _cause_of(call)  # noqa: SLF001 - the only way to look at once
+    """Read a stream call of a sync channel, whose methods wait until the stream has ended."""
+    state, cause = call._state, _cause_of(call)  # noqa: SLF001 - no other way does not wait
     infos, held = _trailers(state.trailing_metadata)
     wrapped = () if cause is None else (cause,)
     return _status_code(state.code), _text(state.details), infos, wrapped, held
@@ -124,11 +121,11 @@ def _read_stream(call: Any) -> Facts:
 def _read_proto(status: Any) -> Facts:
     """Read a `google.rpc.Status` message."""
     code = _CODES_BY_NUMBER.get(status.code)
-    return code, _text(status.message), _detail_infos(status.details), (), None
+    return code, _text(status.message), _wire.decode_details(status.details), (), None
 
 
 def _read_exception(err: BaseException) -> Facts:
-    """Read an exception that has no status, unless somebody has put one on it."""
+    """Read an exception without a status, unless someone has set one on the instance."""
     if not _ACCESSORS.isdisjoint(err.__dict__):
         return _read_shape(err)
     cause = err.__cause__
@@ -136,11 +133,8 @@ def _read_exception(err: BaseException) -> Facts:
 
 
 def _read_shape(node: object, *, calls: bool = False) -> Facts:
-    """Read by shape: names as in gRPC, google-api-core or Connect."""
-
-    def get(name: str) -> Any:
-        return _get(node, name, calls=calls)
-
+    """Read an object by the attribute names of gRPC, google-api-core or Connect."""
+    get = partial(_get, node, calls=calls)
     code = _status_code(get("grpc_status_code")) or _status_code(get("code"))
     details, wrapped = get("details"), []
     text = _text(details) or _text(get("message"))
@@ -151,38 +145,33 @@ def _read_shape(node: object, *, calls: bool = False) -> Facts:
         members = get("exceptions")
         wrapped = [_cause_of(node), get("response"), *(members if type(members) is tuple else ())]
         wrapped = [each for each in wrapped if issubclass(type(each), BaseException)]
-    return code, text, infos or _detail_infos(details), tuple(wrapped), held
+    return code, text, infos or _wire.decode_details(details), tuple(wrapped), held
 
 
-def _get(node: object, name: str, *, calls: bool) -> Any:
-    """Read an attribute, and call it if it is a method and may be called; None on any failure."""
+def _get(node: object, name: str, *, calls: bool = False) -> Any:
+    """Return an attribute, or what it returns if `calls` is true; None on any failure."""
     try:
         value = getattr(node, name)
         return _closed(value()) if calls and callable(value) else value
-    except Exception:  # noqa: BLE001 - the accessors are anybody's
+    except Exception:  # noqa: BLE001 - foreign code
         return None
 
 
 def _closed(value: Any) -> Any:
-    """Close a coroutine, without awaiting it; return any other value."""
+    """Return a value; close a coroutine instead, without awaiting it."""
     if issubclass(type(value), Coroutine):
-        cast("Coroutine[Any, Any, Any]", value).close()
-        return None
+        return value.close()
     return value
 
 
 def _status_code(value: object) -> StatusCode | None:
-    """Read a code of gRPC, or of another library's enumeration with the same names."""
-    if type(value) is StatusCode:
-        return value
-    return _CODES_BY_NAME.get(_text(_get(value, "name", calls=False)))
+    """Return a code of gRPC, or that of another library's enum with the same names."""
+    return _CODES_BY_NAME.get(_text(_get(value, "name")))
 
 
 def _text(value: Any) -> str:
-    """Read a message, cut to what matters of it."""
-    if type(value) is str:
-        return value[:_TEXT_LIMIT]
-    # Not value[:n]: a subclass may do anything there.
+    """Return a message, cut to the limit."""
+    # Not value[:n], which a subclass may redefine.
     if issubclass(type(value), str):
         return str.__getitem__(value, slice(_TEXT_LIMIT))
     if issubclass(type(value), bytes):
@@ -201,29 +190,22 @@ def _args_text(args: tuple[object, ...]) -> str:
 
 
 def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
-    """Read a metadata's ErrorInfos, and the model that a guard says it held, None for none.
+    """Return the ErrorInfos in metadata, and the model that a guard reports as held, or None.
 
-    Several different values of the details trailer contradict each other, so they count as none
-    (as in grpc-go's internal/status); equal ones are a proxy's doubling.
+    Different values of the details trailer contradict each other, so none of them counts (as in
+    grpc-go's internal/status); a proxy may have doubled equal ones.
     """
     details = held = None
     try:
         pairs = metadata.items() if isinstance(metadata, dict) else metadata
-        for key, value in islice(pairs, _ITEMS_LIMIT):
+        for key, value in islice(pairs, _wire.ITEMS_LIMIT):
             if key == _wire.DETAILS_KEY:
-                details = value if details in (None, value) else _CONTRADICTION
+                details = value if details in (None, value) else False
             elif key == _wire.HELD_KEY:
-                held = held or _wire.decode_held(_text(value)) or None
-    except Exception:  # noqa: BLE001 - anybody's metadata: what cannot be read says nothing
+                from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
+
+                held = held or unquote(_text(value)) or None
+    except Exception:  # noqa: BLE001 - what cannot be read says nothing
         _closed(metadata)
         return (), None
     return _wire.decode(details) if type(details) is bytes else (), held
-
-
-def _detail_infos(details: Any) -> tuple[ErrorInfo, ...]:
-    """Read the ErrorInfos among details that a library has already taken out of the trailer."""
-    try:
-        text = isinstance(details, (str, bytes))
-        return () if text else _wire.decode_details(islice(details, _ITEMS_LIMIT))
-    except Exception:  # noqa: BLE001 - as above
-        return ()

@@ -1,7 +1,7 @@
 """The contract's bytes: encode an error into its trailers, and decode them again.
 
 CONTRACT.md states the format for authors in any language. Internal, but stable: the router builds
-its own errors with `encode_status`, and a guard vouches for its model with `held_trailer`.
+its own errors with `encode_status`.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from functools import cache, lru_cache
+from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpcerrors._condition import DOMAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     import grpc
 
     from grpcerrors._condition import Condition
 
-T = TypeVar("T")
+    # A status as it is sent, and the ErrorInfo metadata in it.
+    Encoded: TypeAlias = tuple[grpc.Status, Mapping[str, str]]
 
 DETAILS_KEY = "grpc-status-details-bin"  # a serialized google.rpc.Status
 HELD_KEY = "grpcerrors-held"  # the model that a guard still held when the handler failed
-HELD_UNNAMED = "1"  # its value where the model has no identity
 STARTED = "started"  # ErrorInfo metadata that marks a request whose handler had begun
 
 # Half of gRPC's default soft limit on metadata (8 KiB). Past that limit a peer may turn the error
 # into RST_STREAM, and the signal is lost.
 TRAILERS_LIMIT = 4096
 
+ITEMS_LIMIT = 1_000  # details, or pairs of metadata, that are read
 _HEADER_OVERHEAD = 32  # what HPACK charges for a header (RFC 7541, section 4.1)
 _FIXED_SIZE = len("grpc-status" + "00" + "grpc-message") + 2 * _HEADER_OVERHEAD
 # What percent-encoding leaves alone (gRPC over HTTP/2).
-_UNESCAPED = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
-_HELD_LIMIT = 255
+UNESCAPED = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
 _LONGEST_DELAY = 315_576_000_000  # seconds, of a google.protobuf.Duration
-_ERROR_INFO = "google.rpc.ErrorInfo"
 _UTF_16 = "utf-16-le"  # without a byte order mark
 
 
@@ -59,20 +60,17 @@ def _protobuf() -> tuple[Any, Any, Any]:
     return error_details_pb2, status_pb2.Status, rpc_status.to_status
 
 
-def encode(
-    condition: Condition, fields: Mapping[str, str], *, started: bool
-) -> tuple[grpc.Status, Mapping[str, str]]:
-    """Encode the error of a condition; return it and the ErrorInfo metadata that is in it."""
+def encode(condition: Condition, fields: Mapping[str, str], *, started: bool) -> Encoded:
+    """Encode the error of a condition; return it with the ErrorInfo metadata that it contains."""
 
-    def build(longest: int) -> tuple[grpc.Status, Mapping[str, str]]:
-        values = {name: _cut(value, longest) for name, value in fields.items()}
+    def build(longest: int) -> Encoded:
+        values = {name: cut(value, longest) for name, value in fields.items()}
         message = condition.message.format_map(values)
-        metadata = {name: value for name, value in values.items() if value}
-        metadata |= {STARTED: "true"} if started else {}
-        info = _info(condition.reason, condition.domain, metadata)
-        return _status(condition.code, message, info), metadata
+        values |= {STARTED: "true"} if started else {}
+        info = ErrorInfo(condition.domain, condition.reason, values)
+        return _built(condition.code, message, info)
 
-    return _fit(build, TRAILERS_LIMIT)
+    return _fit(build)
 
 
 def encode_status(
@@ -84,7 +82,7 @@ def encode_status(
     metadata: Mapping[str, str] | None = None,
     retry_after: float | None = None,
 ) -> grpc.Status:
-    """Encode an error that is no condition of the contract, such as one of the router's own.
+    """Encode an error that is not a condition of the contract, such as one of the router's own.
 
     Args:
         code: the status code, not OK.
@@ -100,33 +98,45 @@ def encode_status(
         The message and the longest values are cut until the trailers fit into `TRAILERS_LIMIT`.
     """
 
-    def build(longest: int) -> tuple[grpc.Status, None]:
-        values = {name: _cut(value, longest) for name, value in (metadata or {}).items()}
-        details = [_info(reason, domain, {name: value for name, value in values.items() if value})]
-        if retry_after is not None:
-            retry = _protobuf()[0].RetryInfo()
-            retry.retry_delay.FromNanoseconds(int(min(max(0, retry_after), _LONGEST_DELAY) * 1e9))
-            details.append(retry)
-        return _status(code, _cut(message, longest), *details), None
+    def build(longest: int) -> Encoded:
+        values = {name: cut(value, longest) for name, value in (metadata or {}).items()}
+        return _built(code, cut(message, longest), ErrorInfo(domain, reason, values), retry_after)
 
-    return _fit(build, TRAILERS_LIMIT)[0]
+    return _fit(build)[0]
 
 
-def _fit(build: Callable[[int], tuple[grpc.Status, T]], limit: int) -> tuple[grpc.Status, T]:
-    """Build an error of at most `limit` bytes, its values cut to as many bytes each as fit."""
+def _built(
+    code: grpc.StatusCode, message: str, info: ErrorInfo, retry_after: float | None = None
+) -> Encoded:
+    protobuf, status, to_status = _protobuf()
+    metadata = {name: value for name, value in info.metadata.items() if value}
+    details = [protobuf.ErrorInfo(**info._replace(metadata=metadata)._asdict())]
+    if retry_after is not None:
+        details.append(protobuf.RetryInfo())
+        delay = min(max(0, retry_after), _LONGEST_DELAY)
+        details[1].retry_delay.FromNanoseconds(int(delay * 1e9))
+    rich = status(code=code.value[0], message=message)
+    for detail in details:
+        # Not Any.Pack(), which serializes a map in an order that differs between processes.
+        value = detail.SerializeToString(deterministic=True)
+        rich.details.add(type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=value)
+    return to_status(rich), metadata
+
+
+def _fit(build: Callable[[int], Encoded]) -> Encoded:
+    """Build an error within the limit, cutting its values to as many bytes as fit."""
     built = build(TRAILERS_LIMIT)
-    if trailers_size(built[0]) <= limit:
+    if trailers_size(built[0]) <= TRAILERS_LIMIT:
         return built
-    too_long = bisect_right(
-        range(TRAILERS_LIMIT), limit, key=lambda longest: trailers_size(build(longest)[0])
-    )
+    lengths = range(TRAILERS_LIMIT)
+    too_long = bisect_right(lengths, TRAILERS_LIMIT, key=lambda n: trailers_size(build(n)[0]))
     return build(max(too_long - 1, 0))
 
 
 def trailers_size(status: grpc.Status) -> int:
     """Count the bytes of a status's trailers as HPACK does; the message is percent-encoded."""
     message = status.details.encode()
-    percent_encoded = len(message) + 2 * len(message.translate(None, _UNESCAPED))
+    percent_encoded = len(message) + 2 * len(message.translate(None, UNESCAPED))
     return _FIXED_SIZE + percent_encoded + sum(map(trailer_size, status.trailing_metadata))
 
 
@@ -137,46 +147,10 @@ def trailer_size(trailer: tuple[str, str | bytes]) -> int:
     return len(name) + _HEADER_OVERHEAD + size
 
 
-def held_trailer(model: str) -> tuple[str, str]:
-    """Return the trailer that says: the model was still held when the handler failed.
-
-    `model` is its identity, any string, "" where it has none. It travels percent-encoded, cut to
-    what fits into 255 bytes.
-    """
-    from urllib.parse import quote  # noqa: PLC0415 - as protobuf
-
-    # Spaces are encoded too: a header's value neither begins nor ends with one.
-    value = quote(_cut(model, _HELD_LIMIT), safe=_UNESCAPED[1:])
-    if len(value) > _HELD_LIMIT:
-        value = quote(_cut(model, _HELD_LIMIT // len("%00")), safe=_UNESCAPED[1:])
-    return HELD_KEY, value or HELD_UNNAMED
-
-
-def decode_held(value: str) -> str:
-    """Read the value of a `grpcerrors-held` trailer."""
-    from urllib.parse import unquote  # noqa: PLC0415 - as protobuf
-
-    return unquote(value)
-
-
-def _info(reason: str, domain: str, metadata: Mapping[str, str]) -> Any:
-    return _protobuf()[0].ErrorInfo(reason=reason, domain=domain, metadata=metadata)
-
-
-def _status(code: grpc.StatusCode, message: str, *details: Any) -> grpc.Status:
-    _, status, to_status = _protobuf()
-    rich = status(code=code.value[0], message=message)
-    for detail in details:
-        # Not Any.Pack(): it would serialize a map in an order that differs between processes.
-        value = detail.SerializeToString(deterministic=True)
-        rich.details.add(type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=value)
-    return to_status(rich)
-
-
-def _cut(value: str, limit: int) -> str:
+def cut(value: str, limit: int) -> str:
     """Cut a text to at most `limit` bytes of UTF-8, on a character boundary.
 
-    What UTF-8 cannot say is replaced: surrogate pairs by their character, lone ones by U+FFFD.
+    What UTF-8 cannot encode is replaced: surrogate pairs by their character, lone ones by U+FFFD.
     """
     text = value[:limit].encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
     return text.encode()[:limit].decode(errors="ignore")
@@ -185,35 +159,38 @@ def _cut(value: str, limit: int) -> str:
 # The bytes are deterministic, so a burst of one failure is decoded once.
 @lru_cache(maxsize=128)
 def decode(trailer: bytes) -> tuple[ErrorInfo, ...]:
-    """Read every ErrorInfo of a serialized `google.rpc.Status`; none where it cannot be decoded."""
-    try:
+    """Return every ErrorInfo of a serialized `google.rpc.Status`; none if it cannot be decoded."""
+    with contextlib.suppress(Exception):  # each protobuf implementation raises its own
         return decode_details(_protobuf()[1].FromString(trailer).details)
-    except Exception:  # noqa: BLE001 - each protobuf implementation raises its own
-        return ()
+    return ()
 
 
-def decode_details(details: Iterable[Any]) -> tuple[ErrorInfo, ...]:
-    """Read every ErrorInfo among details, leaving out what cannot be decoded.
+def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
+    """Return every ErrorInfo among details, leaving out what cannot be decoded.
 
-    Each may be an `Any`; an ErrorInfo, as google-api-core has them; or, in its REST errors, JSON.
-    The metadata cannot be changed: `decode` returns the same one to many.
+    A detail may be an `Any`, an ErrorInfo (google-api-core) or JSON (its REST errors). The metadata
+    is read-only, because `decode` returns the same object many times.
     """
-    infos = []
-    for detail in details:
-        with contextlib.suppress(Exception):
-            if info := _unpacked(detail):
-                metadata = MappingProxyType(dict(info.metadata))
-                infos.append(ErrorInfo(info.domain, info.reason, metadata))
+    infos: list[ErrorInfo] = []
+    if details is None or isinstance(details, (str, bytes)):
+        return ()
+    with contextlib.suppress(Exception):
+        for detail in islice(details, ITEMS_LIMIT):
+            with contextlib.suppress(Exception):
+                if info := _unpacked(detail):
+                    metadata = MappingProxyType(dict(info.metadata))
+                    infos.append(ErrorInfo(info.domain, info.reason, metadata))
     return tuple(infos)
 
 
 def _unpacked(detail: Any) -> Any:
+    """Return a detail as a protobuf ErrorInfo, None if it is of another type."""
     error_info = _protobuf()[0].ErrorInfo
     if isinstance(detail, error_info):
         return detail
     # Some senders and proxies write another prefix, or none: only the type's name counts.
     type_url = detail["@type"] if isinstance(detail, dict) else detail.type_url
-    if type_url.rpartition("/")[2] != _ERROR_INFO:
+    if type_url.rpartition("/")[2] != "google.rpc.ErrorInfo":
         return None
     if isinstance(detail, dict):
         return error_info(**{name: detail.get(name) for name in ErrorInfo._fields})

@@ -1,6 +1,4 @@
-"""What differs on `grpc.aio`: its `ModelGuard`. All else is in `grpcerrors`, and works on both."""
-
-from __future__ import annotations
+"""The `ModelGuard` of `grpc.aio`. Everything else is in `grpcerrors` and works on both."""
 
 from grpcerrors._guard.aio import ModelGuard
 

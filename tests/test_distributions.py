@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import tomllib
 
+import grpcerrors
+
 ROOT = Path(__file__).parents[1]
 FILES = (
     "pyproject.toml",
@@ -21,7 +23,7 @@ def project(file: str) -> Any:
 
 
 def test_they_have_one_version() -> None:
-    assert len({project(file)["version"] for file in FILES}) == 1
+    assert {project(file)["version"] for file in FILES} == {grpcerrors.__version__}
 
 
 @pytest.mark.parametrize("file", FILES)

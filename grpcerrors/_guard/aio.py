@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import grpc.aio
 
-from grpcerrors._abort import abort
 from grpcerrors._error import ContractError
 from grpcerrors._guard import sync
+from grpcerrors._guard.abort import abort
 from grpcerrors._guard.context import run, trailers_of
 from grpcerrors._guard.guard import Guard
 from grpcerrors._guard.session import Outcome

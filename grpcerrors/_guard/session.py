@@ -9,6 +9,7 @@ from grpc import StatusCode
 
 from grpcerrors import _wire
 from grpcerrors._error import ContractError, model_not_loaded
+from grpcerrors._guard.held import held_trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -208,7 +209,7 @@ def _vouching(outcome: Outcome, held: str) -> Trailers | None:
     """Return the outcome's trailers and the one that vouches for the model, where there is room."""
     earlier = tuple(item for item in outcome.trailers or () if item[0] != _wire.HELD_KEY)
     for name in (held, ""):
-        trailers = (*earlier, _wire.held_trailer(name))
+        trailers = (*earlier, held_trailer(name))
         status = cast("grpc.Status", _Status(outcome.message, trailers))
         if _wire.trailers_size(status) <= _wire.TRAILERS_LIMIT:
             return trailers

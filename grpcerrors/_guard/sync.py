@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from grpcerrors._abort import abort
 from grpcerrors._error import ContractError
+from grpcerrors._guard.abort import abort
 from grpcerrors._guard.guard import Guard
 from grpcerrors._guard.session import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from grpcerrors._abort import SyncContext
+    from grpcerrors._guard.abort import SyncContext
     from grpcerrors._guard.session import Session
 
 

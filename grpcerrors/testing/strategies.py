@@ -203,8 +203,8 @@ def _codes_of_words(condition: Condition) -> list[grpc.StatusCode]:
 
 
 def _means(condition: Condition, text: str, code: grpc.StatusCode) -> bool:
-    heard = Catalogue(condition, *CATALOGUE).by_words(text, code)
-    return heard is not None and heard.condition == condition
+    found = Catalogue(condition, *CATALOGUE).by_words(text, code)
+    return found is not None and found[0] == condition
 
 
 def _said(condition: Condition, codes: list[grpc.StatusCode]) -> SearchStrategy[_Wire]:

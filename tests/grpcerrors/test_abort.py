@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from grpcerrors import ContractError, _wire, model_mismatch, model_not_loaded
-from grpcerrors._abort import abort
+from grpcerrors._guard.abort import abort
 from tests.grpcerrors.support.guarded import (
     BACKENDS,
     SERVICE,

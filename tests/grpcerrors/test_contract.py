@@ -58,3 +58,10 @@ def test_nothing_but_the_table_is_made() -> None:
         line for line in text.splitlines() if line[:1] != "|"
     ]
     assert text.count("\n```\n") == 3, "the samples for Go, Node and C++"
+
+
+def test_the_core_is_small() -> None:
+    """All that neither stands in a server, nor is a command, nor helps with tests."""
+    files = list((CONTRACT.parent / "grpcerrors").glob("*.py"))
+    assert len(files) > 5
+    assert sum(len(path.read_text().splitlines()) for path in files) <= 1_100

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpcerrors import CATALOGUE, MODEL_NOT_LOADED, Catalogue, Dialect
+from grpcerrors._condition import _compiled
 from tests.grpcerrors.support.answers import ANSWERS, MORE_ANSWERS, Answer
 
 ROWS = [dialect for condition in CATALOGUE for dialect in condition.dialects]
@@ -22,7 +23,7 @@ _UNBOUNDED = 100
 
 
 def patterns(row: Dialect) -> list[re.Pattern[str]]:
-    return [row.pattern, *([row.unless] if row.unless else [])]
+    return [_compiled(each) for each in (row.pattern, row.unless) if each]
 
 
 def says(row: Dialect, answer: Answer) -> bool:
@@ -50,7 +51,9 @@ def test_each_row_says_where_it_is_from(row: Dialect) -> None:
 @given(data=st.data())
 def test_whatever_matches_has_a_hint(row: Dialect, data: st.DataObject) -> None:
     """A message without one is not searched."""
-    text = data.draw(st.from_regex(row.pattern, alphabet=st.characters(max_codepoint=127)))
+    text = data.draw(
+        st.from_regex(_compiled(row.pattern), alphabet=st.characters(max_codepoint=127))
+    )
     assert any(hint in text.lower() for hint in row.hints)
 
 

@@ -6,7 +6,7 @@ import pytest
 from grpc import StatusCode
 
 import grpcerrors
-from grpcerrors import _explain, _wire, explain
+from grpcerrors import Condition, _builtin, _wire, explain
 from tests.grpcerrors.support import errors
 
 
@@ -27,7 +27,7 @@ model='m'""",
         grpcerrors.model_not_loaded("x", started=True),
         """\
 model not loaded, backend 'x'
-  because its details say so (grpcerrors/MODEL_NOT_LOADED); the handler had begun on the request
+  because its details say so (grpcerrors/MODEL_NOT_LOADED); the handler had begun to work on it
   error: FAILED_PRECONDITION, 'x: model not loaded', grpcerrors/MODEL_NOT_LOADED backend='x' \
 started='true'""",
     ),
@@ -35,7 +35,7 @@ started='true'""",
         _with(StatusCode.FAILED_PRECONDITION, "x: model not loaded", ("grpcerrors", "FROM_2030")),
         """\
 nothing that the contract knows
-  because its details say so (grpcerrors/FROM_2030): a reason that this version does not know; \
+  because its details say so (grpcerrors/FROM_2030): a reason that this version does not know, so \
 text and code do not count
   error: FAILED_PRECONDITION, 'x: model not loaded', grpcerrors/FROM_2030""",
     ),
@@ -43,8 +43,7 @@ text and code do not count
         errors.wrapped(errors.sync_error(StatusCode.INTERNAL, "x: model not loaded")),
         """\
 model not loaded, backend 'x'
-  because of its words, as said by LocalAI and others; \
-no details decided
+  because of its words, which are those of LocalAI and others; it has no known details
   error: no code, 'the request failed'
   wraps: INTERNAL, 'x: model not loaded'""",
     ),
@@ -52,15 +51,15 @@ no details decided
         errors.sync_error(StatusCode.FAILED_PRECONDITION, "not now"),
         """\
 model not loaded
-  because of its bare code, FAILED_PRECONDITION: no details, and no words that are known. Ask \
+  because of its bare code, FAILED_PRECONDITION: it has no details and no known words. Ask \
 the backend's Status before acting on it
   error: FAILED_PRECONDITION, 'not now'""",
     ),
     "a bare UNIMPLEMENTED": (
         errors.sync_error(StatusCode.UNIMPLEMENTED, "Method not found!"),
         """\
-not implemented (or, if asked of AudioTranscriptionLive, live transcription unsupported)
-  because of its bare code, UNIMPLEMENTED: no details, and no words that are known
+not implemented (or, for AudioTranscriptionLive, live transcription unsupported)
+  because of its bare code, UNIMPLEMENTED: it has no details and no known words
   error: UNIMPLEMENTED, 'Method not found!'""",
     ),
     "the router": (
@@ -75,28 +74,28 @@ that model; fix the name
         errors.sync_error(StatusCode.UNKNOWN, "model not loaded", (("grpcerrors-held", b"m"),)),
         """\
 nothing that the contract knows
-  because a guard says that the model was there: words and code mean something else
+  because a guard reports that the model was loaded, so words and code mean something else
   error: UNKNOWN, 'model not loaded', model 'm' held""",
     ),
     "details of another domain": (
         _with(StatusCode.FAILED_PRECONDITION, "not now", ("example.com", "QUOTA")),
         """\
 nothing that the contract knows
-  because the details are of another domain, which rules out the code, and no words decide
+  because its details are of another domain, which rules out the code, and no words are known
   error: FAILED_PRECONDITION, 'not now', example.com/QUOTA""",
     ),
     "nothing": (
         None,
         """\
 nothing that the contract knows
-  because neither details, nor words, nor code say anything that it knows
+  because neither its details nor its words nor its code are known
   error: no code, ''""",
     ),
 }
 
 
 @pytest.mark.parametrize(("err", "said"), CASES.values(), ids=CASES)
-def test_what_decided_is_told(err: object, said: str) -> None:
+def test_what_decided_is_explained(err: object, said: str) -> None:
     assert explain(err) == said
 
 
@@ -129,6 +128,9 @@ def test_the_router_is_explained_with_model_and_node() -> None:
     assert explain(err).startswith("load failed, model 'm', node 'n'\n")
 
 
-def test_every_reason_of_the_router_is_explained() -> None:
+def test_exactly_the_reasons_of_the_router_and_the_host_are_explained() -> None:
     router = pytest.importorskip("grpcerrors_router.errors")
-    assert set(_explain._OF_THE_ROUTER) >= router.REASONS
+    host = pytest.importorskip("grpcerrors_backends.host.refusals")
+    refusals = {each.reason for each in vars(host).values() if isinstance(each, Condition)}
+    assert refusals >= {"SLOTS_BUSY", "SUPERSEDED_LOAD", "INVALID_METADATA"}
+    assert set(_builtin.ADVICE) == router.REASONS | refusals

@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from grpcerrors._abort import abort
 from grpcerrors._error import model_not_loaded
 from grpcerrors._guard import aio, sync
+from grpcerrors._guard.abort import abort
 from tests.grpcerrors.support.guarded import (
     SERVICE,
     SHAPES,

@@ -18,7 +18,7 @@ from grpc import StatusCode
 from grpc._interceptor import _UnaryOutcome
 
 import grpcerrors
-from grpcerrors import _read
+from grpcerrors import _read, _wire
 from grpcerrors._read import survey
 from grpcerrors._wire import ErrorInfo
 from tests.grpcerrors.support import errors
@@ -222,7 +222,7 @@ def test_a_thousand_pairs_of_metadata_are_enough() -> None:
 def test_a_thousand_details_are_enough() -> None:
     """As with metadata."""
     [detail] = errors.packed([("d", "R")])
-    assert len(_read._detail_infos([detail] * 1001)) == 1000
+    assert len(_wire.decode_details([detail] * 1001)) == 1000
 
 
 TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -249,7 +249,7 @@ TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 )
 def test_details_are_read_packed_or_not(details: Any, infos: tuple[ErrorInfo, ...]) -> None:
     """As google-api-core has them: messages, or JSON; what is none is left out."""
-    assert _read._detail_infos(details) == infos
+    assert _wire.decode_details(details) == infos
 
 
 class Words(str):
@@ -288,5 +288,3 @@ def test_a_coroutine_of_an_accessor_is_closed() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     assert grpcerrors.__version__ == version("grpcerrors")
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = grpcerrors.nothing

@@ -25,7 +25,7 @@ from grpcerrors import (
     matches,
     model_not_loaded,
 )
-from grpcerrors._abort import abort
+from grpcerrors._guard.abort import abort
 from grpcerrors.testing import Aborted, FakeAioContext, FakeContext, FakeRpcError, strategies
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.rpc import error_details_pb2, status_pb2
 
 from grpcerrors import model_not_loaded
-from grpcerrors._abort import abort
 from grpcerrors._guard import aio, sync
+from grpcerrors._guard.abort import abort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -27,10 +27,10 @@ def _row(condition: Condition, dialect: Dialect) -> str:
     return f"| `{condition.reason}` | {dialect.system} | {codes} | {patterns} |\n"
 
 
-def _shown(pattern: re.Pattern[str] | None) -> str:
-    if pattern is None:
+def _shown(pattern: str) -> str:
+    if not pattern:
         return ""
-    text = pattern.pattern.replace("|", r"\|")
+    text = pattern.replace("|", r"\|")
     # As many backticks as stand nowhere together in the text.
     runs = {len(run) for run in re.findall("`+", text)}
     fence = "`" * next(length for length in range(1, 9) if length not in runs)

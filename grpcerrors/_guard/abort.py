@@ -1,4 +1,4 @@
-"""End a call with an error of the contract, from any kind of handler."""
+"""Ending a call with an error of the contract, from any kind of handler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_THE_ERROR = (_wire.DETAILS_KEY, _wire.HELD_KEY)
 
 
 class SyncContext(Protocol):
-    """What `abort` needs of a sync handler's context, on either server."""
+    """What `abort` needs of a sync handler's context, on a sync or an aio server."""
 
     def add_callback(self, callback: Any, /) -> Any: ...
     def set_trailing_metadata(self, metadata: Any, /) -> Any: ...
@@ -41,9 +41,9 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
 
     In a sync handler, on a sync or an aio server: `abort(context, model_not_loaded("x"))`.
     In an aio handler: `await abort(context, model_not_loaded("x"))`.
-    A sync handler that another interceptor runs in a thread pool counts as sync, whatever context
-    it got. Trailers set earlier are kept, which `context.abort_with_status` does not do, except for
-    details and `grpcerrors-held`: those speak of another error.
+    A sync handler that another interceptor runs in a thread pool counts as sync, whatever its
+    context is. Trailers set earlier are kept, which `context.abort_with_status` does not do, except
+    for details and `grpcerrors-held`, which belong to another error.
 
     Raises:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else
@@ -54,8 +54,8 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
     sent = context.abort(error.code, error.details)
     if inspect.isawaitable(sent):
         if not on_a_loop() and (loop := loop_of(context)):
-            # A sync handler that an interceptor of an aio server runs in a thread pool: nobody
-            # would await what it gets.
+            # In a sync handler that an interceptor of an aio server runs in a thread pool, nothing
+            # would await the coroutine.
             run(sent, loop)
         return _finish(sent, error)
     # Older grpcio returns here from a sync handler's abort on an aio server.
