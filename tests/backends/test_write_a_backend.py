@@ -1,7 +1,7 @@
-"""docs/write-a-backend.md does what it says: its blocks are run in order, as a reader would.
+"""The blocks of docs/write-a-backend.md work when they are run in order.
 
-A `python NAME` block is a file to write, a `python` block a script to run, an `sh` block commands.
-A command that ends in `&` is a server: it runs until `kill %1; wait`.
+A `python NAME` block is a file to save, and an `sh` block has commands to run. A command that ends
+in `&` starts a server, which runs until `kill $!; wait`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Reader:
-    """Does what the page says, in a directory of its own."""
+    """Follows the page in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -48,7 +48,7 @@ class Reader:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
     def serve(self, *command: str) -> None:
-        assert self.server is None, "the server before has not been stopped"
+        assert self.server is None, "the page must stop the previous server first"
         self.server = subprocess.Popen(
             command,
             cwd=self.directory,
@@ -69,11 +69,11 @@ class Reader:
 
     def sh(self, line: str) -> None:
         *command, last = shlex.split(line, comments=True)
-        if [*command, last] == ["kill", "%1;", "wait"]:
+        if [*command, last] == ["kill", "$!;", "wait"]:
             self.stop()
             return
         if command[:2] == ["pip", "install"]:
-            return  # it is installed, or there would be no tests
+            return  # the packages are installed: the tests need them
         if last == "&":
             self.serve(*command)
         else:
@@ -86,17 +86,16 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     blocks = BLOCK.findall(PAGE.read_text().replace("50051", port))
-    assert len(blocks) == PAGE.read_text().count("\n```") / 2, "a block that no test runs"
+    assert len(blocks) == PAGE.read_text().count("\n```") / 2, "a block that the test does not run"
     reader = Reader(tmp_path)
     try:
         for language, name, text in blocks:
             if name:
                 reader.write(name, text)
-            elif language == "python":
-                reader.run("python", "-c", text)
-            else:
-                assert language == "sh"
-                for line in text.splitlines():
-                    reader.sh(line)
+                continue
+            assert language == "sh"
+            for line in text.splitlines():
+                reader.sh(line)
+        assert reader.server is None, "the page leaves a server running"
     finally:
         reader.stop()
