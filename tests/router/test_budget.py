@@ -8,25 +8,7 @@ from dataclasses import replace
 from grpcerrors_router.calls.budget import RetryBudget
 from grpcerrors_router.settings import Settings
 from tests.router.conftest import eventually
-
-
-class Hand:
-    """A clock that only `advance` moves."""
-
-    now = 100.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
+from tests.router.support.clock import HandClock
 
 HASTY = replace(Settings(), retry_wait=0.0)
 
@@ -36,7 +18,7 @@ async def taken(budget: RetryBudget, tries: int) -> int:
 
 
 async def test_ten_a_second_are_always_allowed() -> None:
-    clock = Hand()
+    clock = HandClock()
     budget = RetryBudget(HASTY, clock)
     assert await taken(budget, 1000) == 100, "of a window of ten seconds"
     clock.advance(10.5)
@@ -44,7 +26,7 @@ async def test_ten_a_second_are_always_allowed() -> None:
 
 
 async def test_a_fifth_of_the_requests_is_allowed_when_that_is_more() -> None:
-    clock = Hand()
+    clock = HandClock()
     budget = RetryBudget(HASTY, clock)
     for _ in range(100):
         clock.advance(0.1)
@@ -58,7 +40,7 @@ async def test_a_fifth_of_the_requests_is_allowed_when_that_is_more() -> None:
 
 
 async def test_a_retry_waits_for_its_turn_first_come_first_served() -> None:
-    clock = Hand()
+    clock = HandClock()
     budget = RetryBudget(replace(Settings(), retry_wait=1000.0), clock)
     assert await taken(budget, 100) == 100
     order: list[int] = []
@@ -76,7 +58,7 @@ async def test_a_retry_waits_for_its_turn_first_come_first_served() -> None:
 
 
 async def test_a_retry_waits_no_longer_than_its_caller_and_only_so_many_wait() -> None:
-    clock = Hand()
+    clock = HandClock()
     budget = RetryBudget(replace(Settings(), retry_queue=2, retry_wait=1000.0), clock)
     assert await taken(budget, 100) == 100
     assert not await budget.take("a", 0.01)
@@ -92,7 +74,7 @@ async def test_a_retry_waits_no_longer_than_its_caller_and_only_so_many_wait() -
 
 
 async def test_all_who_met_the_same_stale_replica_take_one_turn() -> None:
-    budget = RetryBudget(HASTY, Hand())
+    budget = RetryBudget(HASTY, HandClock())
     assert await taken(budget, 99) == 99
     assert all(await asyncio.gather(*(budget.take("replica", None) for _ in range(1000))))
     assert not await budget.take("another", None)
@@ -101,7 +83,7 @@ async def test_all_who_met_the_same_stale_replica_take_one_turn() -> None:
 
 async def test_a_turn_that_waits_is_not_forgotten() -> None:
     """However many replicas are stale at once, closing the budget ends all that wait."""
-    budget = RetryBudget(replace(Settings(), retry_wait=1000.0), Hand())
+    budget = RetryBudget(replace(Settings(), retry_wait=1000.0), HandClock())
     assert await taken(budget, 100) == 100
     waiting = [asyncio.create_task(budget.take(number, None)) for number in range(300)]
     await eventually(lambda: budget._waiting == 300)

@@ -19,12 +19,12 @@ from grpcerrors_protocol.backend_pb2_grpc import (
 )
 from grpcerrors_router.calls import causes
 from grpcerrors_router.calls.causes import Belief, Causes, cause_of
-from grpcerrors_router.clock import SystemClock
 from grpcerrors_router.entities import Node as NodeInfo
 from grpcerrors_router.entities import Replica
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.view.entries import NodeEntry, ReplicaEntry
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
+from tests.router.support.clock import HandClock
 from tests.router.support.nodes import REQUEST_ID, Node
 
 if TYPE_CHECKING:
@@ -301,18 +301,6 @@ async def test_reconcile_never_raises(sqlite_url: str, monkeypatch: pytest.Monke
 
 
 # Causes
-
-
-class HandClock(SystemClock):
-    """A clock that only `advance` moves."""
-
-    now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def replica(generation: int, *, boot: str = "b", model: str = "m") -> ReplicaEntry:

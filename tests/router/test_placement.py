@@ -12,6 +12,7 @@ from grpcerrors_router.entities import Load, Node, NodeView, Replica
 from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
 from grpcerrors_router.loads.quarantine import Quarantine
 from grpcerrors_router.view.table import RoutingTable
+from tests.router.support.clock import HandClock
 
 SETTINGS = Settings()
 
@@ -94,17 +95,11 @@ def test_an_eviction_ends_with_its_lease_without_any_news() -> None:
     """Invariant 17: it ends without a new view of the registry."""
     job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
 
-    class Clock(SystemClock):
-        now = 1000.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-    table = RoutingTable(clock := Clock())
+    table = RoutingTable(clock := HandClock())
     node = Node("a", "127.0.0.1:1", "fake")
     table.apply(NodeView(9, "a", node, (Replica("a", "m", 9, 9),), (job,), 199.0))
     assert table.pick("m") is None
-    clock.now += 2.0
+    clock.advance(2.0)
     assert table.pick("m") is not None, "invariant 17: the lease has run out"
 
 

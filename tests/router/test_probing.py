@@ -258,7 +258,9 @@ async def test_channels_are_closed_when_no_node_has_their_address(sqlite_url: st
         for number in range(5):
             async with Node(f"pod-{number}") as node:
                 await router.heartbeat(node.heartbeat())
+                router.table.nodes[node.name].fresh_until = 0.0
                 assert await router.probe_health(node.name)
+                assert len(router._channels) > 0
                 await router.leave(node.name, node.boot_id)
         await eventually(lambda: len(router._channels) == 0)
 

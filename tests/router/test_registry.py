@@ -19,26 +19,11 @@ from grpcerrors_router.entities import Node as Row
 from grpcerrors_router.errors import NameTaken, RegistryOutdated
 from grpcerrors_router.registry.jobs import JobRequest, Outcome, Refusal
 from grpcerrors_router.registry.schema import changes, metadata, replicas
+from tests.router.support.clock import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-
-class HandClock:
-    """A clock that stands still until the test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
 
 
 CLOCK = HandClock()
@@ -119,7 +104,7 @@ async def test_a_stale_token_changes_nothing(registry: NodeRegistry) -> None:
     await node(registry)
     stalled = await registry.claim_load(request())
     assert isinstance(stalled, Load)
-    CLOCK.now += 11
+    CLOCK.advance(11)
     successor = await registry.claim_load(request())
     assert isinstance(successor, Load)
     assert not await registry.renew_load(stalled, 10)
@@ -134,9 +119,9 @@ async def test_a_renewed_lease_is_not_taken_over(registry: NodeRegistry) -> None
     await node(registry)
     load = await registry.claim_load(request())
     assert isinstance(load, Load)
-    CLOCK.now += 8
+    CLOCK.advance(8)
     assert await registry.renew_load(load, 10)
-    CLOCK.now += 8
+    CLOCK.advance(8)
     assert await registry.claim_load(request()) is Refusal.ENOUGH
 
 
@@ -198,7 +183,7 @@ async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeReg
     old = (await rows(registry))["a", "m1"]
     await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
     assert await evicting(registry) == {"m1"}
-    CLOCK.now += 11
+    CLOCK.advance(11)
     assert await evicting(registry) == set()
     claim = await registry.claim_load(
         request(model="m3", victim="m1", victim_generation=old.generation)
@@ -214,7 +199,7 @@ async def test_the_victim_of_a_dead_router_is_unknown_on_a_foreign_node(
     await node(registry)
     old = await loaded(registry, "m1")
     await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
-    CLOCK.now += 11
+    CLOCK.advance(11)
     assert isinstance(await registry.claim_load(request(model=model)), Load)
     assert await rows(registry) == {}
     assert await registry.heals() == [], "no evidence was seen"
@@ -247,7 +232,7 @@ async def test_a_failed_load_is_left_alone_for_a_while(registry: NodeRegistry) -
     assert await registry.claim_load(request()) is Refusal.BACKOFF
     job = (await registry.snapshot()).nodes[0].loads[0]
     assert (job.state, job.message, job.failures) == ("failed", "no such file", 1)
-    CLOCK.now += 6
+    CLOCK.advance(6)
     again = await registry.claim_load(request())
     assert isinstance(again, Load)
     assert again.failures == 1
@@ -387,16 +372,16 @@ async def test_a_name_belongs_to_one_living_process(registry: NodeRegistry) -> N
     known = beat("b1", 1, Held("m"))
     second = replace(beat("b2", 1), address="127.0.0.1:5002")
     await registry.heartbeat(known, alive_for=8)
-    CLOCK.now += 7
+    CLOCK.advance(7)
     with pytest.raises(NameTaken, match=r"127\.0\.0\.1:5001.*127\.0\.0\.1:5002"):
         await registry.heartbeat(second, alive_for=8)
     assert set(await rows(registry)) == {("a", "m")}, "the known node keeps its rows"
-    CLOCK.now += 2
+    CLOCK.advance(2)
     await registry.heartbeat(second, alive_for=8)
     assert await rows(registry) == {}
     with pytest.raises(NameTaken):
         await registry.heartbeat(known, alive_for=8)
-    CLOCK.now += 9
+    CLOCK.advance(9)
     await registry.heartbeat(known, alive_for=8)
     assert set(await rows(registry)) == {("a", "m")}, "it was displaced, not banned"
 
@@ -497,10 +482,10 @@ async def test_a_router_is_alive_as_long_as_its_lease(url: str) -> None:
         NodeRegistry(url, router="r2", clock=CLOCK) as two,
     ):
         assert await one.sign_in(1, 10) is None
-        CLOCK.now += 8
+        CLOCK.advance(8)
         assert await two.sign_in(5, 10) is None
         assert [(r.name, r.seen_revision) for r in await two.routers()] == [("r1", 1), ("r2", 5)]
-        CLOCK.now += 3
+        CLOCK.advance(3)
         assert [router.name for router in await two.routers()] == ["r2"]
         await two.sign_out()
         assert await two.routers() == []
@@ -516,7 +501,7 @@ async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
         assert isinstance(other, RouterRow)
         await two.sign_out()
         assert [row.seen_revision for row in await one.routers()] == [7]
-        CLOCK.now += 11
+        CLOCK.advance(11)
         assert await two.sign_in(9, 10) is None, "the first one has died"
 
 
@@ -537,7 +522,7 @@ async def test_silent_nodes_old_heals_and_dead_jobs_are_pruned(registry: NodeReg
     await registry.heartbeat(beat("b1", 1, Held("m"), name="silent"))
     await registry.heartbeat(beat("b1", 2, name="silent"))
     await registry.claim_load(request("foreign"))
-    CLOCK.now += 3601
+    CLOCK.advance(3601)
     await registry.heartbeat(beat("b9", 1, name="heard"))
     await registry.prune(node_retention=3600, heal_retention=7200)
     snapshot = await registry.snapshot()

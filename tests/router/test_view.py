@@ -14,6 +14,7 @@ from grpcerrors_router.entities import NodeView, Replica
 from grpcerrors_router.loads.quarantine import Quarantine
 from grpcerrors_router.view.outbox import Outbox
 from tests.router.conftest import QUICK, fleet
+from tests.router.support.clock import HandClock
 from tests.router.support.nodes import Node
 
 if TYPE_CHECKING:
@@ -88,26 +89,12 @@ def test_a_drop_is_remembered_until_the_registry_knows() -> None:
     assert not table._dropped
 
 
-class HandClock:
-    """A clock that stands still until the test moves it."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    monotonic = time
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-
 def test_a_quarantine_forgets_what_is_long_over() -> None:
     clock = HandClock()
     quarantine = Quarantine(Settings(), clock)
     for number in range(1000):
         quarantine.dropped(f"pod-{number}", "m", has_served=False)
-    clock.now += 2 * Settings().storm_max + 1
+    clock.advance(2 * Settings().storm_max + 1)
     quarantine.dropped("a", "m", has_served=False)
     assert len(quarantine._cases) == 1
 
