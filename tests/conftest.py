@@ -34,6 +34,9 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
 
+# Servers that a test stops tell each client so on standard error, one line each.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 PR_SET_CHILD_SUBREAPER = 36
 _STASH = pytest.StashKey[str]()
 
