@@ -312,6 +312,20 @@ def test_every_change_is_told() -> None:
     assert len(told) == slots.inventory().version == 4
 
 
+def test_a_listener_that_fails_fails_the_load_and_nothing_else() -> None:
+    failing = iter([True])
+
+    def listen() -> None:
+        if next(failing, False):
+            raise ZeroDivisionError
+
+    slots = make(on_change=listen)
+    with pytest.raises(ZeroDivisionError):
+        slots.load("a", "x")
+    slots.load("b", "x")
+    assert slots.holds("b")
+
+
 def test_nothing_keeps_a_closed_model_alive() -> None:
     slots = make()
     slots.load("a", "x")

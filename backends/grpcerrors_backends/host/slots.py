@@ -197,7 +197,7 @@ class Slots(Generic[ModelT, OptionsT]):
             version = self._load(identity, mine)
         except BaseException as error:
             with self._change:
-                del self._loading[identity]
+                self._loading.pop(identity, None)
             mine.outcome.set_exception(error)
             raise
         mine.outcome.set_result(version)
