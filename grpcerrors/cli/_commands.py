@@ -14,6 +14,7 @@ from grpc.aio import AioRpcError, Metadata
 from rich.console import Console
 
 from grpcerrors import explain as explain_error
+from grpcerrors._wire import DETAILS_KEY
 from grpcerrors.cli import _inputs, _report
 from grpcerrors.cli._connection import CannotCheckError, Target
 from grpcerrors.cli._probe import check as run_check
@@ -121,7 +122,7 @@ def explain(
     ] = [],  # noqa: B006 - typer reads it
 ) -> None:
     """Explain what an error means to a router, and why."""
-    trailers = Metadata(*(("grpc-status-details-bin", value) for value in details_bin))
+    trailers = Metadata(*((DETAILS_KEY, value) for value in details_bin))
     error = AioRpcError(grpc.StatusCode[code], Metadata(), trailers, details=message)
     for line in explain_error(error).splitlines():
         typer.echo(_report.printable(line))

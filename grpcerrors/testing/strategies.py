@@ -18,6 +18,7 @@ from grpc.aio import AioRpcError, Metadata
 from grpcerrors._builtin import CATALOGUE, MODEL_NOT_LOADED
 from grpcerrors._condition import Catalogue
 from grpcerrors._error import ContractError
+from grpcerrors._wire import DETAILS_KEY
 from grpcerrors.testing._errors import FakeRpcError
 
 try:
@@ -48,7 +49,6 @@ __all__ = [
     "wrapped",
 ]
 
-_KEY = "grpc-status-details-bin"
 _FOREIGN = ("example.com", "QUOTA_EXCEEDED")
 # Codes whose messages quote user input, so that the words in them say nothing.
 _QUOTING = (
@@ -170,7 +170,7 @@ def _grouped(error: BaseException) -> BaseException:
 def _met(draw: DrawFn, wires: SearchStrategy[_Wire]) -> grpc.RpcError:
     """Turn what travels into what a client of either surface catches."""
     wire = draw(wires)
-    trailers = [*draw(_other_trailers), *((_KEY, value) for value in wire.details)]
+    trailers = [*draw(_other_trailers), *((DETAILS_KEY, value) for value in wire.details)]
     if draw(st.booleans()):
         return AioRpcError(wire.code, Metadata(), Metadata(*trailers), wire.text)
     return FakeRpcError(wire.code, wire.text, trailers)

