@@ -243,19 +243,23 @@ def test_methods_of_unknown_classes_are_not_called() -> None:
             self.message = "x: model not loaded"
 
         def code(self) -> StatusCode:
+            called.append(self)
             raise AssertionError
 
         details = trailing_metadata = grpc_status_code = code
 
+    called: list[Unknown] = []
     assert grpcerrors.is_model_not_loaded(Unknown())
+    assert not called
 
 
-def test_detection_starts_no_thread() -> None:
+def test_detection_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is given."""
-    before = threading.active_count()
+    started: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", started.append)
     for err in (Exception(), errors.stream_error(None, ""), SimpleNamespace(code=_coroutine)):
         grpcerrors.classify(err)
-    assert threading.active_count() == before
+    assert not started
 
 
 def test_an_interrupt_is_not_swallowed() -> None:

@@ -295,6 +295,7 @@ async def test_a_load_whose_owner_died_does_not_count_as_busy(served: Stack) -> 
     async with asyncio.timeout(60):
         while await state() != pb.StatusResponse.UNINITIALIZED:
             await asyncio.sleep(0.02)
+    assert "m" in served.router.table.nodes["raw-1"].loads, "nobody has deleted the job yet"
 
 
 @pytest.mark.parametrize("version", ["v1alpha", "v1"])
