@@ -200,7 +200,7 @@ async def test_a_load_that_fails_says_why_in_the_words_of_the_node(served: Stack
     error = await refused(BackendStub(served.through).Predict(pb.PredictOptions(ModelIdentity="m")))
     assert error.code() in {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE}
     assert "weights are corrupt" in (error.details() or "")
-    assert classify(error).condition is None  # nobody may take it for a stale row
+    assert classify(error).condition is None  # it is no evidence against a replica
 
 
 @pytest.mark.parametrize("metadata", [(), (("x-model-id", "m"),)])

@@ -96,7 +96,7 @@ class Interleavings(RuleBasedStateMachine):
     def pace(self, node: str, slow: bool) -> None:
         """Make loads hang, or let those that hang continue."""
         host = self.world.nodes[node]
-        host.mend()
+        host.repair()
         host.slow = slow
         self.world.settle()
 

@@ -108,7 +108,7 @@ async def test_a_load_that_hangs_is_hedged_on_a_free_node(sqlite_url: str) -> No
             *(stub(router).Predict(pb.PredictOptions(), timeout=60) for _ in range(20))
         )
         assert [len(node.loads) for node in nodes] == [1, 1]
-        assert router.table.loads("m"), "the first load goes on"
+        assert router.table.loads("m"), "the first load continues"
 
 
 async def test_the_slower_of_two_loads_is_freed(sqlite_url: str) -> None:

@@ -1,1 +1,1 @@
-"""Bring models up: placement, single flight, fenced jobs."""
+"""Loads: placement, single flight, fenced jobs and the quarantine."""

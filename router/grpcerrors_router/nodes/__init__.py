@@ -1,1 +1,1 @@
-"""Talk to nodes: channels, control plane, probes, membership."""
+"""The access to nodes: channels, control plane, probes and membership."""

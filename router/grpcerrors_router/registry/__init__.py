@@ -1,1 +1,1 @@
-"""What is where: the shared truth in a database, and the rules that keep it true."""
+"""The registry: which node holds which model, in a database that routers share."""

@@ -54,7 +54,7 @@ class SimNode:
         self.inventory = 0
         self.held: dict[str, int] = {}
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """End all faults of this node."""
         self.slow = self.silent = False
         while self.gates:
@@ -438,7 +438,7 @@ class World:
         """Check invariant 17: end all faults, and call every model through every router."""
         self.prompt = True
         for node in self.nodes.values():
-            node.mend()
+            node.repair()
         for member in self.members:
             member.threads.release()
         for call in list(self.calls):

@@ -1,4 +1,4 @@
-"""Evictions follow from jobs; routers acknowledge them; counts of calls are no longer shared."""
+"""Derive evictions from jobs, which routers acknowledge; share no counts of calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Drop what could outlive its owner."""
+    """Drop the state that could outlive a router."""
     op.drop_table("leases")
     op.drop_table("routers")
     _create_routers(sa.Column("session", sa.String, nullable=False))
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring back the columns; what is being evicted now is forgotten."""
+    """Restore the columns; evictions that are running are forgotten."""
     op.drop_column("loads", "answered")
     op.drop_column("loads", "victim_generation")
     for name in ("last_used", "in_flight", "options"):
