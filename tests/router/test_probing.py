@@ -253,6 +253,25 @@ async def test_a_foreign_node_that_only_lost_its_connection_keeps_its_replica(
         assert len(node.loads) == 1
 
 
+async def test_a_node_that_moves_during_a_probe_is_not_judged_by_its_old_address(
+    sqlite_url: str,
+) -> None:
+    settings = replace(PATIENT, probe_patience=1000.0)
+    async with (
+        Node("f") as node,
+        Relay(node.address) as relay,
+        fleet(sqlite_url, settings=settings) as (router,),
+    ):
+        relay.freeze()
+        await router.registry.add_node(relay.address, "fake", name="f")
+        probe = asyncio.create_task(router.probe_health("f"))
+        await eventually(lambda: router._prober._questions)
+        await router.registry.add_node(node.address, "fake", name="f")
+        # The channel to the old address is closed, which ends the question.
+        assert await probe
+        assert router.table.nodes["f"].reachable
+
+
 async def test_channels_are_closed_when_no_node_has_their_address(sqlite_url: str) -> None:
     async with fleet(sqlite_url) as (router,):
         for number in range(5):

@@ -443,7 +443,9 @@ async def test_changes_say_which_nodes_to_read_again(registry: NodeRegistry) -> 
     gone = await registry.changes_since(batch.revision)
     assert gone is not None
     assert gone.nodes[0].node is None
-    assert await registry.changes_since(gone.revision + 100) is None, "another database: list everything"
+    assert await registry.changes_since(gone.revision + 100) is None, (
+        "another database: list everything"
+    )
 
 
 async def test_a_gap_in_the_changes_is_noticed(registry: NodeRegistry) -> None:

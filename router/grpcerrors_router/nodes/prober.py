@@ -103,21 +103,29 @@ class Prober:
         return there
 
     async def _ask(self, node: NodeEntry) -> bool | None:
-        """Return whether the node answers Health, with any result; None if it takes too long."""
+        """Return whether the node answers Health, with any result.
+
+        Returns None if it takes too long, or if the node has moved to another address meanwhile.
+        """
+        address = node.info.address
+        answers: bool | None = True
         try:
-            await self._nodes.control.health(node.info.address, self._settings.probe_timeout)
+            await self._nodes.control.health(address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return None
-            if error.code() in SILENT:
-                return False
+                answers = None
+            elif error.code() in SILENT:
+                answers = False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return False  # the channel was closed, since no node has the address any more
-        self.heard(node)
-        return True
+            answers = False  # the channel was closed, since no node has the address any more
+        if node.info.address != address:
+            return None
+        if answers:
+            self.heard(node)
+        return answers
 
     async def watch(self) -> None:
         """Watch the nodes until cancelled.
