@@ -1,4 +1,4 @@
-"""Foreign nodes on which a load was abandoned: nobody knows what they hold then."""
+"""Foreign nodes on which a load was abandoned: it is unknown what they hold then."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_load_in_anothers_place_that_times_out_leaves_no_row(sqlite_url:
 async def test_a_router_whose_lease_ran_out_during_free_does_not_send_the_load(
     sqlite_url: str,
 ) -> None:
-    """It was paused; another router may have loaded something there meanwhile."""
+    """The router was paused; another one may have loaded another model there meanwhile."""
     node = Node("f", slots=2)
     brief = replace(QUICK, load_lease=0.3)
     async with node, fleet(sqlite_url, models=MODELS, settings=brief) as (router,):
@@ -89,7 +89,7 @@ async def test_a_router_whose_lease_ran_out_during_free_does_not_send_the_load(
 async def test_a_router_that_was_paused_looks_before_it_picks_a_foreign_node(
     sqlite_url: str,
 ) -> None:
-    """Invariants 9 and 10: others wait for it no longer than its lease."""
+    """Invariants 9 and 10: other routers wait for it no longer than its lease."""
     node, brief = Node("f"), replace(QUICK, lease_ttl=0.5)
     node.serves_anyway = True
     async with node, fleet(sqlite_url, models=MODELS, settings=brief, routers=2) as (router, other):

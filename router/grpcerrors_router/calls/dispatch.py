@@ -68,7 +68,7 @@ class Dispatcher:
         channels: the connections to the nodes.
         flights: loads a model that no node holds.
         prober: finds out which nodes answer.
-        presence: tells whether other routers wait for this one.
+        presence: knows whether other routers wait for this one before they evict.
         reconciler: corrects the registry after an error.
         budget: limits the retries.
         events: receives the end of each attempt.
@@ -164,10 +164,11 @@ class Dispatcher:
             ) from None
 
     def holds(self, entry: ReplicaEntry) -> bool:
-        """Return whether no other router evicts the replica while this one has calls on it.
+        """Return whether other routers wait for this one before they evict the replica.
 
-        A router that was paused for longer than its lease is not asked. An own node would refuse
-        its requests; a foreign one may answer them with the model that it holds by now.
+        They do not wait for a router that was paused for longer than its lease. A node that
+        registers refuses a request for a model that it lost; a foreign node may answer with another
+        model.
         """
         return not entry.node.info.foreign or self._presence.is_counted()
 

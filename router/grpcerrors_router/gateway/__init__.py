@@ -1,1 +1,1 @@
-"""One address for the fleet: the services that a router serves."""
+"""The gateway: one address for the fleet, and the services that a router serves there."""

@@ -221,7 +221,7 @@ class Flights:
         flight.waits_for_slot = False
         if now < flight.resumes_at:
             return Later()
-        if live + len(coming) >= spec.replicas or self._loads_go_on(flight):
+        if live + len(coming) >= spec.replicas or self._may_succeed(flight):
             return self._hedge(flight, live, coming)
         # A model that already has a live replica evicts nothing for a further one.
         terms = Terms(evict=not live, drain=now - flight.since >= self._settings.drain_after)
@@ -235,8 +235,8 @@ class Flights:
             return Later()
         return choice
 
-    def _loads_go_on(self, flight: _Flight) -> bool:
-        """Whether a load of the flight may end in a replica that can be picked."""
+    def _may_succeed(self, flight: _Flight) -> bool:
+        """Return whether a running load of the flight may yield a replica that can be picked."""
         nodes = self._table.nodes
         return any(name in nodes and nodes[name].open for name in flight.loads.values())
 
@@ -320,7 +320,7 @@ class Flights:
             self._seconds[model] = self._clock.monotonic() - since
             entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
             if entry is not None and entry in self._table.surplus(model, flight.spec.replicas):
-                # Two hedged loads succeeded; this is the slower one.
+                # Both hedged loads succeeded, and this one ended later.
                 self._runner.unload_soon(entry)
         elif result.try_again:
             # The node is not to blame, but the obstacle is probably still there.

@@ -65,7 +65,7 @@ class Result:
 class _Lease:
     """The lease of a job: until then, on the monotonic clock, no other router takes it over.
 
-    `touched`: the node was asked to unload the victim, so it may or may not still hold it.
+    `touched` is set once the node is asked to unload the victim: it may no longer hold it.
     """
 
     until: float
@@ -183,8 +183,8 @@ class JobRunner:
             if refusal is not None:
                 return refusal, freed
         if self._clock.monotonic() >= lease.until:
-            # This router was paused, and a foreign node cannot tell a late load from a newer one.
-            text, pause = "the lease ran out", self._settings.place_retry
+            # This router was paused. A foreign node cannot refuse a load that comes too late.
+            text, pause = "the lease expired", self._settings.place_retry
             result = Result(ok=False, message=text, try_again=True, pause=pause)
             return result, replace(freed, message=text)
         try:

@@ -74,15 +74,15 @@ class Presence:
             await self._clock.sleep(self._settings.lease_flush)
 
     def is_counted(self) -> bool:
-        """Return whether other routers still wait for this one before they evict something.
+        """Return whether other routers wait for this one before they evict a replica.
 
-        Without the registry nobody can tell, and routing continues from memory.
+        While this router cannot reach the registry, it cannot know, and continues from memory.
         """
-        lapses = self._signed_at + self._settings.lease_ttl
-        return self._clock.monotonic() < lapses or self._outbox.down
+        expires_at = self._signed_at + self._settings.lease_ttl
+        return self._clock.monotonic() < expires_at or self._outbox.down
 
     async def rejoin(self) -> None:
-        """Return when others wait for this router again, and it knows what they did meanwhile."""
+        """Renew an expired lease, and catch up with what other routers did meanwhile."""
         async with self._rejoining:
             if not self.is_counted():
                 try:
@@ -112,9 +112,9 @@ class Presence:
         now = self._clock.monotonic()
         is_news = seen > self._said and self._watcher.evictions_since > self._said
         if is_news or now - self._signed_at >= self._settings.lease_flush:
-            lapsed = not self.is_counted()
+            had_expired = not self.is_counted()
             other = await self._registry.sign_in(seen, self._settings.lease_ttl)
-            if lapsed:
+            if had_expired:
                 await self._watcher.catch_up()
             if other is not None:
                 _log.error("another router has taken this name", router=self._registry.router)

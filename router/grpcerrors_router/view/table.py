@@ -258,7 +258,7 @@ class RoutingTable:
         return sum(1 for _ in found) < wanted
 
     def surplus(self, model: str, wanted: int) -> list[ReplicaEntry]:
-        """The replicas of a model that came up when `wanted` of them were up already."""
+        """Return the pickable replicas of a model beyond `wanted`, the oldest `wanted` left out."""
         order = sorted(
             self._pickable(model), key=lambda entry: (entry.row.loaded_at, entry.generation)
         )
