@@ -1,4 +1,4 @@
-"""WAV files in every form there is, whole and broken; resampling."""
+"""Reading of WAV files, valid and broken, and resampling."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def test_comes_in_pieces_of_bounded_size(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert sum(pieces) == 16_000
     assert len(pieces) > 5
-    assert peak < 4 << 20, "bytes, for a file of 3 MB that is 6 MB as floats"
+    assert peak < 4 << 20, (
+        "a file of 3 MB, which has 6 MB as floats, must not be in memory as a whole"
+    )
 
 
 def whole() -> bytes:

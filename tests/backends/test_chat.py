@@ -1,4 +1,4 @@
-"""The chat backend: answers, token by token, until the caller has heard enough."""
+"""The chat backend: answers, streams of tokens, cancellation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_streams_token_by_token(chat: HostProcess) -> None:
     assert len(pieces) == 24
     assert [piece.tokens for piece in pieces] == list(range(1, 25))
     assert (last.message, last.tokens) == (b"", 24)
-    # The template adds to the words of the question.
+    # The template adds tokens to those of the question.
     assert last.prompt_tokens > 20
     whole = b"".join(piece.message for piece in pieces)
     assert whole == predict(chat, **asked).message
@@ -121,10 +121,10 @@ def test_cancelling_stops_within_one_token() -> None:
     with Generation(counted, asked) as generation:
         for heard, _ in enumerate(generation, 1):
             if heard == 5:
-                # What ran ahead of the reader until now is not counted against it.
+                # Tokens that were generated before the cancellation do not count.
                 before = len(generated)
                 generation.cancel()
-    # One that was being computed, one that began before the flag could be seen.
+    # The token being computed, and one that began before the flag was read.
     assert len(generated) <= before + 2
     model.close()
 

@@ -1,4 +1,4 @@
-"""`grpcerrors check` finds nothing to complain about, in any backend, however its model went."""
+"""`grpcerrors check` finds every backend conforming, however its model was unloaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 class Check:
-    """The command, run in this process: it is not its start that is tested here."""
+    """The command, run in this process, because its start is not tested here."""
 
     def __init__(
         self, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""Evict while serving: models come and go under a hundred callers, and nobody is told nonsense."""
+"""Evictions under load: a hundred callers get only right answers and typed errors."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _live(stub: Any, model: str, prompt: str) -> str:
 
 
 async def _bidi(stub: Any, model: str, prompt: str) -> str:
-    """On the sync client: when a refusal overtakes a write, the aio one reports its own INTERNAL
-    ("Internal error from Core") in place of the status that the server sent."""
+    """Uses a sync client: if a refusal arrives during a write, the aio one reports its own INTERNAL
+    ("Internal error from Core") instead of the status that the server sent."""
     return await asyncio.to_thread(_live, stub.sync, model, prompt)
 
 
@@ -136,13 +136,13 @@ def memory(process: HostProcess) -> int:
 )
 def test_every_answer_is_right_or_typed(name: str, seconds: float) -> None:
     with host(name) as process:
-        asyncio.run(churn(process, 1))  # threads, arenas and caches that stay are not a leak
+        asyncio.run(churn(process, 1))  # threads, arenas and caches that remain are not a leak
         before = memory(process)
         tally = asyncio.run(churn(process, seconds))
         after = memory(process)
         sys.stdout.write(f"{name}: {dict(tally)}, {before >> 20} then {after >> 20} MiB\n")
         assert set(tally) == {"right", "typed", "changes"}
-        assert min(tally.values()) > 10, "the test has to meet both"
+        assert min(tally.values()) > 10, "the test must see each of them"
         assert process.process.poll() is None
         assert after < before * 1.1
         assert "Traceback" not in process.log()

@@ -163,7 +163,7 @@ def test_the_key_comes_from_the_environment(upstream: str, monkeypatch: pytest.M
     )
     with loaded("cloud_proxy", Proxy=options) as process:
         assert predict(process).tokens == 16
-        # The whole endpoint is named, so Forward goes there, whatever the path.
+        # upstream_url is a full endpoint, so Forward ignores the path.
         first, body = forward(process, http("/v1/models", json.dumps(CHAT).encode()))
         assert first.status == 200
         assert "choices" in json.loads(b"".join(body))

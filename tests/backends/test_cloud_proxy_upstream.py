@@ -1,4 +1,4 @@
-"""The cloud_proxy backend against upstreams that fail, over real HTTP; and what it lets through."""
+"""The cloud_proxy backend with failing upstreams over real HTTP, and its filtering of requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODE = grpc.StatusCode
 
 @contextlib.contextmanager
 def answering(status: int, body: bytes, **headers: str) -> Iterator[tuple[str, list[Any]]]:
-    """Run an HTTP server that always answers the same; give its address and what it was sent."""
+    """Run an HTTP server with one answer; yield its address and the requests that it received."""
     seen: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The command line: what it refuses, it refuses in one line that says what to do."""
+"""The command line: every mistake is reported in one line that says what to do."""
 
 from __future__ import annotations
 

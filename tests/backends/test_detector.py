@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 ASTRONAUT = ASSETS / "astronaut.jpg"
-FACE = (174, 70, 279, 175)  # left, top, right, bottom; the head, by eye
+FACE = (174, 70, 279, 175)  # left, top, right, bottom of the head, estimated by eye
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def encoded(data: bytes) -> str:
 
 
 def overlap(box: Any, other: tuple[float, ...]) -> float:
-    """Return intersection over union."""
+    """Return the intersection over union of two boxes."""
     left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height
     wide = max(0, min(right, other[2]) - max(left, other[0]))
     high = max(0, min(bottom, other[3]) - max(top, other[1]))
@@ -82,7 +82,7 @@ def test_finds_two_faces_wherever_they_are(detector: HostProcess) -> None:
 def test_turns_a_picture_upright(detector: HostProcess) -> None:
     image = pytest.importorskip("PIL.Image")
     exif = image.Exif()
-    exif[0x0112] = 6  # orientation: to be turned clockwise by 90 degrees
+    exif[0x0112] = 6  # orientation: rotate clockwise by 90 degrees
     buffer = io.BytesIO()
     image.open(ASTRONAUT).rotate(90).save(buffer, "JPEG", exif=exif)
     (face,) = detect(detector, encoded(buffer.getvalue()))

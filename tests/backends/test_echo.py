@@ -1,4 +1,4 @@
-"""Echo does what its load options say."""
+"""The echo backend and its load options."""
 
 from __future__ import annotations
 

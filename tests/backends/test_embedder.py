@@ -1,4 +1,4 @@
-"""The embedder backend: neighbours that make sense, shapes, batches."""
+"""The embedder backend: meaningful neighbours, shapes, batches."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_text_is_as_in_a_batch(embedder: HostProcess) -> None:
     batch = rows(embed(embedder, *PAIRS))
     for text, row in zip(PAIRS, batch, strict=True):
         (alone,) = rows(embed(embedder, Embeddings=text))
-        # Quantization scales with what is in the batch.
+        # The quantization depends on the other texts in the batch.
         assert cosine(alone, row) > 0.98
 
 

@@ -1,4 +1,4 @@
-"""A node tells its router what it holds, and serves whether or not the router listens."""
+"""A node reports its models to the router, and serves with or without it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
-LONG = 600.0  # an interval that no test waits for: what comes, comes because of a change
+LONG = 600.0  # longer than any test, so a heartbeat can only come from a change
 
 
 class Router(FleetServicer):
@@ -117,7 +117,7 @@ def test_it_serves_without_a_router_and_joins_when_there_is_one() -> None:
     with host("echo", "--router", address) as node:
         node.load("a")
         assert node.stub.Predict(pb.PredictOptions(Prompt="hi")).message == b"hi"
-        for _ in range(2):  # the router comes, goes, and comes again
+        for _ in range(2):  # the router starts, stops and starts again
             router = Router(interval=0.2)
             with serving(router, address):
                 until(lambda router=router: router.held() == [("a", 0)])  # type: ignore[misc]
@@ -243,7 +243,7 @@ def test_where_a_router_reaches_it(address: str, advertise: str | None, reached:
 
 
 def test_the_channel_to_the_router_is_soon_tried_again() -> None:
-    """By default gRPC waits up to two minutes before it connects again."""
+    """By default, gRPC waits up to two minutes before it reconnects."""
     options = dict(membership._OPTIONS)
     assert options["grpc.max_reconnect_backoff_ms"] <= 1000
     assert membership.LAST_RETRY <= 5

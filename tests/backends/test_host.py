@@ -1,4 +1,4 @@
-"""What a host does for its backend, on both surfaces, in processes of their own."""
+"""The host as a real process, with a sync and with an aio backend."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ def test_a_stop_finishes_what_runs_and_refuses_what_is_new(name: str) -> None:
         process.process.terminate()
         with pytest.raises(grpc.RpcError) as caught:
             until(lambda: process.stub.Health(pb.HealthMessage()) is None)
-        # A call that arrives in the very moment of the stop is cancelled, by gRPC itself.
+        # gRPC itself cancels a call that arrives at the moment of the stop.
         refusals = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         assert caught.value.code() in refusals
         assert running.result() == "slow"

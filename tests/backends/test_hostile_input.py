@@ -1,4 +1,4 @@
-"""Whatever bytes come in, only the three errors that tell the client what was expected go out."""
+"""Any input gets an answer or one of the three errors for invalid requests."""
 
 from __future__ import annotations
 

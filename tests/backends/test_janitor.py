@@ -1,4 +1,4 @@
-"""The janitor unloads what idles and what does not fit, and nothing else."""
+"""The janitor unloads only models that are idle or do not fit into memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .support.hosting import until
 
 
 class Weight:
-    """A model of some MiB, on an imaginary machine."""
+    """A model of some MiB on a simulated machine."""
 
     resident = 100
 

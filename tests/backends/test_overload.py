@@ -1,4 +1,4 @@
-"""More calls at once than a host can run: they wait, or are refused with a reason."""
+"""More concurrent calls than a host can run: they wait, or are refused with a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SURFACES = ["tests.backends.support.samples:Sync", "tests.backends.support.sampl
 
 
 async def burst(address: str, calls: int) -> Counter[str]:
-    """Send *calls* at once over a few channels; return the code of each answer."""
+    """Send concurrent *calls* over a few channels; return the status code of each."""
     channels = [
         grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         for _ in range(8)

@@ -1,4 +1,4 @@
-"""Load options: each value checked, no misspelling unseen."""
+"""Load options: values are checked, and misspelt names are reported."""
 
 from __future__ import annotations
 

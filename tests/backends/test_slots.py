@@ -1,4 +1,4 @@
-"""Slots: which models are held, who may use them, and who has to go."""
+"""Slots: holding, leasing and unloading models."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_equal_options_are_not_loaded_again() -> None:
     with slots.lease("a") as before:
         assert slots.load("a", "x") == 1
         assert slots.load("a", "x", generation=7) == 1
-        assert slots.load("a", "x", generation=9) == 2, "a later generation is news"
+        assert slots.load("a", "x", generation=9) == 2, "a later generation changes the inventory"
         with slots.lease("a") as after:
             assert after is before
     assert slots.inventory().models == (("a", 9, 0),)
@@ -138,7 +138,7 @@ def test_a_call_without_a_name_gets_the_model_loaded_last() -> None:
         assert latest.identity == "c"
     slots.free("c")
     with slots.lease() as latest:
-        assert latest.identity == "a", "it was used last of those that are left"
+        assert latest.identity == "a", "the most recently used of the remaining models"
 
 
 def test_loads_of_one_model_at_the_same_time_are_one() -> None:
@@ -164,7 +164,7 @@ def test_loads_of_one_model_at_the_same_time_are_one() -> None:
 
 
 def joined_by(slots: Slots[Thing, str], loads: list[Future[int]]) -> None:
-    """Wait until all of *loads* have been seen to be under way; none may have ended."""
+    """Wait until all *loads* are running; none may have ended."""
     for load in loads:
         while not load.running():
             pass
@@ -202,7 +202,7 @@ def test_a_failed_load_leaves_its_slot_and_tells_all_who_wait() -> None:
     slots.load("a", "x")
     with pytest.raises(OSError, match="broken"):
         slots.load("a", "broken")
-    assert not slots.holds(), "the old one had to make room"
+    assert not slots.holds(), "the old model was unloaded first"
     for _ in range(3):
         with pytest.raises(OSError, match="broken"):
             slots.load("b", "broken")

@@ -1,4 +1,4 @@
-"""Any order of loads, calls, evictions and frees keeps what Slots promises."""
+"""Slots keep their invariants under any order of loads, calls, evictions and frees."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ options = st.sampled_from(["x", "y"])
 
 
 class World:
-    """What the models saw. Whatever goes wrong here fails the test, in whichever thread."""
+    """Observations of the models. A violation in any thread fails the test."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -50,7 +50,7 @@ class World:
 
 
 class Probe:
-    """A model that watches how it is treated."""
+    """A model that records how it is used."""
 
     def __init__(self, world: World, identity: str, option: str) -> None:
         self.world = world
@@ -92,7 +92,7 @@ class SlotsMachine(RuleBasedStateMachine):
         self.version = 0
 
     def job(self, target: Any, *arguments: Any) -> None:
-        """Run what may have to wait for a call to end; give it a moment to do so."""
+        """Run an operation in a thread, and give it a moment in case it waits for a call to end."""
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         thread.start()
         thread.join(0.002 if self.open else TIMEOUT)

@@ -1,4 +1,4 @@
-"""What the speaker says, the transcriber understands: real speech over two real hosts."""
+"""The transcriber understands the speaker: real speech between two real hosts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SENTENCES = [
 
 
 def errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Return the fewest words to insert, delete or replace to get from one to the other."""
+    """Return the edit distance in words."""
     row = list(range(len(heard) + 1))
     for index, word in enumerate(said, 1):
         above, row[0] = row[0], index
@@ -40,7 +40,7 @@ def errors(said: Sequence[str], heard: Sequence[str]) -> int:
 
 @pytest.mark.parametrize(
     ("options", "most"),
-    # Measured: 0.11 and 0.00. The rest is margin for other builds of the libraries.
+    # Measured: 0.11 and 0.00. The margin is for other builds of the libraries.
     [([], 0.3), (["engine:whisper"], 0.05)],
     ids=["sphinx", "whisper"],
 )

@@ -1,4 +1,4 @@
-"""The transcriber backend: recordings, recordings with text as it comes, live speech."""
+"""The transcriber backend: recordings, streamed results, live speech."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_other_sample_rates_are_resampled(transcriber: HostProcess, tmp_path: Pa
     with wave.open(str(SPEECH)) as file, wave.open(str(dst), "wb") as doubled:
         pcm = array("h", file.readframes(file.getnframes()))
         doubled.setparams((2, 2, 48_000, 0, "NONE", ""))
-        # Each sample three times over, on two channels: crude, and audible as the same words.
+        # Repeat each sample three times on two channels: crude, but the words are the same.
         doubled.writeframes(array("h", (s for sample in pcm for s in [sample] * 6)).tobytes())
     heard = words(transcribe(transcriber, dst).text)
     assert len(set(words(WORDS)) & set(heard)) >= 6
@@ -137,14 +137,14 @@ def test_live_speech_is_answered_while_it_flows(transcriber: HostProcess) -> Non
     chunks = list(tenths(speech()))
     for chunk in chunks[:20]:
         pending.put(chunk)
-    # The caller has not sent the rest yet: this delta can only be of what it has.
+    # The caller has not sent the rest yet, so this delta must come from the first part.
     told = [next(answers)]
     assert WORDS.startswith(told[0].delta.strip())
     for chunk in [*chunks[20:], audio([0.0] * RATE)]:
         pending.put(chunk)
     while not told[-1].eou:
         told.append(next(answers))
-    # The speaker has paused, the stream is still open.
+    # The speaker has paused, but the stream is still open.
     pending.put(None)
     told += list(answers)
     final = told.pop().final_result

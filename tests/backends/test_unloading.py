@@ -1,4 +1,4 @@
-"""However a model goes away, the process lives on and every RPC says so, typed."""
+"""However a model is unloaded, the process keeps running and every RPC gets the typed error."""
 
 from __future__ import annotations
 

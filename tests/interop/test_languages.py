@@ -156,7 +156,7 @@ def test_a_peer_that_is_gone_is_not_a_missing_model(peer: peers.Peer) -> None:
 
 
 def go_receives(row: dict[str, Any]) -> bool:
-    """Whether grpc-go hands a row to its caller: it reads code and message from the details."""
+    """Return whether grpc-go delivers a row; it reads code and message from the details."""
     if row["details_hex"] is None:
         return True
     try:

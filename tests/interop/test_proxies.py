@@ -1,4 +1,4 @@
-"""Typed errors through real proxies: each byte of the details arrives, however long they are."""
+"""Typed errors through real proxies: the details arrive unchanged, up to the maximum length."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def proxy(request: pytest.FixtureRequest) -> Proxy:
 
 @contextmanager
 def before(proxy: Proxy, upstream: str) -> Iterator[str]:
-    # Not pytest's folder: the path of a Unix socket has at most 107 bytes.
+    # pytest's folder is too long: the path of a Unix socket has at most 107 bytes.
     with (
         tempfile.TemporaryDirectory() as folder,
         proxying(proxy, upstream, Path(folder)) as target,
@@ -60,8 +60,8 @@ def check(answer: errors.Answer, proxy: Proxy, name: str, shape: str) -> None:
     verdict = classify(answer.error)
     assert verdict.condition is vectors.CONDITIONS[row["condition"]]
     assert verdict.evidence is Evidence.DETAILS
-    # HAProxy resets a call that its server ends before the client has sent all. The trailers are
-    # there, but grpcio takes code and text from the reset: then only the details tell.
+    # HAProxy resets a call if the server ends it before the client has sent everything. grpcio then
+    # takes code and text from the reset, so only the details in the trailers are right.
     reset = answer.error.code() is grpc.StatusCode.CANCELLED
     if not (reset and proxy is haproxy and shape in {"ClientStream", "Bidi"}):
         assert answer.error.code() is vectors.CODES[row["code"]]

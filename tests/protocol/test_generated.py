@@ -1,4 +1,4 @@
-"""The committed code is what the .proto files say, and runs without a warning."""
+"""The committed code matches the .proto files and runs without a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our protocol and LocalAI's own generated code live in one process, whichever comes first."""
+"""Our protocol and LocalAI's generated code can be imported together, in either order."""
 
 from __future__ import annotations
 

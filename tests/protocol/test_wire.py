@@ -1,4 +1,4 @@
-"""The wire is LocalAI's: names, numbers and types of every RPC, message and field."""
+"""The wire format is LocalAI's: names, numbers and types of every RPC, message and field."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_package_and_service() -> None:
 
 
 def normalized(fact: str) -> str:
-    """The order in which fields are written says nothing."""
+    """The order of the fields does not matter."""
     name, colon, fields = fact.partition(": ")
     return name + colon + "; ".join(sorted(fields.split("; ")))
 
@@ -132,7 +132,7 @@ def test_enums() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_bytes(message: object, wire: bytes) -> None:
-    """Written by hand from the protobuf wire format, so that no library vouches for itself."""
+    """The bytes are written by hand, so that protobuf does not only check itself."""
     assert message.SerializeToString() == wire  # type: ignore[attr-defined]
     assert type(message).FromString(wire) == message  # type: ignore[attr-defined]
 

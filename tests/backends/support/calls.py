@@ -1,4 +1,4 @@
-"""One call per RPC shape of the samples and of echo, and what their answers have to be."""
+"""One call for each RPC shape of the samples and of echo, and the expected answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 
 def fails_typed(call: Callable[[], Any], model: str | None = None) -> None:
-    """Expect *call* to be answered "model not loaded", proven by the details."""
+    """Expect *call* to get MODEL_NOT_LOADED with typed details."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     verdict = classify(caught.value)
@@ -45,14 +45,14 @@ def fails_typed(call: Callable[[], Any], model: str | None = None) -> None:
 
 
 def every_call_is_typed(process: HostProcess, model: str = "") -> None:
-    """Expect the typed error of every RPC, whether the model is named or not."""
+    """Expect the typed error from every RPC, with and without a model name."""
     metadata = [("x-model-id", model)] if model else None
     for call in CALLS.values():
         fails_typed(partial(call, process.stub, metadata=metadata, timeout=PATIENCE))
 
 
 def every_call_works(process: HostProcess, model: str = "") -> None:
-    """Expect an answer of every RPC."""
+    """Expect an answer from every RPC."""
     metadata = [("x-model-id", model)] if model else None
     for call in CALLS.values():
         assert call(process.stub, metadata=metadata, timeout=PATIENCE)

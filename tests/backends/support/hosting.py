@@ -1,4 +1,4 @@
-"""Start real hosts as processes of their own, and talk to them."""
+"""Real hosts as processes, and calls to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 60  # seconds: a safety net, not a measure
+PATIENCE = 60  # seconds that only a hang reaches
 LIMIT = 100 << 20
 READY, BUSY, UNINITIALIZED = (
     pb.StatusResponse.READY,
@@ -31,7 +31,7 @@ READY, BUSY, UNINITIALIZED = (
 
 @dataclass
 class HostProcess:
-    """A host: its process, its address, a stub for it, and what it has logged."""
+    """A host: its process, address, stub and log."""
 
     process: subprocess.Popen[str]
     address: str
@@ -40,7 +40,7 @@ class HostProcess:
     stderr: Path
 
     def load(self, model: str = "m", *options: str, metadata: Any = ()) -> Any:
-        """Load *model*; fail the test when that fails. Return the call's trailing metadata."""
+        """Load *model*, or fail the test. Return the trailing metadata of the call."""
         request = pb.ModelOptions(Model=model, Options=options)
         result, call = self.stub.LoadModel.with_call(request, metadata=metadata, timeout=PATIENCE)
         assert result.success, result.message
@@ -69,7 +69,7 @@ class HostProcess:
 
 @contextlib.contextmanager
 def host(name: str, *arguments: object) -> Iterator[HostProcess]:
-    """Run ``grpcerrors-backend NAME ...`` on a free port; end it at the end."""
+    """Run ``grpcerrors-backend NAME ...`` on a free port during the block."""
     command = [sys.executable, "-m", "grpcerrors_backends", name, "--listen", "127.0.0.1:0"]
     command += [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,8 +107,8 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* is true; fail the test when it never becomes so."""
+    """Wait until *condition* is true, or fail the test."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)

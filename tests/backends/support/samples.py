@@ -1,4 +1,4 @@
-"""Backends to test the host with: the same one on each surface, with every kind of failure."""
+"""A backend for tests of the host, in a sync and an aio version, with every kind of failure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Sample(Model):
 
 
 class Sync(_Sample):
-    """The sample on threads."""
+    """The sync version."""
 
     def Predict(self, request: pb.PredictOptions, context: Any) -> pb.Reply:
         time.sleep(self.answer_seconds)
@@ -86,7 +86,7 @@ class Sync(_Sample):
 
 
 class Aio(_Sample):
-    """The sample on asyncio."""
+    """The aio version."""
 
     surface = "aio"
 

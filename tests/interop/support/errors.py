@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DETAILS = "grpc-status-details-bin"
 SHAPES = ("Unary", "ServerStream", "ClientStream", "Bidi")
-SECONDS = 60.0  # a safety net
+SECONDS = 60.0  # that only a hang reaches
 
 
 def _fail(context: Any, row: str) -> Any:
@@ -56,7 +56,7 @@ def _bidi(requests: Iterator[StringValue], context: Any) -> Iterator[StringValue
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve every row on a free port; give its address."""
+    """Serve every row on a free port; yield the address."""
     codecs = {
         "request_deserializer": StringValue.FromString,
         "response_serializer": StringValue.SerializeToString,
@@ -78,7 +78,7 @@ def serving() -> Iterator[str]:
 
 
 class Answer(NamedTuple):
-    """How a call ended, and how many messages came before."""
+    """The error of a call, and the number of messages before it."""
 
     error: grpc.RpcError
     received: int
@@ -104,7 +104,7 @@ def _method(channel: Any, shape: str) -> Callable[..., Any]:
 
 
 def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
-    """Ask for a row; raise AssertionError when no error comes."""
+    """Request a row; raise AssertionError if no error comes."""
     request: Any = StringValue(value=row)
     request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
     received = 0
@@ -120,7 +120,7 @@ def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
 
 
 async def call_aio(channel: grpc.aio.Channel, shape: str, row: str) -> Answer:
-    """Do as `call`, on an aio channel."""
+    """Do the same as `call` on an aio channel."""
     request: Any = StringValue(value=row)
     request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
     received = 0

@@ -1,4 +1,4 @@
-"""The peers in other languages, as processes."""
+"""Clients and servers in other languages, as processes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parents[1]
-GOPATH = "/usr/share/gocode"  # where Debian puts the sources of Go libraries
-SECONDS = 120.0  # a safety net
+GOPATH = "/usr/share/gocode"  # where Debian installs the sources of Go libraries
+SECONDS = 120.0  # that only a hang reaches
 
 
 class Peer(NamedTuple):
-    """A program that is a client or a server of errors."""
+    """A program that is a client and a server of errors."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
 
     def ask(self, address: str) -> dict[tuple[str, str], Any]:
-        """Let it call a server for each row in each shape; return what it saw, by (row, shape)."""
+        """Make it call a server for each row in each shape; return the results by (row, shape)."""
         done = subprocess.run(
             [*self.command, "client", address, vectors.PATH],
             env=self.environment,
@@ -43,7 +43,7 @@ class Peer(NamedTuple):
 
     @contextmanager
     def serving(self) -> Iterator[str]:
-        """Let it serve; give its address. It ends when its standard input does."""
+        """Run it as a server and yield its address. It ends when its standard input is closed."""
         process = subprocess.Popen(
             [*self.command, "server", vectors.PATH],
             env=self.environment,
@@ -65,7 +65,7 @@ class Peer(NamedTuple):
 
 
 def needs(what: Path | str | None, name: str) -> str:
-    """Return the path of a tool; skip the test where it is not there."""
+    """Return the path of a tool; skip the test if it is not installed."""
     if what is None or not Path(what).exists():
         pytest.skip(f"no {name} here: run tests/interop/setup.sh")
     return str(what)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Proxy = Callable[[Path], list[str]]  # the command that runs a proxy with a configuration
-SECONDS = 60.0  # a safety net
+SECONDS = 60.0  # that only a hang reaches
 
 NGINX = """
 daemon off;
@@ -112,7 +112,7 @@ def _program(name: str) -> str:
 
 @contextmanager
 def proxying(proxy: Proxy, upstream: str, folder: Path) -> Iterator[str]:
-    """Run a proxy before `upstream`; give the gRPC target of the proxy."""
+    """Run a proxy in front of `upstream`; yield the gRPC target of the proxy."""
     host, _, port = upstream.rpartition(":")
     config = folder / f"{proxy.__name__}.yaml"
     values = {"folder": folder, "upstream": upstream, "host": host, "port": port}

@@ -1,4 +1,4 @@
-"""The rows of vectors.json, which every language reads."""
+"""The rows of vectors.json, which all languages share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def error_info(details_hex: str) -> tuple[status_pb2.Status, error_details_pb2.ErrorInfo]:
-    """Read details without grpcerrors: the status without its detail, and the one detail."""
+    """Read details without grpcerrors; return the status without its detail, and the detail."""
     status = status_pb2.Status.FromString(bytes.fromhex(details_hex))
     (packed,) = status.details
     info = error_details_pb2.ErrorInfo()
@@ -31,6 +31,6 @@ def error_info(details_hex: str) -> tuple[status_pb2.Status, error_details_pb2.E
 
 
 def is_cut(row: dict[str, Any]) -> bool:
-    """Whether the library cut what the row's fields hold; other languages do not."""
+    """Return whether the library truncated the fields of a row; other languages do not."""
     _, info = error_info(row["details_hex"])
     return any(info.metadata[name] != value for name, value in row["fields"].items())
