@@ -237,4 +237,4 @@ async def test_a_node_that_always_loses_the_model_is_left_alone(sqlite_url: str)
         end = await end_of(stub(router).Predict(pb.PredictOptions()))
         assert len(node.loads) == drops, "invariant 11"
         assert end.code() is grpc.StatusCode.UNAVAILABLE
-        assert "left alone" in end.details()
+        assert "lost it again and again" in end.details()

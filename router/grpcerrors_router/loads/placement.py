@@ -162,7 +162,7 @@ def _refusal(
 ) -> Nowhere | None:
     left = quarantine.left(node.name, spec.name)
     if left > 0:
-        why = f'node "{node.name}" lost it again and again, so it loads it in {left:.0f} s at best'
+        why = f'node "{node.name}" lost it again and again, and does not load it for {left:.0f} s'
         return Nowhere(why, left)
     load = node.loads.get(spec.name)
     if load is not None and load.backing_off(now):
