@@ -77,7 +77,8 @@ def _report_usage(error: Any) -> int:
         return FAILED
     command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
     said = _report.printable(" ".join(message.split())).rstrip(".")
-    sys.stderr.write(f"Error: {said}; see {command} --help\n")
+    see = " See" if said.endswith("?") else "; see"
+    sys.stderr.write(f"Error: {said}{see} {command} --help\n")
     return FAILED
 
 

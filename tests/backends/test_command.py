@@ -189,6 +189,18 @@ def test_the_log_is_for_people_when_they_ask_for_it() -> None:
             json.loads(process.log())
 
 
+def test_the_log_says_why_a_model_was_unloaded() -> None:
+    with host("echo") as process:
+        process.load("a")
+        process.load("b")
+        process.free("b")
+        process.load("c")
+        process.terminate()
+        lines = [json.loads(line) for line in process.log().splitlines()]
+    unloaded = [line["why"] for line in lines if line["event"] == "unloaded"]
+    assert unloaded == ["slot", "free", "stop"]
+
+
 @pytest.mark.parametrize("name", CONTROL)
 def test_a_control_rpc_is_the_hosts(name: str) -> None:
     model = type("Mine", (Model,), {"name": "mine", name: lambda self, request, context: None})

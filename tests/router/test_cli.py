@@ -203,7 +203,7 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
         (("load", "orphan"), "(UNAVAILABLE)"),
         (("unload", "mm"), 'unknown model "mm"'),
         (("load",), "Missing argument 'MODEL'; see grpcerrors-router load --help"),
-        (("lod", "m"), "No such command 'lod'"),
+        (("statsu",), "'statsu'. Did you mean 'status'? See grpcerrors-router --help"),
         (("load", "m", "--timeout", "soon"), "Invalid value for '--timeout'"),
         (("load", "m", "--gateway", "nowhere"), "--gateway must be HOST:PORT"),
         (("add-node", "here", "--backend", "raw"), "the address must be HOST:PORT"),

@@ -191,6 +191,7 @@ def run() -> int:
             typer.echo(message, err=True)
         else:
             line = " ".join(message.split()).rstrip(".")
-            typer.echo(f"Error: {line}; see {PROGRAM} --help", err=True)
+            see = " See" if line.endswith("?") else "; see"
+            typer.echo(f"Error: {line}{see} {PROGRAM} --help", err=True)
         return 2
     return result if isinstance(result, int) else 0

@@ -122,7 +122,7 @@ class Host:
             asyncio.run(self._run_aio(ready))
         else:
             self._run_sync(ready)
-        self.slots.evict_idle(0)
+        self.slots.evict_idle(0, "stop")
 
     def stop(self) -> None:
         """Refuse new calls, wait up to the grace period for running ones, and end `run`.

@@ -333,7 +333,7 @@ class Slots(Generic[ModelT, OptionsT]):
             self._close(victim, "free")
         return version, [victim.identity for victim in victims]
 
-    def evict_idle(self, seconds: float) -> list[str]:
+    def evict_idle(self, seconds: float, why: str = "idle") -> list[str]:
         """Unload the models that no call has used for *seconds*; return their identities."""
         with self._change:
             latest = self._clock() - seconds
@@ -345,7 +345,7 @@ class Slots(Generic[ModelT, OptionsT]):
             for victim in victims:
                 self._withdraw(victim)
         for victim in victims:
-            self._close(victim, "idle")
+            self._close(victim, why)
         return [victim.identity for victim in victims]
 
     def evict_one(self) -> str | None:

@@ -84,7 +84,8 @@ def _report_usage(error: Exception) -> int:
         return 2
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
-    return _report(f"{' '.join(message.split()).rstrip('.')}; see {command} --help")
+    said = " ".join(message.split()).rstrip(".")
+    return _report(f"{said}{' See' if said.endswith('?') else '; see'} {command} --help")
 
 
 def _report(*lines: str) -> int:
