@@ -34,7 +34,8 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
 
-# Servers that a test stops tell each client so on standard error, one line each.
+# Servers that a test stops tell each client so on standard error, one line each. The programs set
+# the variable themselves: tests of what they print start them without it.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -42,6 +42,7 @@ def run(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"},
         timeout=PATIENCE,
     )
 

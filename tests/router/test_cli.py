@@ -70,11 +70,12 @@ def run(served: Stack, capsys: Any, monkeypatch: Any) -> Callable[..., Awaitable
 async def command(served: Stack, *arguments: str, module: bool = True) -> Run:
     """Run a command as a user does."""
     program = (sys.executable, "-m", "grpcerrors_router") if module else (SCRIPT,)
+    plain = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
     process = await asyncio.create_subprocess_exec(
         *(*program, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "ROUTER_REGISTRY": served.url, "ROUTER_GATEWAY": served.address},
+        env={**plain, "ROUTER_REGISTRY": served.url, "ROUTER_GATEWAY": served.address},
     )
     out, err = await process.communicate()
     assert process.returncode is not None
