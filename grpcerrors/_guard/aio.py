@@ -1,4 +1,4 @@
-"""The guard on `grpc.aio.server`."""
+"""The guard for `grpc.aio.server`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelGuard(Guard, grpc.aio.ServerInterceptor):
     def _wrap(
         self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
     ) -> Callable[..., Any]:
-        # gRPC tells the kinds of handlers apart by these tests, so the guarded twin is of its kind.
+        # gRPC distinguishes kinds of handlers by these tests, so the guarded one keeps its kind.
         if inspect.iscoroutinefunction(behavior):
             return _wrap_coroutine(behavior, begin, self._drain)
         if inspect.isasyncgenfunction(behavior):
@@ -47,7 +47,7 @@ class ModelGuard(Guard, grpc.aio.ServerInterceptor):
 def _wrap_coroutine(
     behavior: Callable[..., Any], begin: Callable[[Any], Session], drain: float | None
 ) -> Callable[..., Any]:
-    """A unary handler, or a stream that uses `context.write`."""
+    """Wrap a unary handler, or a streaming one that uses `context.write`."""
 
     @functools.wraps(behavior)
     async def coroutine(request: Any, context: Any) -> Any:
@@ -76,9 +76,9 @@ def _wrap_generator(
 def _wrap_sync(
     guarded: Callable[..., Any], loop: asyncio.AbstractEventLoop, *, streams: bool
 ) -> Callable[..., Any]:
-    """A sync handler, which gRPC or another interceptor runs in a thread pool.
+    """Wrap a sync handler, which gRPC or another interceptor runs in a thread pool.
 
-    gRPC makes for it a context whose `abort` is sync; another interceptor hands on the aio one.
+    gRPC gives it a context whose `abort` is sync; another interceptor passes on the aio context.
     """
 
     @functools.wraps(guarded)
@@ -100,8 +100,8 @@ def _wrap_sync(
         with _ThreadContext(context) as held:
             yield from guarded(request, held)
         if held.aborted:
-            # An abort would overtake messages still on their way, and gRPC's thread would then
-            # wait for ever to hand them over.
+            # An abort would overtake messages that are still being sent, and gRPC's thread would
+            # then wait forever.
             code, details = held.aborted
             context.set_code(code)
             context.set_details(details)
@@ -151,7 +151,7 @@ class _Serving:
 
 
 class _AioContext:
-    """The context of an aio handler. gRPC sends the first abort at once, so it is judged first."""
+    """An aio handler's context. It judges an abort first, because gRPC sends it at once."""
 
     def __init__(self, context: Any, session: Session) -> None:
         self._context = context
@@ -163,7 +163,7 @@ class _AioContext:
         return getattr(self._context, name)
 
     def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> Any:
-        # In a thread pool, where another interceptor has put a sync handler, nobody awaits it.
+        # In a sync handler that another interceptor runs in a thread pool, nothing awaits it.
         return run(self._abort(code, details, trailing_metadata), self._loop)
 
     def abort_with_status(self, status: grpc.Status) -> Any:
@@ -179,10 +179,10 @@ class _AioContext:
 
 
 class _ThreadContext:
-    """Gives a sync handler on an aio server what it has on a sync one.
+    """The context of a sync handler on an aio server, with the methods of a sync server's.
 
-    An abort raises, and takes effect when the handler has ended, so that it can be overruled; the
-    code and the trailers can be read.
+    An abort raises, and takes effect when the handler has ended, so that the guard can overrule it.
+    Code and trailers can be read.
 
     Attributes:
         aborted: code and details of the last abort.

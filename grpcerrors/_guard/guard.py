@@ -1,4 +1,4 @@
-"""The guard without a surface: its options, and which session an RPC opens."""
+"""What the sync and the aio guard share: the options, and the session that each RPC opens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# A server has some dozens of methods. One that answers to any name must not fill the memory.
+# A server has a few dozen methods, but one that accepts any name must not fill the memory.
 _CACHED = 1024
 
 
@@ -28,7 +28,7 @@ class Guard:
     It watches `LoadModel` and `Free`, and answers every inference RPC with `MODEL_NOT_LOADED`
     before its handler runs while no model is loaded, or with `MODEL_MISMATCH` when the request's
     `ModelIdentity` names another model. If a handler fails and its model is gone by then, it
-    replaces the accident with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it
+    replaces the failure with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it
     adds the trailer `grpcerrors-held`, which tells a router that the failure has another cause. A
     `ContractError` that a handler raises is sent as it is. Control-plane RPCs of LocalAI's backend
     protocol pass, and RPCs that the backend does not implement stay UNIMPLEMENTED.
@@ -36,20 +36,21 @@ class Guard:
     Put it last among the interceptors, behind authentication: in front of it, callers without a
     token learn whether a model is loaded.
 
-    A load that overlaps with another, is cancelled or fails leaves nothing loaded; so does a Free
-    that fails with another code than UNIMPLEMENTED. A LoadModel or Free that ends with
-    UNAUTHENTICATED or PERMISSION_DENIED changes nothing.
+    After a load that fails, is cancelled or overlaps with another, nothing counts as loaded. The
+    same holds after a Free that fails with any code but UNIMPLEMENTED. A LoadModel or Free that
+    ends with UNAUTHENTICATED or PERMISSION_DENIED changes nothing.
 
     Args:
         backend: the backend's name, as in `<backend>: model not loaded`.
-        holds: for a host with several models, or one that evicts by itself: whether it holds the
-            model of that identity, and for "" whether it holds any. It then decides alone, from any
-            thread, and the answer is never a mismatch. Where it raises, the model is not held.
+        holds: for a host with several models, or one that evicts models by itself: returns whether
+            the host holds the model of that identity, and for "" whether it holds any. Called from
+            any thread, it alone decides, and the answer is never a mismatch. If it raises, the
+            model counts as not held.
         drain: how many seconds `Free` and `LoadModel` wait for the calls in flight before they
-            start; None: they do not wait. New calls are refused meanwhile.
-        service: the full name of the service to guard; None: `backend.Backend`, LocalAI's. It must
-            name its RPCs as LocalAI's does; if it has no `LoadModel`, give `holds` too. The RPCs of
-            all other services pass untouched, with one warning per service where None is given.
+            start; None for no wait. New calls are refused meanwhile.
+        service: the full name of the service to guard; None for LocalAI's `backend.Backend`. Its
+            RPCs must have the names of LocalAI's; if it has no `LoadModel`, pass `holds` too. RPCs
+            of other services pass untouched, with one warning per service if this is None.
         exempt: the names of RPCs that work without a model, such as `{"VAD"}`; they pass.
 
     Raises:
@@ -79,10 +80,10 @@ class Guard:
         self._guarded: dict[str, tuple[Any, Any]] = {}
 
     def unloaded(self) -> None:
-        """Say that the backend has dropped its model by itself. Thread-safe.
+        """Report that the backend has dropped its model by itself. Thread-safe.
 
-        Call it before the model goes, so that no call in between meets neither. During a LoadModel
-        it speaks of the model before. With `holds` it says: ask again.
+        Call it before the model is dropped, so that no call runs in between without a model. During
+        a LoadModel it refers to the earlier model. With `holds`, it makes the guard ask again.
         """
         self._models.unloaded()
 
@@ -112,7 +113,7 @@ class Guard:
         return methods.with_behavior(handler, wrapped)
 
     def _warn(self, service: str) -> None:
-        """Log once that a service is not guarded, unless the author chose which one is."""
+        """Log once that a service is not guarded, unless the author chose the service to guard."""
         expected = self._chosen or service.startswith("grpc.")
         if expected or service in self._unknown or len(self._unknown) >= _CACHED:
             return
@@ -133,7 +134,7 @@ class Guard:
 
     def _begin(self, role: Role, streamed: bool, request: Any) -> Session:  # noqa: FBT001 - bound
         if role is Role.INFERENCE:
-            # What a stream of requests is for shows only after the handler has begun to read it.
+            # The model that a request stream asks for is known only once the handler reads it.
             identity = "" if streamed else _text(request, "ModelIdentity")
             return Inference(self._models, identity)
         if role is Role.LOAD:

@@ -1,4 +1,4 @@
-"""What an RPC is to the guard: by its name, its shape, and whether anybody wrote its handler."""
+"""What the guard knows about an RPC: its role, its shape, and whether it is implemented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVICE = "backend.Backend"
 LOAD = "LoadModel"
 FREE = "Free"
 
-# The RPCs of LocalAI's backend protocol that answer whether or not a model is loaded.
+# The RPCs of LocalAI's backend protocol that work whether or not a model is loaded.
 CONTROL_PLANE = frozenset(
     {
         FREE,
@@ -39,7 +39,7 @@ CONTROL_PLANE = frozenset(
     }
 )
 
-# By (request streams, response streams): where a handler keeps its behavior, and how one is made.
+# By (request streams, response streams): the attribute with a handler's behavior, and its factory.
 _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -49,7 +49,7 @@ _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
 
 
 class Role(enum.Enum):
-    """What an RPC does to the model or needs of it."""
+    """What an RPC does with the model."""
 
     LOAD = enum.auto()
     FREE = enum.auto()
@@ -62,7 +62,7 @@ def role_of(name: str, exempt: Collection[str]) -> Role:
 
     Args:
         name: its name without the service.
-        exempt: the names of more RPCs that answer whether or not a model is loaded.
+        exempt: the names of further RPCs that work whether or not a model is loaded.
     """
     if name == LOAD:
         return Role.LOAD
@@ -85,9 +85,9 @@ def with_behavior(handler: Any, behavior: Callable[..., Any]) -> Any:
 
 
 def is_unimplemented(behavior: Callable[..., Any]) -> bool:
-    """Whether this is the method of a generated base class, which answers UNIMPLEMENTED.
+    """Whether this is a method of the generated base class, which answers UNIMPLEMENTED.
 
-    The generated base class registers every RPC of the service, so that alone says nothing.
+    A server registers every RPC of the service, so registration alone proves nothing.
     """
     inner: Any = behavior
     while True:

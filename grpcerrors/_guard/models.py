@@ -1,7 +1,7 @@
-"""What is loaded, by what the guard has seen or is told: a state machine without IO.
+"""Which model is loaded, as far as the guard knows: a state machine without I/O.
 
-Changes (LoadModel, Free) are told before and after, calls (inference) when they enter and leave.
-Every method may be called from any thread.
+It is notified before and after each change (LoadModel, Free), and when a call (inference) enters
+and leaves. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Call:
-    """An inference RPC under way.
+    """An inference RPC in progress.
 
     Attributes:
-        identity: the model that it asked for; empty when it did not say.
-        stale: whether the model that it entered with is known to have gone.
+        identity: the model that it asked for; empty if it named none.
+        stale: whether the model that it entered with is known to be gone.
     """
 
     __slots__ = ("identity", "stale")
@@ -36,10 +36,10 @@ class Call:
 
 
 class Change:
-    """A LoadModel or Free under way.
+    """A LoadModel or Free in progress.
 
     Attributes:
-        drained: done when each call that was in flight before has left.
+        drained: done when all calls that were in flight before have left.
         overlapped: whether another change took effect meanwhile.
         started: whether its handler has begun, so that the model may be gone already.
     """
@@ -54,7 +54,7 @@ class Change:
         self._settle()
 
     def left(self, call: Call) -> None:
-        """Wait no longer for `call`."""
+        """Stop waiting for `call`."""
         self._earlier.discard(call)
         self._settle()
 
@@ -64,12 +64,12 @@ class Change:
 
 
 class Models(abc.ABC):
-    """What both kinds of host have in common: calls in flight and changes under way."""
+    """What both kinds of host share: calls in flight and changes in progress."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
-        # Reentrant: a garbage collection may close an abandoned stream, and so make its call
-        # leave, in a thread that is at work in here.
+        # Reentrant: garbage collection may close an abandoned stream in a thread that holds this
+        # lock, and the stream's call then leaves.
         self._lock = threading.RLock()
         self._calls: set[Call] = set()
         self._changes: set[Change] = set()
@@ -80,16 +80,16 @@ class Models(abc.ABC):
 
     @abc.abstractmethod
     def commit(self, change: Change, identity: str | None) -> None:
-        """End a change that took effect: now `identity` is loaded, or nothing."""
+        """End a change that took effect: `identity` is loaded now, or nothing if it is None."""
 
     @abc.abstractmethod
     def unloaded(self) -> None:
-        """Note that the backend dropped a model by itself."""
+        """Record that the backend dropped a model by itself."""
 
     def enter(self, identity: str) -> Call:
         """Let a call in, or raise the `ContractError` that refuses it."""
         call = Call(identity)
-        # In first, then asked: a change that begins in between waits for it.
+        # Added before it is judged, so that a change that begins in between waits for it.
         with self._lock:
             self._calls.add(call)
         if refusal := self.refusal(identity):
@@ -99,27 +99,27 @@ class Models(abc.ABC):
 
     @abc.abstractmethod
     def held(self, call: Call) -> str | None:
-        """Return the identity of the model that the call entered with; None when it has gone.
+        """Return the identity of the model that the call entered with; None if it is gone.
 
-        A model without a name, and one that only the host knows, is "".
+        It is "" for a model without a name, and for one that only the host knows.
         """
 
     def leave(self, call: Call) -> None:
-        """Note that a call has ended."""
+        """Record that a call has ended."""
         with self._lock:
             self._calls.discard(call)
             for change in self._changes:
                 change.left(call)
 
     def begin(self) -> Change:
-        """Note that a change begins, before it does."""
+        """Record that a change is about to begin."""
         with self._lock:
             change = Change(set(self._calls))
             self._changes.add(change)
             return change
 
     def start(self, change: Change) -> None:
-        """Note that the handler of a change begins."""
+        """Record that the handler of a change begins."""
         with self._lock:
             change.started = True
 
@@ -130,14 +130,14 @@ class Models(abc.ABC):
 
 
 class OneModel(Models):
-    """A process that holds one model at most, known by its LoadModel and Free calls."""
+    """A process that holds at most one model, known from its LoadModel and Free calls."""
 
     def __init__(self, backend: str) -> None:
         super().__init__(backend)
         self._loaded: str | None = None
 
     def refusal(self, identity: str) -> ContractError | None:
-        """While a change is under way nothing can be served."""
+        """While a change is in progress, nothing can be served."""
         with self._lock:
             loaded = None if self._changes else self._loaded
         if loaded is None:
@@ -147,13 +147,13 @@ class OneModel(Models):
         return None
 
     def held(self, call: Call) -> str | None:
-        """A change that still waits for calls to end has not touched the model."""
+        """A change that is still waiting for calls to end has not touched the model."""
         with self._lock:
             gone = call.stale or any(change.started for change in self._changes)
             return None if gone else self._loaded
 
     def commit(self, change: Change, identity: str | None) -> None:
-        """Of changes that overlap, nobody can tell which came last: then nothing is loaded."""
+        """If changes overlapped, it is unknown which came last, so nothing counts as loaded."""
         with self._lock:
             self._changes.discard(change)
             for other in self._changes:
@@ -161,7 +161,7 @@ class OneModel(Models):
             self._replace(None if change.overlapped else identity)
 
     def unloaded(self) -> None:
-        """A change under way is not touched: a load may well begin by dropping the old model."""
+        """A change in progress is not affected: a load may begin by dropping the old model."""
         with self._lock:
             self._replace(None)
 
@@ -172,11 +172,11 @@ class OneModel(Models):
 
 
 class ManyModels(Models):
-    """A process whose models only the host knows.
+    """A process whose models are known only to its host.
 
     Args:
         backend: the backend's name.
-        holds: whether the host holds the model of that identity; for "", whether it holds any.
+        holds: returns whether the host holds the model of that identity, or any model for "".
     """
 
     def __init__(self, backend: str, holds: Callable[[str], bool]) -> None:
@@ -184,7 +184,7 @@ class ManyModels(Models):
         self._holds = holds
 
     def refusal(self, identity: str) -> ContractError | None:
-        """A predicate that raises does not hold the model: the typed answer is the safe one."""
+        """If the predicate raises, the model counts as not held, which is the safe answer."""
         try:
             held = self._holds(identity)
         except Exception:
@@ -202,7 +202,7 @@ class ManyModels(Models):
         self.unloaded()
 
     def unloaded(self) -> None:
-        """As after a change: the predicate tells what has gone."""
+        """As after a change, the predicate decides which models are gone."""
         with self._lock:
             calls = tuple(self._calls)
         gone = {each for each in {call.identity for call in calls} if self.refusal(each)}

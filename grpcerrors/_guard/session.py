@@ -1,4 +1,4 @@
-"""One RPC as the guard follows it: let in or refused, judged when it fails, and ended."""
+"""One RPC as the guard sees it: admitted or refused, judged if it fails, and ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """How a handler ended, as far as it shows.
+    """How a handler ended.
 
     Attributes:
         code: the status code that it set or aborted with.
@@ -49,17 +49,17 @@ class Outcome(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether it raised, or set a code: most handlers fail in the second way."""
+        """Whether it raised or set a code; most handlers do the latter."""
         return self.error is not None or self.code not in (None, 0, StatusCode.OK)
 
     @property
     def successful(self) -> bool:
-        """Whether it neither failed nor answered with a `Result` whose `success` is false."""
+        """Whether it did not fail, and did not return a `Result` whose `success` is false."""
         return not self.failed and getattr(self.answer, "success", True) is not False
 
     @property
     def unimplemented(self) -> bool:
-        """Whether it said that it does not exist."""
+        """Whether it answered UNIMPLEMENTED."""
         return self._is(StatusCode.UNIMPLEMENTED)
 
     @property
@@ -69,13 +69,13 @@ class Outcome(NamedTuple):
 
     @property
     def typed(self) -> bool:
-        """Whether it said what is wrong in a form that a program can read."""
+        """Whether its error has details that a program can read."""
         details = (value for key, value in self.trailers or () if key == _wire.DETAILS_KEY)
         return isinstance(self.error, ContractError) or any(map(_wire.decode, details))
 
     @property
     def message(self) -> str:
-        """Something at least as long as the status message, which gRPC makes of an exception."""
+        """A text at least as long as the status message, which gRPC may build from an exception."""
         details = self.details
         said = details.decode(errors="replace") if isinstance(details, bytes) else details or ""
         if self.error is not None:
@@ -88,18 +88,18 @@ class Outcome(NamedTuple):
 
 
 class _Status(NamedTuple):
-    """What `_wire.trailers_size` looks at."""
+    """The attributes that `_wire.trailers_size` reads."""
 
     details: str
     trailing_metadata: Trailers
 
 
 class Ending(NamedTuple):
-    """What the client gets for a handler's answer.
+    """What the client gets in place of a handler's answer.
 
     Attributes:
-        instead: the error to answer instead of it; None where the handler's own answer stands.
-        trailers: the trailing metadata to set, in place of the handler's; None to leave those.
+        instead: the error to send; None to keep the handler's answer.
+        trailers: the trailing metadata to set; None to keep the handler's.
     """
 
     instead: ContractError | None = None
@@ -110,24 +110,24 @@ class Session:
     """An RPC that neither needs the model nor changes it."""
 
     drained: Future[None] | None = None
-    """Done when the calls that the handler is to wait for have left; None: it need not wait."""
+    """Done when the calls that the handler must wait for have left; None for no wait."""
 
     def start(self) -> None:
-        """Note that the handler begins."""
+        """Record that the handler begins."""
 
     def judge(self, outcome: Outcome) -> Ending:
         """Return what the client gets."""
         return Ending(outcome.error if isinstance(outcome.error, ContractError) else None)
 
     def abort(self, outcome: Outcome) -> Ending:
-        """Judge a handler that aborts where gRPC answers at once, before the handler ends."""
+        """Judge an abort that gRPC sends at once, before the handler ends."""
         return self.judge(outcome)
 
     def end(self, outcome: Outcome) -> None:
-        """Note that the handler has ended."""
+        """Record that the handler has ended."""
 
     def finish(self, outcome: Outcome) -> Ending:
-        """Judge, unless the call was cancelled, and end."""
+        """Judge the outcome, unless the call was cancelled, and end the session."""
         cancelled = outcome.error is not None and not isinstance(outcome.error, Exception)
         try:
             return Ending() if cancelled else self.judge(outcome)
@@ -143,7 +143,7 @@ class Inference(Session):
         self._call = models.enter(identity)
 
     def judge(self, outcome: Outcome) -> Ending:
-        """Replace an accident after the model has gone; else vouch for the model."""
+        """Replace the failure if the model is gone; otherwise vouch for the model."""
         if outcome.successful or outcome.typed:
             return super().judge(outcome)
         held = self._models.held(self._call)
@@ -152,20 +152,20 @@ class Inference(Session):
         if outcome.unimplemented:
             return Ending()
         backend = self._models.backend
-        _logger.info("%s: a call failed, its model has gone", backend, exc_info=outcome.error)
+        _logger.info("%s: a call failed because its model is gone", backend, exc_info=outcome.error)
         return Ending(model_not_loaded(backend, model=self._call.identity, started=True))
 
-    def end(self, outcome: Outcome) -> None:  # noqa: ARG002 - it leaves, however it ended
-        """Leave."""
+    def end(self, outcome: Outcome) -> None:  # noqa: ARG002 - it makes no difference
+        """Record that the call has ended."""
         self._models.leave(self._call)
 
 
 class Changing(Session):
-    """A LoadModel of `identity`, or a Free where that is None.
+    """A LoadModel of `identity`, or a Free if that is None.
 
-    A model is loaded only when LoadModel succeeded. The one before is kept only when the handler
-    never ran, the caller was not allowed to call it, or Free is not implemented: after any other
-    failure half the work may be done.
+    A model counts as loaded only if LoadModel succeeded. The earlier model is kept only if the
+    handler never ran, the caller was not authorized, or Free is not implemented: any other failure
+    may have done half of the work.
     """
 
     def __init__(self, models: Models, identity: str | None) -> None:
@@ -176,11 +176,11 @@ class Changing(Session):
         self.drained = self._change.drained
 
     def start(self) -> None:
-        """Note that the handler begins."""
+        """Record that the handler begins."""
         self._models.start(self._change)
 
     def abort(self, outcome: Outcome) -> Ending:
-        """Record the change before the client, told of it, sends its next call."""
+        """Record the change before the client receives the answer and sends its next call."""
         self.end(outcome)
         return super().abort(outcome)
 
@@ -201,12 +201,12 @@ class Changing(Session):
 def _words(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - the error is anybody's
+    except Exception:  # noqa: BLE001 - foreign code
         return ""
 
 
 def _vouching(outcome: Outcome, held: str) -> Trailers | None:
-    """Return the outcome's trailers and the one that vouches for the model, where there is room."""
+    """Return the outcome's trailers and the vouching one, or None if they do not fit."""
     earlier = tuple(item for item in outcome.trailers or () if item[0] != _wire.HELD_KEY)
     for name in (held, ""):
         trailers = (*earlier, held_trailer(name))

@@ -1,4 +1,4 @@
-"""The guard on `grpc.server`, and for sync handlers wherever they run."""
+"""The guard for `grpc.server`, and for sync handlers on any server."""
 
 from __future__ import annotations
 

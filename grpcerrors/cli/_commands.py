@@ -182,7 +182,7 @@ def check(  # noqa: PLR0913 - one for each option
         typer.Option(
             parser=_inputs.seconds,
             metavar="SECONDS",
-            help="Wait so long for the server to come up, and for each call.",
+            help="Wait this long for the server to come up, and for each call.",
         ),
     ] = 5.0,
     all_rows: Annotated[
@@ -190,7 +190,7 @@ def check(  # noqa: PLR0913 - one for each option
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Check that a backend without a model says so in each RPC.
+    """Check that a backend without a model reports it in each RPC.
 
     Start the backend, load no model, and run this. It calls each RPC that needs a model with an
     empty message, and expects the typed error. It calls nothing that could change something,

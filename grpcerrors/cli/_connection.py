@@ -1,4 +1,4 @@
-"""The server to check, and the way to it."""
+"""The server to check, and the connection to it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from grpc.aio import AioRpcError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-# gRPC waits a second after the first failure, and longer after each: a server that is just
-# starting would be found late.
+# By default gRPC waits a second after the first failure and longer after each further one, so it
+# would find a server that is just starting late.
 _RETRY = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
-# Seconds between two looks at the state of the channel.
+# Seconds between two checks of the channel's state.
 _POLL = 0.02
-# What a failure says while a server has not started to listen.
+# The text of a failure while a server is not listening yet.
 _NOT_YET = "Connection refused"
-# A call that reports why there is no connection changes nothing, wherever it arrives.
+# Called to learn why there is no connection; it changes nothing if it arrives.
 _HARMLESS = "/grpc.health.v1.Health/Check"
 
 
@@ -29,8 +29,8 @@ class Target(NamedTuple):
     Attributes:
         address: HOST:PORT.
         service: its full name.
-        methods: the RPCs to call; none to find them.
-        every: whether to call every RPC of the service but LocalAI's control plane.
+        methods: the RPCs to call; empty to find them.
+        every: whether to call every RPC of the service except LocalAI's control plane.
         metadata: headers to send with each call.
         authority: certificates in PEM form to trust over TLS; None for plain text.
         timeout: seconds to wait for the server, and for each call.
@@ -46,17 +46,17 @@ class Target(NamedTuple):
 
 
 class CannotCheckError(Exception):
-    """There is nothing to check. The text says why, and what to do."""
+    """The check is not possible. The message says why, and what to do."""
 
 
 @contextlib.asynccontextmanager
 async def connect(target: Target) -> AsyncGenerator[Any, None]:
-    """Open an aio channel to the target. A port that nobody listens on yet is waited for.
+    """Open an aio channel to the target, waiting for the port to open.
 
     Raises:
         CannotCheckError: the server cannot be reached.
     """
-    # With a scheme of its own, so that a host is never taken for one ("unix:50051").
+    # With an explicit scheme, so that no host name is taken for one ("unix:50051").
     address = f"dns:///{target.address}"
     if target.authority is None:
         made = grpc.aio.insecure_channel(address, options=_RETRY)
@@ -71,11 +71,11 @@ async def connect(target: Target) -> AsyncGenerator[Any, None]:
 
 
 async def _settle(channel: Any, timeout: float) -> str:
-    """Wait until the channel is connected, or has failed for good; return the last failure."""
+    """Wait until the channel is connected or has failed for good; return the last failure."""
     failure = ""
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
-    # Not channel.wait_for_state_change(): gRPC keeps a watch whose waiter has given up.
+    # Not channel.wait_for_state_change(): gRPC keeps the watch of a waiter that has given up.
     while (left := deadline - clock()) > 0:
         state = channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.READY:
@@ -89,7 +89,7 @@ async def _settle(channel: Any, timeout: float) -> str:
 
 
 async def _cause(channel: Any, timeout: float) -> str:
-    """Return why there is no connection; "" if there is one by now."""
+    """Return why there is no connection; "" if there is one now."""
     try:
         await channel.unary_unary(_HARMLESS)(b"", timeout=timeout)
     except AioRpcError as error:
@@ -101,7 +101,7 @@ async def _cause(channel: Any, timeout: float) -> str:
 def _unreachable(target: Target, failure: str) -> str:
     if not failure:
         return (
-            f"{target.address} does not speak gRPC within {target.timeout:g} s: is it the port of"
+            f"{target.address} did not speak gRPC within {target.timeout:g} s: is it the port of"
             " the backend, and does the backend's own log say that it serves?"
         )
     hint = (

@@ -1,4 +1,4 @@
-"""What the command accepts, and what it says when it does not."""
+"""The arguments that the command accepts, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def metadatum(text: str) -> Metadatum:
 
 
 def seconds(text: str) -> float:
-    """Read how long one call may take."""
+    """Read a number of seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -93,7 +93,7 @@ def authority(path: str) -> bytes:
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN CERTIFICATE-----" not in pem:
-        raise typer.BadParameter(f"{path} holds no certificate in PEM form (BEGIN CERTIFICATE)")
+        raise typer.BadParameter(f"{path} contains no certificate in PEM form (BEGIN CERTIFICATE)")
     return pem
 
 
@@ -104,7 +104,7 @@ def status_code(value: str) -> str:
         if value.strip().upper() in (code.name, str(code.value[0])):
             return str(code.name)
     names = ", ".join(f"{code.name} ({code.value[0]})" for code in errors)
-    raise typer.BadParameter(f"{value!r} is not the code of an error: {names}")
+    raise typer.BadParameter(f"{value!r} is not an error code; use one of {names}")
 
 
 def unbase64(value: str) -> bytes:

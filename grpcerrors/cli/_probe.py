@@ -22,9 +22,9 @@ from grpcerrors.cli._connection import CannotCheckError, Target, connect
 if TYPE_CHECKING:
     from grpcerrors import Verdict
 
-# At once: few enough for a server that limits its calls, enough for one that hangs in each.
+# Concurrent calls: few enough for a server that limits them, enough for one that hangs in each.
 _AT_ONCE = 4
-# Past this many messages a stream has answered, whatever comes later.
+# A stream with this many messages has answered, whatever follows.
 _MESSAGES = 100
 
 _ROUTER = "fleet.v1.Fleet"
@@ -52,17 +52,17 @@ _UNSUPPORTED = (LIVE_TRANSCRIPTION_UNSUPPORTED, STREAM_TRANSCRIPTION_UNSUPPORTED
 
 
 class Answer(NamedTuple):
-    """How one RPC answered.
+    """The answer of one RPC.
 
     Attributes:
         rpc: its name.
         finding: what the answer is worth.
-        code: the status code; None when it was still streaming.
-        message: the status message, or what else there is to say.
+        code: the status code; None if it was still streaming.
+        message: the status message, or a remark in its place.
         messages: how many messages came before the status.
         condition: the reason of the condition that the error means, if any.
         evidence: the rung that decided, if any.
-        why: why the answer is wrong, where the finding alone does not say.
+        why: why the answer is wrong, if the finding alone does not say so.
     """
 
     rpc: str
@@ -81,8 +81,8 @@ class Report(NamedTuple):
     Attributes:
         source: where the list of RPCs came from.
         answers: one for each RPC that was called.
-        uncalled: RPCs of the service that may or may not need a model, so nobody called them.
-        loaded: whether the backend's Status says that a model is loaded.
+        uncalled: RPCs that were not called, because it is unknown whether they need a model.
+        loaded: whether the backend's Status reports a loaded model.
     """
 
     source: str
@@ -117,15 +117,15 @@ async def check(target: Target) -> Report:
 
     Raises:
         CannotCheckError: the server cannot be reached or is a router, it does not offer the
-            service, nobody knows which of its RPCs need a model, or a model is loaded.
+            service, it is unknown which of its RPCs need a model, or a model is loaded.
     """
     async with connect(target) as channel:
         plan = await _plan(channel, target)
         loaded = await _is_loaded(channel, target)
         if loaded and not target.methods:
             raise CannotCheckError(
-                f"a model is loaded at {target.address}, as its Status says: restart the backend,"
-                " or Free the model, and check again"
+                f"a model is loaded at {target.address}, according to its Status: restart the"
+                " backend or Free the model, and check again"
             )
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -145,15 +145,15 @@ async def _plan(channel: Any, target: Target) -> _Plan:
         raise CannotCheckError(_router(target))
     if offer and offer.methods is None:
         raise CannotCheckError(
-            f"{target.address} does not offer {target.service}, by its reflection it offers"
-            f" {', '.join(offer.services)}: choose with --service, or name RPCs with --method"
+            f"{target.address} does not offer {target.service}; its reflection lists"
+            f" {', '.join(offer.services)}: choose one with --service, or name RPCs with --method"
         )
     known = target.service == _rpcs.SERVICE
     if offer is None or offer.methods is None:
         if known:
             return _Plan("built-in list", sorted(_rpcs.INFERENCE), [])
         raise CannotCheckError(
-            f"nobody knows the RPCs of {target.service}, since {target.address} has no server"
+            f"the RPCs of {target.service} are unknown, because {target.address} has no server"
             " reflection: name those that need a model with --method"
         )
     offered = sorted(set(offer.methods) - _rpcs.CONTROL_PLANE)
@@ -161,7 +161,7 @@ async def _plan(channel: Any, target: Target) -> _Plan:
         return _Plan("server reflection", offered, [])
     if not known:
         raise CannotCheckError(
-            f"which RPCs of {target.service} need a model is not known, and some may change"
+            f"it is unknown which RPCs of {target.service} need a model, and some may change"
             f" something: name those that need one with --method, or call all with --all. It"
             f" offers {', '.join(sorted(offer.methods)) or 'none'}"
         )
@@ -177,7 +177,7 @@ def _router(target: Target) -> str:
 
 
 async def _is_loaded(channel: Any, target: Target) -> bool:
-    """Ask the backend's Status; where that is no help, take no model to be loaded."""
+    """Ask the backend's Status; if it does not answer, assume that no model is loaded."""
     if target.service != _rpcs.SERVICE:
         return False
     status = channel.unary_unary(f"/{_rpcs.SERVICE}/Status")
@@ -194,8 +194,8 @@ async def _is_loaded(channel: Any, target: Target) -> bool:
 async def _probe(channel: Any, target: Target, rpc: str) -> Answer:
     """Call one RPC with an empty message: empty bytes are a valid proto3 message of any type.
 
-    One request and a stream of responses serves all four shapes, which are the same on the wire.
-    Not a stream both ways: an aio client that is still writing when the answer comes reports
+    One request and a stream of responses fits all four shapes, which look alike on the wire. A
+    stream of requests does not: an aio client that is still writing when the answer comes reports
     INTERNAL instead of the answer.
     """
     call = channel.unary_stream(f"/{target.service}/{rpc}")(
@@ -212,7 +212,7 @@ async def _probe(channel: Any, target: Target, rpc: str) -> Answer:
                 return Answer(rpc, Finding.INVISIBLE, None, text, messages)
     except AioRpcError as error:
         return _judge(rpc, error, messages)
-    why = "" if said is None else "it says OK, and success=false inside, where no router looks"
+    why = "" if said is None else "it answers OK with success=false inside, where no router looks"
     return Answer(rpc, Finding.INVISIBLE, grpc.StatusCode.OK, said or "", messages, why=why)
 
 
@@ -241,6 +241,6 @@ def _judge(rpc: str, error: AioRpcError, messages: int) -> Answer:
 def _said_instead(verdict: Verdict) -> str:
     if verdict.condition is None:
         reason = verdict.info.reason if verdict.info else ""
-        return f"its details say {reason}, which is no condition of the contract"
+        return f"its details say {reason}, which is not a condition of the contract"
     how = "its details say" if verdict.evidence is Evidence.DETAILS else "its words mean"
     return f"{how} {verdict.condition.reason} instead of {MODEL_NOT_LOADED.reason}"

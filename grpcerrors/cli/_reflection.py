@@ -21,7 +21,7 @@ _VERSIONS = ("v1", "v1alpha")
 
 
 class Offer(NamedTuple):
-    """What a server offers: the RPCs of the service asked for (None: not offered), and services."""
+    """The services of a server, and the RPCs of the requested one (None if it is not offered)."""
 
     methods: list[str] | None
     services: list[str]
@@ -30,12 +30,12 @@ class Offer(NamedTuple):
 async def ask(
     channel: Any, service: str, metadata: Sequence[tuple[str, str | bytes]], timeout: float
 ) -> Offer | None:
-    """Return what the server offers; None where it has no reflection that works.
+    """Return what the server offers; None if its reflection does not work.
 
     Args:
         channel: an aio channel.
         service: the full name of the service.
-        metadata: headers to send along.
+        metadata: headers to send with each call.
         timeout: seconds for each version.
     """
     for version in _VERSIONS:
@@ -60,7 +60,7 @@ async def _ask(
     rpc = channel.unary_stream(path, ServerReflectionRequest.SerializeToString)
 
     async def answer(request: ServerReflectionRequest) -> ServerReflectionResponse:
-        # Read raw: what a deserializer raises, gRPC would log and turn into a status.
+        # Read as bytes: gRPC would log an exception of a deserializer and turn it into a status.
         raw = await rpc(request, timeout=timeout, metadata=tuple(metadata)).read()
         return ServerReflectionResponse.FromString(raw or b"")
 

@@ -43,7 +43,7 @@ _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey: a server's text is not to be trusted."""
+    """Escape control characters: a server's text is not trusted."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
@@ -92,7 +92,7 @@ def as_text(target: Target, report: Report, *, all_rows: bool) -> Iterator[Rende
             yield Text(printable(f"  {answer.rpc}: {answer.why}"))
     yield from map(Text, _advice(target, report))
     if report.implemented and not report.conforming and not report.loaded:
-        # On one line, to be copied.
+        # On one line, for copying.
         yield Text(f"Check again: {_again(target, report)}", no_wrap=True, overflow="ignore")
 
 
@@ -118,11 +118,11 @@ def _text(answer: Answer) -> str:
 def _advice(target: Target, report: Report) -> Iterator[str]:
     if report.uncalled:
         yield (
-            f"Not called, since they may change something: {', '.join(report.uncalled)}. Name"
+            f"Not called, because they may change something: {', '.join(report.uncalled)}. Name"
             " those that need a model with --method, or call all with --all."
         )
     if report.conforming:
-        yield "Conforming: every implemented RPC says that the model is not loaded, typed."
+        yield "Conforming: every implemented RPC answers with the typed error."
         return
     if not report.implemented:
         yield (
@@ -132,8 +132,8 @@ def _advice(target: Target, report: Report) -> Iterator[str]:
         return
     if report.loaded:
         yield (
-            "A model is loaded, as Status says, so these answers prove nothing: restart the"
-            " backend, or Free the model, and check again."
+            "A model is loaded, according to Status, so these answers prove nothing: restart the"
+            " backend or Free the model, and check again."
         )
         return
     if any(answer.code in _REFUSALS for answer in report.implemented):
@@ -144,11 +144,11 @@ def _advice(target: Target, report: Report) -> Iterator[str]:
             " every RPC typed; for other languages see CONTRACT.md."
         )
     else:
-        yield "Not conforming. CONTRACT.md says what each RPC has to answer."
+        yield "Not conforming. CONTRACT.md says what each RPC must answer."
 
 
 def _again(target: Target, report: Report) -> str:
-    """Return the command that calls what was not typed; without headers, which may be secret."""
+    """Return the command that calls the failed RPCs again, without headers, which may be secret."""
     words = ["grpcerrors", "check", target.address]
     if target.service != SERVICE:
         words += ["--service", target.service]

@@ -1,4 +1,4 @@
-"""What the command knows of LocalAI's backend protocol (August 2026)."""
+"""What the command knows about LocalAI's backend protocol (August 2026)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from grpcerrors._guard.methods import CONTROL_PLANE, SERVICE
 
 __all__ = ["CONTROL_PLANE", "INFERENCE", "RESULTS", "SERVICE", "is_loaded", "refusal_inside"]
 
-# The RPCs that need a loaded model, and change nothing.
-
+# The RPCs that need a loaded model and change nothing.
 INFERENCE = frozenset(
     {
         "AudioDecode",
@@ -53,7 +52,7 @@ INFERENCE = frozenset(
     }
 )
 
-# Those of them that answer with a `Result`.
+# Those among them that answer with a `Result`.
 RESULTS = frozenset(
     {
         "Generate3D",
@@ -70,12 +69,12 @@ _BUSY, _READY = 1, 2
 
 
 def is_loaded(status: bytes) -> bool:
-    """Whether a serialized `StatusResponse` says that a model is loaded."""
+    """Whether a serialized `StatusResponse` reports a loaded model."""
     return getattr(_decode("StatusResponse", status), "state", 0) in (_BUSY, _READY)
 
 
 def refusal_inside(service: str, rpc: str, message: bytes) -> str | None:
-    """Return the text of a response that is a `Result` without success; None for any other."""
+    """Return the text of a `Result` whose `success` is false; None for any other response."""
     if service != SERVICE or rpc not in RESULTS:
         return None
     result = _decode("Result", message)
@@ -91,9 +90,9 @@ def _decode(kind: str, message: bytes) -> Any:
 
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, Any]:
-    """Make the classes of the two messages, of the fields that are read, in a pool of their own.
+    """Make the classes of two messages, with only the fields that are read, in a separate pool.
 
-    The generated code of the protocol would clash with the one that a process may have loaded.
+    Generated code of the protocol would clash with what a process may have loaded already.
     """
     field = descriptor_pb2.FieldDescriptorProto
     fields = {

@@ -1,7 +1,7 @@
-"""What router and backend authors need to test how they handle errors: fakes, and the vectors.
+"""Fakes and vectors with which authors of routers and backends test how they handle errors.
 
 The Hypothesis strategies are in `grpcerrors.testing.strategies`, which needs the extra `testing`.
-docs/testing.md shows all of it at work.
+docs/testing.md shows how to use them.
 """
 
 from __future__ import annotations

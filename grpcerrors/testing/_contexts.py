@@ -12,16 +12,16 @@ from grpcerrors.testing._errors import FakeRpcError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Its stubs say other things than grpc does.
+# Its type stubs differ from what grpc does.
 _aio: Any = grpc.aio
 
 
 class Aborted(Exception):
-    """What a fake context's `abort` raises; gRPC's own raises a bare Exception or its own kind."""
+    """Raised by a fake context's `abort`; gRPC's contexts raise Exception or an error of theirs."""
 
 
 class _Recorded:
-    """What both surfaces share: everything that does not wait."""
+    """What both contexts share: everything that does not wait."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class _Recorded:
         Args:
             invocation_metadata: what the client sent.
             time_remaining: seconds until the deadline; None for no deadline.
-            peer: who calls.
+            peer: the address of the client.
         """
         self.initial_metadata: tuple[tuple[str, str | bytes], ...] = ()
         self._invocation_metadata = tuple(invocation_metadata)
@@ -48,7 +48,7 @@ class _Recorded:
 
     @property
     def error(self) -> FakeRpcError | None:
-        """What the client sees, by what the handler has done so far; None for no error."""
+        """What the client would see after what the handler has done so far; None for no error."""
         if self._code in (None, grpc.StatusCode.OK):
             return None
         return FakeRpcError(self._code, self._details, self._trailers)
@@ -90,10 +90,10 @@ class _Recorded:
         return self._trailers
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """Do nothing: nothing is sent."""
+        """Do nothing, since nothing is sent."""
 
     def disable_next_message_compression(self) -> None:
-        """Do nothing: nothing is sent."""
+        """Do nothing, since nothing is sent."""
 
     def _abort(
         self,
@@ -102,7 +102,9 @@ class _Recorded:
         trailers: Iterable[tuple[str, str | bytes]],
     ) -> NoReturn:
         if self._aborted:
-            raise RuntimeError("abort was called twice: what it raised the first time was caught")
+            raise RuntimeError(
+                "abort was called twice: the handler caught what it raised the first time"
+            )
         if code is grpc.StatusCode.OK:
             raise ValueError("a call cannot be aborted with OK: return instead")
         self._aborted = True
@@ -117,7 +119,7 @@ class FakeContext(_Recorded, grpc.ServicerContext):
         self._abort(code, details, self._trailers)
 
     def abort_with_status(self, status: Any) -> NoReturn:
-        # As on a real server, these trailers take the place of earlier ones.
+        # As on a real server, these trailers replace earlier ones.
         self._abort(status.code, status.details, status.trailing_metadata)
 
     def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> None:
@@ -167,7 +169,7 @@ class FakeAioContext(_Recorded, _aio.ServicerContext):
         self.written.append(message)
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Do nothing: the call of a fake never ends."""
+        """Do nothing, since the call of a fake never ends."""
 
     def cancelled(self) -> bool:
         return self._code is grpc.StatusCode.CANCELLED

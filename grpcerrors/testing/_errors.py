@@ -1,4 +1,4 @@
-"""An error as a client meets it, without a channel."""
+"""An error as a client receives it, without a channel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FakeRpcError(grpc.RpcError):
 
     Args:
         code: the status code.
-        details: the status message; None for an error that lost it.
+        details: the status message; None for an error without one.
         trailing_metadata: the trailers.
     """
 

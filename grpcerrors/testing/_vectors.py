@@ -24,10 +24,10 @@ class BuildVector(NamedTuple):
     """An error as the contract builds it.
 
     Attributes:
-        name: what is particular about it.
+        name: what is special about it.
         condition: what is wrong.
         fields: what the error was built with, before anything was cut.
-        started: whether it is marked so.
+        started: whether it is marked `started`.
         code: the status code.
         message: the status message.
         details: the value of grpc-status-details-bin.
@@ -43,15 +43,15 @@ class BuildVector(NamedTuple):
 
 
 class DetectVector(NamedTuple):
-    """An error as a client meets it, and what it means.
+    """An error as a client receives it, and what it means.
 
     Attributes:
-        name: what is particular about it.
+        name: what is special about it.
         code: the status code.
         message: the status message.
         details: the values of grpc-status-details-bin.
         condition: the condition that it means; None for none.
-        evidence: the rung that decides; None when none does.
+        evidence: the rung that decides; None if none does.
         trailers: trailers other than grpc-status-details-bin.
         held: what `held_model` returns.
     """
@@ -66,7 +66,7 @@ class DetectVector(NamedTuple):
     held: str | None = None
 
     def error(self) -> FakeRpcError:
-        """Return it as an error."""
+        """Return the error."""
         details = ((DETAILS_KEY, value) for value in self.details)
         return FakeRpcError(self.code, self.message, (*details, *self.trailers))
 

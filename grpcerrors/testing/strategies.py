@@ -1,8 +1,8 @@
-"""Hypothesis strategies: errors as clients meet them, from intact to mangled.
+"""Hypothesis strategies: errors as clients receive them, from intact to mangled.
 
-Each one takes the condition that your code handles, and says whether it must. The errors are those
-of a sync channel (`FakeRpcError`) and of an aio one (`grpc.aio.AioRpcError`); `wrapped` puts any of
-them inside other exceptions.
+Each takes the condition that your code handles; its docstring says whether the errors mean the
+condition. The errors are those of a sync channel (`FakeRpcError`) and of an aio one
+(`grpc.aio.AioRpcError`); `wrapped` puts any of them inside other exceptions.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _other_trailers: SearchStrategy[list[Trailer]] = st.lists(
 
 
 class _Wire(NamedTuple):
-    """What of an error travels."""
+    """The parts of an error that are sent."""
 
     code: grpc.StatusCode
     text: str
@@ -94,7 +94,7 @@ def typed_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc
 
 
 def text_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
-    """Errors of backends without the contract that say it in words. They mean the condition.
+    """Errors of backends without the contract, in words only. They mean the condition.
 
     Raises:
         ValueError: the condition is not known by the words of its message.
@@ -106,7 +106,7 @@ def text_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.
 
 
 def code_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
-    """Errors with nothing but the code. They mean the condition, and may mean something else.
+    """Errors with only the code. They mean the condition, but may mean something else.
 
     Raises:
         ValueError: the code alone does not mean the condition.
@@ -126,7 +126,7 @@ def damaged_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[gr
 
 
 def vetoed_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
-    """Errors that look like the condition, while their details say otherwise. They do not mean it.
+    """Errors that look like the condition, but whose details say otherwise. They do not mean it.
 
     Either the contract's own domain names another reason under the condition's code and words; or
     another domain explains the bare code.
@@ -147,7 +147,7 @@ def unrelated_errors() -> SearchStrategy[grpc.RpcError]:
 
 @st.composite
 def wrapped(draw: DrawFn, errors: SearchStrategy[grpc.RpcError]) -> BaseException:
-    """An error of `errors` inside others: raised from, in a group (Python 3.11), or both."""
+    """Errors of `errors` inside others: as a cause, in a group (Python 3.11), or both."""
     error: BaseException = draw(errors)
     ways = [_caused, *([_grouped] if _groups else [])]
     for wrap in draw(st.lists(st.sampled_from(ways), min_size=1, max_size=4)):
@@ -168,7 +168,7 @@ def _grouped(error: BaseException) -> BaseException:
 
 @st.composite
 def _met(draw: DrawFn, wires: SearchStrategy[_Wire]) -> grpc.RpcError:
-    """Turn what travels into what a client of either surface catches."""
+    """Turn what is sent into what a sync or an aio client catches."""
     wire = draw(wires)
     trailers = [*draw(_other_trailers), *((DETAILS_KEY, value) for value in wire.details)]
     if draw(st.booleans()):
@@ -189,7 +189,7 @@ def _details_of(error: ContractError) -> bytes:
 
 @st.composite
 def _texts(draw: DrawFn, condition: Condition) -> str:
-    """The condition's message, in the letter case of whoever says it and with what it adds."""
+    """The condition's message, in any letter case and with any known prefix."""
     text = condition.message.format_map({name: draw(_names) for name in condition.fields})
     case = draw(st.sampled_from(_cases))
     return draw(st.sampled_from(["", "rpc error: ", "Exception calling application: "])) + case(
@@ -208,7 +208,7 @@ def _means(condition: Condition, text: str, code: grpc.StatusCode) -> bool:
 
 
 def _said(condition: Condition, codes: list[grpc.StatusCode]) -> SearchStrategy[_Wire]:
-    # A name may happen to hold the words of another condition.
+    # A name may happen to contain the words of another condition.
     return st.builds(_Wire, st.sampled_from(codes), _texts(condition)).filter(
         lambda wire: _means(condition, wire.text, wire.code)
     )

@@ -235,7 +235,7 @@ def test_json_is_what_the_docs_say(capsys: Capture) -> None:
                 "messages": 1,
                 "condition": None,
                 "evidence": None,
-                "why": "it says OK, and success=false inside, where no router looks",
+                "why": "it answers OK with success=false inside, where no router looks",
             },
             {
                 "rpc": "VAD",
@@ -371,7 +371,7 @@ def test_the_guard_is_not_offered_to_services_that_it_does_not_know(capsys: Capt
         ran = run(capsys, "check", f"127.0.0.1:{port}", *named)
     assert ran.exit_code == 1
     assert "ModelGuard" not in ran.out
-    assert "CONTRACT.md says what each RPC has to answer" in ran.out
+    assert "CONTRACT.md says what each RPC must answer" in ran.out
     assert f"check 127.0.0.1:{port} --service acme.Speech --method Say" in ran.out
 
 
@@ -383,7 +383,7 @@ def test_rpcs_that_a_newer_protocol_has_are_not_called(capsys: Capture) -> None:
         _, report = check(capsys, port)
         _, whole = check(capsys, port, "--all")
     assert ran.exit_code == 0
-    assert "Not called, since they may change something: DeleteEverything." in ran.out
+    assert "Not called, because they may change something: DeleteEverything." in ran.out
     assert (list(verdicts(report)), report["uncalled"]) == (["Predict"], ["DeleteEverything"])
     assert list(verdicts(whole)) == ["DeleteEverything", "Predict"]
 
@@ -397,9 +397,9 @@ def test_a_loaded_model_is_no_accusation(capsys: Capture, state: str) -> None:
         named = run(capsys, "check", f"127.0.0.1:{port}", "--method", "Predict")
     assert ran.exit_code == 2
     assert "a model is loaded" in ran.err
-    assert "restart the backend, or Free the model" in ran.err
+    assert "restart the backend or Free the model" in ran.err
     assert named.exit_code == 1
-    assert "A model is loaded, as Status says, so these answers prove nothing" in named.out
+    assert "A model is loaded, according to Status, so these answers prove nothing" in named.out
     assert "Not conforming" not in named.out
 
 
@@ -433,7 +433,7 @@ def test_the_text_inside_a_result_is_shown(capsys: Capture) -> None:
         ran = run(capsys, "check", f"127.0.0.1:{port}")
     assert ran.exit_code == 1
     assert "Model not loaded" in ran.out
-    assert "TTS: it says OK, and success=false inside" in ran.out
+    assert "TTS: it answers OK with success=false inside" in ran.out
 
 
 def test_a_reason_of_the_contracts_domain_that_is_none_is_wrong(capsys: Capture) -> None:
@@ -442,7 +442,7 @@ def test_a_reason_of_the_contracts_domain_that_is_none_is_wrong(capsys: Capture)
         _, report = check(capsys, port)
     assert verdicts(report)["Predict"] == "wrong"
     (row,) = (row for row in report["rpcs"] if row["rpc"] == "Predict")
-    assert row["why"] == "its details say ODD, which is no condition of the contract"
+    assert row["why"] == "its details say ODD, which is not a condition of the contract"
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
@@ -468,9 +468,7 @@ def test_a_service_that_is_not_offered_is_told_with_those_that_are(capsys: Captu
     with backend.serve({"Predict": TYPED}, backend.reflects("v1", backend.SERVICE)) as port:
         ran = run(capsys, "check", f"127.0.0.1:{port}", "--service", "backend.Backends")
     assert ran.exit_code == 2
-    assert (
-        "does not offer backend.Backends, by its reflection it offers backend.Backend:" in ran.err
-    )
+    assert "does not offer backend.Backends; its reflection lists backend.Backend:" in ran.err
     assert ran.out == ""
 
 
@@ -529,7 +527,7 @@ def test_a_port_that_never_speaks_is_given_up(capsys: Capture) -> None:
     with silent_port() as port:
         ran = run(capsys, "check", f"127.0.0.1:{port}", "--timeout", "0.5")
     assert ran.exit_code == 2
-    assert "does not speak gRPC within 0.5 s" in ran.err
+    assert "did not speak gRPC within 0.5 s" in ran.err
 
 
 async def test_a_failure_that_is_over_has_no_cause() -> None:

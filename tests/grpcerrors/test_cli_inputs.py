@@ -167,7 +167,10 @@ def test_explain_keeps_a_message_from_steering_the_terminal(capsys: Capture) -> 
 
 
 WRONG = [
-    (("explain", "--code", "OK"), "'OK' is not the code of an error: CANCELLED (1), UNKNOWN (2)"),
+    (
+        ("explain", "--code", "OK"),
+        "'OK' is not an error code; use one of CANCELLED (1), UNKNOWN (2)",
+    ),
     (("explain", "--code", "0"), "FAILED_PRECONDITION (9)"),
     (("explain", "--code", "SOMETIMES"), "UNAUTHENTICATED (16)"),
     (("explain",), "--code"),
@@ -211,7 +214,7 @@ def test_a_ca_file_without_a_certificate_is_told(capsys: Capture, tmp_path: Path
     path.write_text("-----BEGIN PRIVATE KEY-----")
     ran = run(capsys, "check", "a:1", "--tls-ca", str(path))
     assert ran.exit_code == 2
-    assert "holds no certificate in PEM form" in ran.err
+    assert "contains no certificate in PEM form" in ran.err
 
 
 @pytest.mark.parametrize("value", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "unix:50051"])
