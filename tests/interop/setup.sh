@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what tests/interop needs besides Python: Go with grpc-go, Node with @grpc/grpc-js, proxies.
+# Install the tools that tests/interop needs: Go with grpc-go, Node with @grpc/grpc-js, proxies.
 set -euo pipefail
 cd "$(dirname "$0")"
 
