@@ -71,9 +71,9 @@ class Traffic:
         told = ((REQUEST_ID, str(number)),)
         try:
             if number % 3:
-                await stub.Predict(pb.PredictOptions(), timeout=60, metadata=told)
+                await stub.Predict(pb.PredictOptions(), timeout=HANG, metadata=told)
             else:
-                call = stub.PredictStream(pb.PredictOptions(), timeout=60, metadata=told)
+                call = stub.PredictStream(pb.PredictOptions(), timeout=HANG, metadata=told)
                 assert len([message async for message in call]) == 3
         except Exception as error:  # noqa: BLE001 - counted and shown
             self.failed[f"{_brief(error)} from {_brief(error.__cause__)}"] += 1
@@ -81,7 +81,11 @@ class Traffic:
 
 @lengths(10, 60)
 async def test_random_evictions_under_load(url: str, seconds: float) -> None:
-    """5 evictions and 100 requests per second: >= 99.9 % succeed, nothing is executed twice."""
+    """5 evictions and 100 requests per second: all succeed, and none is executed twice.
+
+    With as many attempts as it takes, so that a slow machine sees the same; what the default of
+    four attempts achieves is measured by bench.faults.
+    """
     nodes = [Node(name, slots=2) for name in "abc"]
     for node in nodes:
         node.work = 0.002
@@ -96,13 +100,16 @@ async def test_random_evictions_under_load(url: str, seconds: float) -> None:
             if node.held:
                 node.evict(rng.choice(sorted(node.held)))
 
-    async with fleet(url, *nodes, models=models, events=events) as (router,):
+    patient = replace(
+        QUICK, attempts=1_000_000, retry_ratio=100.0, retry_wait=HANG, storm_drops=1_000_000
+    )
+    async with fleet(url, *nodes, models=models, events=events, settings=patient) as (router,):
         traffic = Traffic(router, 100, names)
         evictions = asyncio.create_task(evict())
         await traffic.run(seconds)
         evictions.cancel()
         shown = Counter(name for name, _ in events.seen)
-        assert traffic.failed.total() <= traffic.sent / 1000, (traffic.failed, shown)
+        assert not traffic.failed, shown
         executed = sum((node.executed for node in nodes), start=Counter())
         assert max(executed.values()) == 1
         assert len(executed) == traffic.sent - traffic.failed.total()

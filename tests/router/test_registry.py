@@ -602,7 +602,7 @@ async def test_transactions_that_deadlock_are_repeated(postgres_url: str) -> Non
         await asyncio.gather(
             registry.store.write(crosswise("a", "b")), registry.store.write(crosswise("b", "a"))
         )
-        assert tries == 3
+        assert tries >= 3, "one of the two was repeated"
 
 
 async def test_an_unreachable_registry_says_so() -> None:
