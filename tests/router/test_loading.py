@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -120,6 +121,18 @@ async def test_a_failed_load_tries_another_node(sqlite_url: str) -> None:
     async with fleet(sqlite_url, a, b) as (router,):
         await stub(router).Predict(pb.PredictOptions())
         assert len(a.loads) == len(b.loads) == 1
+
+
+async def test_what_a_node_answers_outranks_a_failed_connection(sqlite_url: str) -> None:
+    node = Node("b")
+    node.load_error = "out of memory"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        async with fleet(sqlite_url, node) as (router,):
+            await router.registry.add_node(f"127.0.0.1:{nobody.getsockname()[1]}", "fake", name="a")
+            with pytest.raises(LoadFailed, match='node "b": out of memory') as caught:
+                await stub(router).Predict(pb.PredictOptions())
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_a_failed_load_says_why_and_backs_off(sqlite_url: str) -> None:

@@ -342,7 +342,8 @@ class Flights:
 
     def _failure(self, flight: _Flight, nowhere: Nowhere) -> RouteError:
         model, retry_after = flight.spec.name, max(nowhere.retry_after, 0.1)
-        for node, result in flight.tried.items():
+        # What a node itself answered says more than a connection that failed.
+        for node, result in sorted(flight.tried.items(), key=lambda each: not each[1].answered):
             return LoadFailed(
                 model, node, result.message, answered=result.answered, retry_after=retry_after
             )
