@@ -30,13 +30,13 @@ EXAMPLES = """Examples:
 
 \b
   grpcerrors check 127.0.0.1:50051
-  grpcerrors explain --code FAILED_PRECONDITION --message 'x: model not loaded'
+  grpcerrors explain --code 9 --message 'x: model not loaded'
 """
 EXPLAIN_EXAMPLES = """Examples:
 
 \b
   grpcerrors explain --code 9 --message 'x: model not loaded'
-  grpcerrors explain --code UNKNOWN --details-bin CAkSE3g6IG1vZGVsIG5vdCBsb2FkZWQ
+  grpcerrors explain --code 2 --details-bin CAkSE3g6IG1vZGVsIG5vdCBsb2FkZWQ
 """
 CHECK_EXAMPLES = """Exit codes: 0 when every RPC that was called and is implemented answers with the
 typed error, 1 when one does not, 2 when nothing could be checked.
@@ -45,7 +45,7 @@ Examples:
 
 \b
   grpcerrors check 127.0.0.1:50051
-  grpcerrors check gpu-1.lan:50051 --metadata 'authorization=Bearer TOKEN' --json
+  grpcerrors check gpu-1.lan:50051 --metadata 'authorization=Bearer TOKEN'
   grpcerrors check 127.0.0.1:50051 --service acme.Speech --method Say
 """
 

@@ -49,6 +49,12 @@ def test_shells_are_helped_to_complete(capsys: Capture, monkeypatch: pytest.Monk
     assert "complete" in ran.out
 
 
+@pytest.mark.parametrize("command", ["", "check", "explain"])
+def test_each_help_fits_80_columns(capsys: Capture, command: str) -> None:
+    ran = run(capsys, *command.split(), "--help")
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("command", ["check", "explain"])
 def test_each_help_shows_an_example_that_its_command_takes(capsys: Capture, command: str) -> None:
     ran = run(capsys, command, "--help")

@@ -26,7 +26,7 @@ UNLOAD_EXAMPLES = """Examples:
 """
 CONNECT_TIMEOUT = 5.0
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model in models.toml.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Use this model of models.toml.")]
 
 
 def load(

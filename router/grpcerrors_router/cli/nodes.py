@@ -30,12 +30,12 @@ DRAIN_EXAMPLES = """Examples:
   grpcerrors-router drain gpu-1 --off
 """
 
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as status shows it.")]
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Use this node, as status names it.")]
 
 
 def add_node(
     address: Annotated[
-        str, typer.Argument(metavar="HOST:PORT", help="Address that the backend serves on.")
+        str, typer.Argument(metavar="HOST:PORT", help="Add the backend at this address.")
     ],
     backend: Annotated[
         str, typer.Option(metavar="TYPE", help="Load models of this backend type on the node.")
