@@ -13,6 +13,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export UV_PYTHON_DOWNLOADS := never
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
+# The tests start hundreds of Python processes, which must not compile all they import again.
+export PYTHONDONTWRITEBYTECODE :=
 
 PROJECTS := pyproject.toml protocol/pyproject.toml backends/pyproject.toml router/pyproject.toml \
   backends/weights.txt

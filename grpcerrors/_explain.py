@@ -33,17 +33,25 @@ def explain(err: object, catalogue: Catalogue = CATALOGUE) -> str:
 
 
 def _headline(verdict: Verdict) -> str:
-    condition, evidence, info, *_ = verdict
+    condition, info = verdict.condition, verdict.info
     named = condition or (info if info and info.reason in ADVICE else None)
     if named is None:
         return "nothing that the contract knows"
     words = named.reason.replace("_", " ").lower()
-    if condition and condition.rpc and evidence is Evidence.CODE:
+    if condition and condition.rpc and not _names_it(verdict):
         words = f"not implemented (or, for {condition.rpc}, {words})"
     for name in ("backend", "model", "node"):
         if value := verdict.fields.get(name):
             words += f", {name} {_quoted(value)}"
     return words
+
+
+def _names_it(verdict: Verdict) -> bool:
+    """Return whether the error names its condition, and not only lacks an implementation."""
+    dialect = verdict.dialect
+    return verdict.evidence is Evidence.DETAILS or (
+        dialect is not None and dialect.pattern != "unimplemented"
+    )
 
 
 def _reason(verdict: Verdict, found: list[Facts]) -> str:

@@ -62,6 +62,13 @@ not implemented (or, for AudioTranscriptionLive, live transcription unsupported)
   because of its bare code, UNIMPLEMENTED: it has no details and no known words
   error: UNIMPLEMENTED, 'Method not found!'""",
     ),
+    "a stub older than the RPC": (
+        errors.sync_error(StatusCode.UNKNOWN, "unimplemented"),
+        """\
+not implemented (or, for AudioTranscriptionLive, live transcription unsupported)
+  because of its words, which are those of stubs older than the RPC; it has no known details
+  error: UNKNOWN, 'unimplemented'""",
+    ),
     "the router": (
         _with(StatusCode.NOT_FOUND, 'unknown model "tiny"', ("grpcerrors", "UNKNOWN_MODEL")),
         """\

@@ -164,12 +164,11 @@ class RoutingTable:
 
     # Picking and counting
 
-    def best(self, model: str) -> Iterable[ReplicaEntry]:
-        """Return the pickable replicas: idle nodes first, then fewest calls, then least recent."""
-        return sorted(self._pickable(model), key=_load)
-
     def pick(self, model: str) -> ReplicaEntry | None:
-        """Return the first of `best`. It is written out, since each request executes it."""
+        """Return a replica on an idle node with the fewest calls, the least recently used of those.
+
+        It is a plain loop, since each request executes it.
+        """
         now = self._clock.monotonic()
         best, least = None, 0
         for entry in self._rows.get(model, _NONE).values():
