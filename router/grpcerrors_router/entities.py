@@ -116,6 +116,7 @@ class Load:
         message: why the last load failed.
         victim_generation: the generation of the victim.
         answered: whether `message` came from the node itself.
+        asked: whether the node may have been asked to give up the victim.
     """
 
     node: str
@@ -131,6 +132,7 @@ class Load:
     message: str = ""
     victim_generation: int = 0
     answered: bool = False
+    asked: bool = False
 
     def running(self, now: float) -> bool:
         """Return whether its owner still holds the lease."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from grpcerrors_router import ModelSpec, NodeRegistry, SmartRouter
+from grpcerrors_router import ModelSpec, NodeRegistry, RegistryUnavailable, SmartRouter
+from grpcerrors_router.entities import Load
+from grpcerrors_router.registry.jobs import JobRequest
 from grpcerrors_router.tasks import stop
 from tests.router.conftest import HANG, QUICK, eventually, fleet
 from tests.router.support.nodes import Node
@@ -44,6 +47,88 @@ async def test_a_router_that_stops_in_an_eviction_leaves_no_row_of_the_victim(
             await eventually(lambda: node.loading)
         await asyncio.wait({call})
         assert await rows(sqlite_url) == set(others[1:])
+
+
+async def test_what_a_dead_router_did_not_ask_to_unload_is_not_displaced_in_use(url: str) -> None:
+    """Invariant 9: the router died while it waited for the calls on the victim to end."""
+    node, brief = Node("f"), replace(QUICK, load_lease=0.3, drain_after=0.1)
+    node.gate = asyncio.Event()
+    async with node, fleet(url, models=MODELS, settings=brief) as (router,):
+        await router.registry.add_node(node.address, "fake", name="f")
+        await router.load("m")
+        call = asyncio.ensure_future(stub(router).Predict(pb.PredictOptions(), timeout=HANG))
+        await eventually(lambda: node.running["m"])
+        (m,) = router.table.replicas("m")
+        async with NodeRegistry(url, router="dead") as other:
+            asked = JobRequest("f", "n", "dead", 1, brief.load_lease, "m", m.generation)
+            assert isinstance(await other.claim_load(asked), Load)
+        await router.watcher.catch_up()
+        load = asyncio.ensure_future(stub(router, "n").Predict(pb.PredictOptions(), timeout=HANG))
+
+        def is_next() -> bool:
+            job = router.table.nodes["f"].loads.get("n")
+            return job is not None and job.owner != "dead"
+
+        await eventually(is_next)
+        assert await rows(url) == {"m"}, "invariant 9: m is in use"
+        assert [model for model, _ in node.loads] == ["m"]
+        node.gate.set()
+        await asyncio.gather(call, load)
+        assert [model for model, _ in node.loads] == ["m", "n"]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("fault", ["registry lost", "job lost", "late"])
+async def test_a_router_that_cannot_record_that_it_asks_a_node_sends_nothing(
+    sqlite_url: str, slots: int, fault: str
+) -> None:
+    node, brief = Node("f", slots=slots), replace(QUICK, load_lease=1.0)
+    others = ["m", "o"][:slots]
+    async with node, fleet(sqlite_url, models=MODELS, settings=brief) as (router,):
+        await router.registry.add_node(node.address, "fake", name="f", slots=slots)
+        for model in others:
+            await router.load(model)
+        note, sent = router.registry.note_asked, []
+
+        async def fails(load: Load, lease: float) -> bool:
+            sent.append((list(node.frees), len(node.loads), load.generation))
+            if len(sent) > 1:
+                return await note(load, lease)
+            if fault == "registry lost":
+                raise RegistryUnavailable("gone")
+            if fault == "late":
+                await note(load, lease)
+                await asyncio.sleep(2 * lease)
+            return fault == "late"
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(router.registry, "note_asked", fails)
+            await stub(router, "n").Predict(pb.PredictOptions(), timeout=HANG)
+        assert len(sent) > 1
+        assert all((frees, loads) == ([], slots) for frees, loads, _ in sent)
+        assert node.loads[slots:] == [("n", sent[-1][-1])]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_the_registry_knows_before_a_node_is_asked(sqlite_url: str, slots: int) -> None:
+    node, others = Node("f", slots=slots), ["m", "o"][:slots]
+    async with node, fleet(sqlite_url, models=MODELS) as (router,):
+        await router.registry.add_node(node.address, "fake", name="f", slots=slots)
+        for model in others:
+            await router.load(model)
+        seen: list[bool] = []
+
+        async def look(ask: Any, *args: Any) -> Any:
+            views = (await router.registry.snapshot()).nodes
+            seen.extend(load.asked for view in views for load in view.loads)
+            return await ask(*args)
+
+        control = router._runner._control
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("free", "load"):
+                patch.setattr(control, name, partial(look, getattr(control, name)))
+            await stub(router, "n").Predict(pb.PredictOptions(), timeout=HANG)
+        assert seen == [True] * slots, "LoadModel, or Free and LoadModel"
 
 
 async def test_a_load_in_anothers_place_that_times_out_leaves_no_row(sqlite_url: str) -> None:

@@ -105,13 +105,26 @@ def test_an_eviction_ends_with_its_lease_without_any_news() -> None:
 
 def test_what_a_dead_router_evicted_from_a_foreign_node_is_not_believed() -> None:
     """A foreign node does not report whether it holds this or another model (invariant 6)."""
-    job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
+    job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9, asked=True)
     table = loaded(Replica("a", "m", 9, 9), job, now=201.0, foreign=True)
     assert table.pick("m") is None
     now = table._clock.monotonic()
     quarantine = Quarantine(SETTINGS, SystemClock())
     found = place(table, ModelSpec("m", "fake"), now, quarantine, SETTINGS, Terms())
     assert isinstance(found, Place), "it is loaded again"
+
+
+def test_what_a_dead_router_did_not_ask_a_foreign_node_to_unload_is_believed() -> None:
+    """Only news of the registry says so: the job may have been renewed, and the node asked."""
+    job = Load("a", "n", 12, "dead", "running", 0.0, 200.0, "m", victim_generation=9)
+    table = RoutingTable(clock := HandClock())
+    node = Node("a", "127.0.0.1:1", "fake", foreign=True)
+    row = Replica("a", "m", 9, 9)
+    table.apply(NodeView(9, "a", node, (row,), (job,), 199.0))
+    clock.advance(2.0)
+    assert table.pick("m") is None
+    table.apply(NodeView(10, "a", node, (row,), (job,), 201.0))
+    assert table.pick("m") is not None
 
 
 def loaded(row: Replica, *jobs: Load, now: float, foreign: bool = False) -> RoutingTable:

@@ -195,14 +195,38 @@ async def test_the_victim_of_a_dead_router_can_be_picked_again(registry: NodeReg
 async def test_the_victim_of_a_dead_router_is_unknown_on_a_foreign_node(
     registry: NodeRegistry, model: str
 ) -> None:
-    """It is unknown whether the node was asked to unload it, and to load the other model."""
+    """The node was asked to unload it, and perhaps to load the other model."""
     await node(registry)
     old = await loaded(registry, "m1")
-    await registry.claim_load(request(model="m2", victim="m1", victim_generation=old.generation))
-    CLOCK.advance(11)
+    job = await registry.claim_load(
+        request(model="m2", victim="m1", victim_generation=old.generation)
+    )
+    assert isinstance(job, Load)
+    CLOCK.advance(8)
+    assert await registry.note_asked(job, 10)
+    CLOCK.advance(8)
+    assert await evicting(registry) == {"m1"}, "it was renewed"
+    CLOCK.advance(3)
     assert isinstance(await registry.claim_load(request(model=model)), Load)
     assert await rows(registry) == {}
     assert await registry.heals() == [], "no evidence was seen"
+
+
+@pytest.mark.parametrize("model", ["m1", "m2"])
+async def test_a_victim_that_a_foreign_node_was_not_asked_to_unload_stays(
+    registry: NodeRegistry, model: str
+) -> None:
+    """Invariant 9: its router died while it waited for the victim's calls to end."""
+    await node(registry)
+    old = await loaded(registry, "m1")
+    job = await registry.claim_load(
+        request(model="m2", victim="m1", victim_generation=old.generation)
+    )
+    assert isinstance(job, Load)
+    CLOCK.advance(11)
+    assert not isinstance(await registry.claim_load(request(model=model)), Load)
+    assert set(await rows(registry)) == {("a", "m1")}, "invariant 9: it may be in use"
+    assert not await registry.note_asked(job, 10), "invariant 4"
 
 
 async def test_a_victim_s_slot_counts_once(registry: NodeRegistry) -> None:

@@ -65,11 +65,11 @@ class Result:
 class _Lease:
     """The lease of a job: until then, on the monotonic clock, no other router takes it over.
 
-    `touched` is set once the node is asked to unload the victim: it may no longer hold it.
+    `asked` is set just before the node is asked to give up the victim: it may no longer hold it.
     """
 
     until: float
-    touched: bool = False
+    asked: bool = False
 
 
 class JobRunner:
@@ -152,7 +152,7 @@ class JobRunner:
             async with self._renewed(job, lease):
                 result, outcome = await self._perform(spec, job, node, victim, lease)
         except RegistryUnavailable as error:
-            # The acknowledgements of an eviction could not be read; the node was asked nothing.
+            # An eviction could not read the acknowledgements, or not record that it asks the node.
             result = Result(
                 ok=False,
                 message=error.details() or "",
@@ -161,7 +161,7 @@ class JobRunner:
                 pause=self._settings.load_backoff,
             )
         finally:
-            outcome = outcome or Outcome("abandoned", freed=lease.touched)
+            outcome = outcome or Outcome("abandoned", freed=lease.asked)
             refused = await asyncio.shield(self._finish(job, outcome))
         if result.ok and refused:
             # The node loaded the model, but the registry did not accept the replica.
@@ -184,16 +184,15 @@ class JobRunner:
                 return refusal, freed
         if self._clock.monotonic() >= lease.until:
             # This router was paused. A foreign node cannot refuse a load that comes too late.
-            text, pause = "the lease expired", self._settings.place_retry
-            result = Result(ok=False, message=text, try_again=True, pause=pause)
-            return result, replace(freed, message=text)
+            text = "the lease expired"
+            return self._later(text), replace(freed, message=text)
         try:
             answer = await self._control.load(
                 node.info.address, spec, job.generation, self._load_timeout(spec)
             )
         except grpc.aio.AioRpcError as error:
             result = self._error(node, error)
-            if lease.touched and not result.answered:
+            if lease.asked and not result.answered:
                 freed = replace(freed, freed=True)
         except (TypeError, ValueError) as error:
             result = Result(ok=False, message=f"the options do not fit ModelOptions: {error}")
@@ -219,10 +218,10 @@ class JobRunner:
         """Unload the victim once it is idle; return why that failed, or None, and the outcome."""
         if not await self._quiesced(job, victim, lease):
             victim.spared_until = self._clock.monotonic() + 3 * self._settings.quiesce_timeout
-            pause = self._settings.place_retry
-            refusal = Result(ok=False, message="in use", try_again=True, pause=pause)
-            return refusal, Outcome("in use")
-        freed, lease.touched = Outcome(), True
+            return self._later("in use"), Outcome("in use")
+        if not await self._may_ask(job, lease):
+            return self._later("the lease expired"), Outcome("the lease expired")
+        freed = Outcome()
         if not _replaces(node):
             try:
                 answer = await self._free(node, victim.row)
@@ -231,6 +230,22 @@ class JobRunner:
             freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
             self._events.evicted(victim.model, node.name, victim.generation)
         return None, freed
+
+    def _later(self, why: str) -> Result:
+        pause = self._settings.place_retry
+        return Result(ok=False, message=why, try_again=True, pause=pause)
+
+    async def _may_ask(self, job: Load, lease: _Lease) -> bool:
+        """Record that the node is asked to give up the victim; return False if that came too late.
+
+        When the lease expires without that record, other routers may use the victim again.
+        """
+        asked_at, until = self._clock.monotonic(), lease.until
+        recorded = await self._registry.note_asked(job, self._settings.load_lease)
+        if not recorded or self._clock.monotonic() >= until:
+            return False
+        lease.until, lease.asked = asked_at + self._settings.load_lease, True
+        return True
 
     def unload_soon(self, replica: ReplicaEntry) -> asyncio.Task[bool]:
         """Start to unload a replica that is not in use. A refusal is not reported."""
@@ -304,18 +319,19 @@ class JobRunner:
                     replica.in_flight or not await self._quiesced(job, replica, lease)
                 ):
                     raise InUse(replica.model, node.name)
-                lease.touched = True
+                if not await self._may_ask(job, lease):
+                    raise InUse(replica.model, node.name, "the lease of the unload expired")
                 answer = await self._free(node, replica.row)
                 outcome = Outcome("unloaded", answer.boot_id, answer.inventory, freed=True)
                 self._events.evicted(replica.model, node.name, replica.generation)
         except _NotFreedError as error:
-            lease.touched = False
+            lease.asked = False
             if error.unsupported:
                 raise UnloadUnsupported(replica.model, node.name) from None
             why = f"the node did not unload it: {error.result.message}"
             raise InUse(replica.model, node.name, why) from None
         finally:
-            outcome = outcome or Outcome("abandoned", freed=lease.touched)
+            outcome = outcome or Outcome("abandoned", freed=lease.asked)
             await asyncio.shield(self._finish(job, outcome))
         return True
 
@@ -420,6 +436,8 @@ class JobRunner:
             with contextlib.suppress(RegistryUnavailable):
                 if not await self._registry.renew_load(job, self._settings.load_lease):
                     return
+                if job.victim and not lease.asked and self._clock.monotonic() >= lease.until:
+                    return  # Other routers may have used the victim meanwhile.
                 lease.until = asked_at + self._settings.load_lease
 
     async def close(self) -> None:

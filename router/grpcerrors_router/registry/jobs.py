@@ -186,6 +186,15 @@ def renew(conn: Connection, load: Load, until: float) -> bool:
     )
 
 
+def note_asked(conn: Connection, load: Load, until: float) -> bool:
+    """Renew a job, and record that its node is asked to give up the victim.
+
+    Returns False if its owner no longer has it.
+    """
+    values = {"lease_until": until, "asked": True}
+    return bool(conn.execute(sa.update(loads).where(*_mine(load)).values(values)).rowcount)
+
+
 def finish(conn: Connection, load: Load, outcome: Outcome, now: float) -> str | None:
     """End the job and publish its replica; return why it was not published, "" if it was.
 
@@ -250,12 +259,12 @@ def note_inventory(conn: Connection, node: str, inventory: int) -> None:
 def drop_expired(conn: Connection, now: float, node: str) -> bool:
     """Delete a node's expired jobs, whose routers have died; return whether there were any.
 
-    On a foreign node their victims are deleted too, since it does not report whether it still holds
-    them.
+    A foreign node does not report whether it still holds a victim that it was asked to give up:
+    such victims are deleted too. The other victims may be in use, and stay.
     """
     where = (*_expired(now), loads.c.node == node)
     foreign = sa.select(nodes.c.name).where(nodes.c.foreign)
-    for job in _jobs(conn, sa.and_(*where, loads.c.victim != "", loads.c.node.in_(foreign))):
+    for job in _jobs(conn, sa.and_(*where, loads.c.asked, loads.c.node.in_(foreign))):
         conn.execute(
             sa.delete(replicas).where(
                 *_at(replicas, job.node, job.victim),

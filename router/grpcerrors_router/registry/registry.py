@@ -278,6 +278,15 @@ class NodeRegistry:
             load.node, lambda conn, _: jobs.renew(conn, load, self.store.now(conn) + lease)
         )
 
+    async def note_asked(self, load: Load, lease: float) -> bool:
+        """Renew a job, and record that its node is asked to give up the victim.
+
+        Returns False if the job was taken over; then the node must not be asked.
+        """
+        return await self._change(
+            load.node, lambda conn, _: jobs.note_asked(conn, load, self.store.now(conn) + lease)
+        )
+
     async def finish_load(self, load: Load, outcome: jobs.Outcome) -> str | None:
         """End a job; return why it did not publish a replica, "" if it did.
 

@@ -90,6 +90,7 @@ loads = Table(
     Column("message", Text, nullable=False),
     Column("victim_generation", BigInteger, nullable=False, server_default="0"),
     Column("answered", Boolean, nullable=False, server_default=false()),
+    Column("asked", Boolean, nullable=False, server_default=false()),
     Index("loads_model", "model"),
 )
 

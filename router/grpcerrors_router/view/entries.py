@@ -74,7 +74,7 @@ class ReplicaEntry:
         return open_ and not self.abandoned(now)
 
     def abandoned(self, now: float) -> bool:
-        """Return whether a router died while it evicted this from a foreign node.
+        """Return whether a router may have died after it asked a foreign node to give this up.
 
         Such a node does not report what it holds, and may hold the other model by now.
         """

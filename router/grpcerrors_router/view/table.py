@@ -68,6 +68,7 @@ class RoutingTable:
             if self._dropped[name, model] not in rows:
                 del self._dropped[name, model]
         self._apply_replicas(entry, view.replicas, shift)
+        self._note_evictions(entry, view)
         self._wake(*finished, *entry.loads, *entry.replicas)
         return True
 
@@ -106,19 +107,22 @@ class RoutingTable:
             old.last_used = max(old.last_used, here.last_used)
         for model in node.replicas.keys() - present:
             self._forget(node.replicas[model])
-        self._note_evictions(node, now)
 
     @staticmethod
-    def _note_evictions(node: NodeEntry, now: float) -> None:
+    def _note_evictions(node: NodeEntry, view: NodeView) -> None:
+        """Note which replicas were being evicted when the registry was read.
+
+        Later, a job may have been renewed, and its node asked.
+        """
         for entry in node.replicas.values():
             entry.evicted_by, entry.evicting_until = 0, 0.0
-        for load in node.loads.values():
+        for load in view.loads:
             victim = node.replicas.get(load.victim)
             if victim is None or not load.takes(victim.row):
                 continue
-            if load.running(now) or node.info.foreign:
+            if load.running(view.now) or (load.asked and node.info.foreign):
                 victim.evicted_by = load.generation
-                victim.evicting_until = load.lease_until
+                victim.evicting_until = node.loads[load.model].lease_until
 
     def replace(self, snapshot: Snapshot) -> None:
         """Apply a full listing: older nodes that it does not contain are removed."""

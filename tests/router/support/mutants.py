@@ -119,9 +119,18 @@ MUTANTS = (
         "invariant 10: the replica is in use",
     ),
     Mutant(
+        "a dead router's victim is gone before its node was asked",
+        "registry/jobs.py",
+        "loads.c.asked, loads.c.node.in_(foreign)",
+        'loads.c.victim != "", loads.c.node.in_(foreign)',
+        "test_registry.py::"
+        "test_a_victim_that_a_foreign_node_was_not_asked_to_unload_stays[sqlite-m1]",
+        "isinstance(await registry.claim_load(request(model=model)), Load)",
+    ),
+    Mutant(
         "an eviction outlives its router",
         "view/table.py",
-        "victim.evicting_until = load.lease_until",
+        "victim.evicting_until = node.loads[load.model].lease_until",
         'victim.evicting_until = float("inf")',
         "test_placement.py::test_an_eviction_ends_with_its_lease_without_any_news",
         "invariant 17: the lease has run out",

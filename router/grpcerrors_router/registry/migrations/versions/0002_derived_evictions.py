@@ -25,15 +25,16 @@ def upgrade() -> None:
         "loads",
         sa.Column("victim_generation", sa.BigInteger, nullable=False, server_default="0"),
     )
-    op.add_column(
-        "loads", sa.Column("answered", sa.Boolean, nullable=False, server_default=sa.false())
-    )
+    for name in ("answered", "asked"):
+        op.add_column(
+            "loads", sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+        )
 
 
 def downgrade() -> None:
     """Restore the columns; evictions that are running are forgotten."""
-    op.drop_column("loads", "answered")
-    op.drop_column("loads", "victim_generation")
+    for name in ("asked", "answered", "victim_generation"):
+        op.drop_column("loads", name)
     for name in ("last_used", "in_flight", "options"):
         op.drop_column("replicas", name)
     op.add_column(
