@@ -15,8 +15,10 @@ from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
 from grpcerrors_router.errors import InUse, RouteError, UnknownModel
 from grpcerrors_router.events import Events
+from grpcerrors_router.loads.eviction import Evictor
 from grpcerrors_router.loads.flight import Flights
-from grpcerrors_router.loads.job import JobRunner
+from grpcerrors_router.loads.job import Jobs
+from grpcerrors_router.loads.load import LoadRunner
 from grpcerrors_router.loads.quarantine import Quarantine
 from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
@@ -95,10 +97,11 @@ class SmartRouter:
         self._channels, control = nodes.channels, nodes.control
         self._prober = prober = Prober(self.table, nodes, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
-        self._runner = JobRunner(
-            self.table,
-            registry,
-            self.outbox,
+        jobs = Jobs(self.table, registry, self.outbox, self.settings, clock)
+        self._evictor = Evictor(jobs, registry, control, prober, self.events, self.settings, clock)
+        runner = LoadRunner(
+            jobs,
+            self._evictor,
             control,
             prober,
             self.events,
@@ -107,7 +110,7 @@ class SmartRouter:
             rng or random.Random(),  # noqa: S311 - jitter, not secrets
         )
         self._flights = Flights(
-            self.table, registry, self._runner, quarantine, self.settings, clock
+            self.table, registry, runner, self._evictor, quarantine, self.settings, clock
         )
         self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
         self.presence = Presence(
@@ -168,7 +171,7 @@ class SmartRouter:
         """Stop the router, end its jobs, and close the registry. Calls in flight are cut off."""
         await stop(self._tasks)
         await self._flights.close()
-        await self._runner.close()
+        await self._evictor.close()
         await self._dispatcher.close()
         await self._prober.close()
         await self._channels.close()
@@ -303,7 +306,7 @@ class SmartRouter:
         kept: dict[str, RouteError] = {}
         for replica in replicas:
             try:
-                if await self._runner.unload(replica, force=force):
+                if await self._evictor.unload(replica, force=force):
                     freed.append(replica.node.name)
             except RouteError as error:
                 kept[replica.node.name] = error

@@ -123,7 +123,7 @@ async def test_the_registry_knows_before_a_node_is_asked(sqlite_url: str, slots:
             seen.extend(load.asked for view in views for load in view.loads)
             return await ask(*args)
 
-        control = router._runner._control
+        control = router._evictor._control
         with pytest.MonkeyPatch.context() as patch:
             for name in ("free", "load"):
                 patch.setattr(control, name, partial(look, getattr(control, name)))
@@ -152,7 +152,7 @@ async def test_a_router_whose_lease_ran_out_during_free_does_not_send_the_load(
         await router.registry.add_node(node.address, "fake", name="f", slots=2)
         for model in "mo":
             await router.load(model)
-        free, late = router._runner._control.free, []
+        free, late = router._evictor._control.free, []
 
         async def slow(*args: Any) -> Any:
             late.append(router.table.nodes["f"].loads["n"].generation)
@@ -164,7 +164,7 @@ async def test_a_router_whose_lease_ran_out_during_free_does_not_send_the_load(
             return False
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(router._runner._control, "free", slow)
+            patch.setattr(router._evictor._control, "free", slow)
             patch.setattr(router.registry, "renew_load", lost)
             await stub(router, "n").Predict(pb.PredictOptions(), timeout=HANG)
         (generation,) = (number for model, number in node.loads if model == "n")

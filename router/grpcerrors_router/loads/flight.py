@@ -22,7 +22,7 @@ from grpcerrors_router.errors import (
     RouteError,
     RouterStopping,
 )
-from grpcerrors_router.loads.job import Result
+from grpcerrors_router.loads.load import Result
 from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
 from grpcerrors_router.registry.jobs import JobRequest, Refusal
 from grpcerrors_router.tasks import stop
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import Load, ModelSpec
-    from grpcerrors_router.loads.job import JobRunner
+    from grpcerrors_router.loads.eviction import Evictor
+    from grpcerrors_router.loads.load import LoadRunner
     from grpcerrors_router.loads.quarantine import Quarantine
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
@@ -70,7 +71,8 @@ class Flights:
         self,
         table: RoutingTable,
         registry: NodeRegistry,
-        runner: JobRunner,
+        runner: LoadRunner,
+        evictor: Evictor,
         quarantine: Quarantine,
         settings: Settings,
         clock: Clock,
@@ -78,6 +80,7 @@ class Flights:
         self._table = table
         self._registry = registry
         self._runner = runner
+        self._evictor = evictor
         self._quarantine = quarantine
         self._settings = settings
         self._clock = clock
@@ -180,7 +183,7 @@ class Flights:
                 and self._table.can_pick(entry)
             ):
                 _log.info("replacing an outdated replica", model=spec.name, node=entry.node.name)
-                if await self._runner.replace(entry):
+                if await self._evictor.replace(entry):
                     self._task(spec)
                 return
 
@@ -321,7 +324,7 @@ class Flights:
             entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
             if entry is not None and entry in self._table.surplus(model, flight.spec.replicas):
                 # Both hedged loads succeeded, and this one ended later.
-                self._runner.unload_soon(entry)
+                self._evictor.unload_soon(entry)
         elif result.try_again:
             # The node is not to blame, but the obstacle is probably still there.
             flight.resumes_at = self._clock.monotonic() + result.pause

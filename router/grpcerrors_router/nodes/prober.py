@@ -59,6 +59,13 @@ class Prober:
         if node.busy or not node.reachable:
             self._table.set_state(node, reachable=True, busy=False)
 
+    def answered(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
+        """Return whether the error of a call comes from the node; suspect the node if not."""
+        if error.code() not in SILENT:
+            return True
+        self.suspect(node)
+        return False
+
     def suspect(self, node: NodeEntry) -> None:
         """Note that a call did not reach the node, so it is probed before it is picked again."""
         node.fresh_until = 0.0

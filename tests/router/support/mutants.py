@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "evict without asking the other routers",
-        "loads/job.py",
+        "loads/eviction.py",
         "if all(router.seen_revision >= job.generation for router in others):",
         "if True:",
         "test_routers.py::test_what_another_router_uses_is_not_evicted[sqlite]",
