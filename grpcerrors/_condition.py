@@ -32,11 +32,20 @@ _CLOSING = "\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f"
 # because a user may write one too. An apostrophe inside a word is not a mark; the one in `b'x'` is.
 # The marks themselves stay.
 _QUOTED = (
-    (re.compile(r'(?s)"(?:.*"|.*)'), '""'),
-    (re.compile(r"(?s)`(?:.*`|.*)"), "``"),
-    (re.compile(r"(?s)(^|\W)([bBfFrRuU]{0,2})'(?:.*'(?!\w)|.*)"), r"\1\2''"),
-    (re.compile(f"(?s)[{_OPENING}](?:.*[{_CLOSING}]|.*)"), '""'),
+    (re.compile(r'(?s)("(?:.*"|.*))'), '""'),
+    (re.compile(r"(?s)(`(?:.*`|.*))"), "``"),
+    (re.compile(r"(?s)(?:^|\W)[bBfFrRuU]{0,2}('(?:.*'(?!\w)|.*))"), "''"),
+    (re.compile(f"(?s)([{_OPENING}](?:.*[{_CLOSING}]|.*))"), '""'),
 )
+
+
+def _unquoted(text: str) -> str:
+    found = [(*hit.span(1), marks) for kind, marks in _QUOTED for hit in kind.finditer(text)]
+    parts, end = [], 0
+    for start, stop, marks in sorted(found):
+        parts += [text[end:start], marks] if start >= end else []
+        end = max(end, stop)
+    return "".join([*parts, text[end:]])
 
 
 @lru_cache(maxsize=1024)
@@ -176,9 +185,7 @@ class Catalogue:
         if not hinted:
             return None
         whole = _PREFIX.sub("", text, count=1)
-        unquoted = whole
-        for pattern, replacement in _QUOTED:
-            unquoted = pattern.sub(replacement, unquoted)
+        unquoted = _unquoted(whole)
         first, found = len(text), None
         for condition, dialect in hinted:
             match = dialect.find(whole, unquoted)

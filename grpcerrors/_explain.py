@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grpcerrors._builtin import ADVICE, CATALOGUE
-from grpcerrors._detect import Evidence, Verdict, judge
+from grpcerrors._detect import Verdict, judge
 from grpcerrors._read import survey
 
 if TYPE_CHECKING:
@@ -33,25 +33,18 @@ def explain(err: object, catalogue: Catalogue = CATALOGUE) -> str:
 
 
 def _headline(verdict: Verdict) -> str:
-    condition, info = verdict.condition, verdict.info
+    condition, _, info, dialect, _ = verdict
     named = condition or (info if info and info.reason in ADVICE else None)
     if named is None:
         return "nothing that the contract knows"
     words = named.reason.replace("_", " ").lower()
-    if condition and condition.rpc and not _names_it(verdict):
+    lacks = dialect.pattern == "unimplemented" if dialect else not info
+    if condition and condition.rpc and lacks:
         words = f"not implemented (or, for {condition.rpc}, {words})"
     for name in ("backend", "model", "node"):
         if value := verdict.fields.get(name):
             words += f", {name} {_quoted(value)}"
     return words
-
-
-def _names_it(verdict: Verdict) -> bool:
-    """Return whether the error names its condition, and not only lacks an implementation."""
-    dialect = verdict.dialect
-    return verdict.evidence is Evidence.DETAILS or (
-        dialect is not None and dialect.pattern != "unimplemented"
-    )
 
 
 def _reason(verdict: Verdict, found: list[Facts]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from grpc import StatusCode
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grpcerrors import CATALOGUE, Evidence, classify
@@ -77,6 +77,7 @@ def test_without_a_template_the_wordings_count() -> None:
 @given(
     text=given_by_a_user(), template=st.sampled_from(TEMPLATES), mark=st.sampled_from([*MARKS, ""])
 )
+@example(text="':model isn't loaded\"", template="no voice {}", mark="'{}'")
 def test_no_wording_counts_in_quotation_marks(text: str, template: str, mark: str) -> None:
     """Under no code, whatever else the user writes, and whether the handler escapes it or not."""
     quoted = mark.format(text) if mark else repr(text)
