@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,8 +12,17 @@ import pytest
 from grpcerrors_backends.model import LoadError
 from grpcerrors_protocol import backend_pb2 as pb
 
-from .support.hosting import BUSY, PATIENCE, READY, HostProcess, until
-from .support.models import ASSETS, INVALID, LARGE, find_or_skip, load_refused, loaded, refused
+from .support.hosting import BUSY, PATIENCE, READY, HostProcess, host, until
+from .support.models import (
+    ASSETS,
+    INVALID,
+    LARGE,
+    find_or_skip,
+    load,
+    load_refused,
+    loaded,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,3 +169,18 @@ def test_refuses_to_load_what_is_no_model(chat: HostProcess) -> None:
     load_refused(chat, "is it a GGUF model", ModelFile=str(ASSETS / "speech.wav"))
     load_refused(chat, "give the path of a GGUF file", ModelFile="/no/such.gguf")
     load_refused(chat, "known options: parallel", "paralel:3")
+
+
+def test_what_was_just_loaded_can_be_freed_on_a_busy_machine() -> None:
+    """To end llama.cpp's loop before it has begun would block forever."""
+    find_or_skip("chat")
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        with host("chat") as process:
+            for _ in range(10):
+                load(process)
+                assert process.free().success
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()

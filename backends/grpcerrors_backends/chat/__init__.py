@@ -58,6 +58,8 @@ class Chat(Model):
         # The bindings open an HTTP port on loopback. A secret key keeps others out.
         params.api_keys = [secrets.token_urlsafe()]
         self._server: Any = xllamacpp.Server(params)
+        # One token shows that llama.cpp's loop runs: ending it before it has begun blocks forever.
+        self._server.handle_completions({"prompt": " ", "n_predict": 1}, lambda _: False)
         self._most = context
 
     @classmethod
