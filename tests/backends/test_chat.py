@@ -174,7 +174,8 @@ def test_refuses_to_load_what_is_no_model(chat: HostProcess) -> None:
 def test_what_was_just_loaded_can_be_freed_on_a_busy_machine() -> None:
     """To end llama.cpp's loop before it has begun would block forever."""
     find_or_skip("chat")
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    spin = f"import time; end = time.time() + {PATIENCE}\nwhile time.time() < end: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(6)]
     try:
         with host("chat") as process:
             for _ in range(10):
