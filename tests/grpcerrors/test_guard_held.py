@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FAILURES = {
     "raises": ("raise", "UNKNOWN"),
     "aborts": ("abort", "INVALID_ARGUMENT"),
-    "aborts and goes on": ("swallow", "INTERNAL"),
+    "aborts and continues": ("swallow", "INTERNAL"),
     "sets a code": ("code", "INTERNAL"),
     "sets a code and raises": ("code:NOT_FOUND raise", "NOT_FOUND"),
     "says that it is not implemented": ("abort:UNIMPLEMENTED", "UNIMPLEMENTED"),

@@ -203,7 +203,7 @@ def test_a_text_is_cut(given: object, text: str) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_a_trailer_that_is_no_bytes_spoils_nothing(value: Any) -> None:
-    """The code and the text beside it are read."""
+    """The code and the text next to it are read."""
     metadata = ((errors.DETAILS_KEY, value),)
     assert _read._trailers(metadata) == ((), None)
     [facts] = survey(
