@@ -1,1 +1,1 @@
-"""Generated messages and stubs of the backend and fleet protocols."""
+"""Generated messages and stubs of the backend, inference and fleet protocols."""

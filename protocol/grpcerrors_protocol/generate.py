@@ -15,7 +15,7 @@ from pathlib import Path
 
 COMPILER = "grpcio-tools==1.71.0"
 ROOM = Path(__file__).resolve().parent
-PROTOS = ("grpcerrors_protocol/backend.proto", "grpcerrors_protocol/fleet.proto")
+PROTOS = tuple(f"{ROOM.name}/{name}.proto" for name in ("backend", "fleet", "inference"))
 
 
 def generate(into: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """The descriptor pool of this protocol, separate from protobuf's default pool.
 
-LocalAI's own `backend_pb2` defines messages with the same names in the default pool, which accepts
-each name only once. With a separate pool, both can be imported into the same process.
+The generated code of LocalAI, Triton and KServe defines messages with the same names in the default
+pool, which accepts each name only once. With a separate pool, theirs and ours can be imported into
+the same process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
 POOL: Final = DescriptorPool()
-"""Contains the messages of `backend_pb2` and `fleet_pb2` once they are imported."""
+"""Contains the messages of each generated module once it is imported."""
 
 
 def pool_of(*files: FileDescriptor) -> DescriptorPool:

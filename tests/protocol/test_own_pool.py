@@ -1,4 +1,4 @@
-"""Our protocol and LocalAI's generated code can be imported together, in either order."""
+"""Our protocols and the generated code of others can be imported together, in either order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from grpcerrors_protocol import backend_pb2, fleet_pb2
+from grpcerrors_protocol import backend_pb2, fleet_pb2, inference_pb2
 from grpcerrors_protocol.pool import POOL, pool_of
 
 OURS = "from grpcerrors_protocol import backend_pb2 as ours, backend_pb2_grpc, fleet_pb2"
@@ -68,9 +68,33 @@ ours_server.stop(None).wait()
 """
 
 
-@pytest.mark.parametrize("order", [(THEIRS, OURS), (OURS, THEIRS)], ids=["theirs", "ours"])
-def test_both_can_be_imported_and_talk(order: tuple[str, str]) -> None:
-    code = textwrap.dedent("\n".join((*order, TALK)))
+# As Triton's and KServe's generated code: the same names as in our inference.proto.
+THEIR_KSERVE = """
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+file = descriptor_pb2.FileDescriptorProto(name="grpc_service.proto", package="inference")
+file.message_type.add(name="ServerLiveRequest")
+file.message_type.add(name="ServerLiveResponse").field.add(name="live", number=1, type=8, label=1)
+rpc = file.service.add(name="GRPCInferenceService").method.add(name="ServerLive")
+rpc.input_type, rpc.output_type = ".inference.ServerLiveRequest", ".inference.ServerLiveResponse"
+descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+theirs = message_factory.GetMessages([file])["inference.ServerLiveResponse"](live=True)
+"""
+OUR_KSERVE = "from grpcerrors_protocol import inference_pb2 as ours, inference_pb2_grpc"
+ANSWER = "print(ours.ServerLiveResponse.FromString(theirs.SerializeToString()).live)"
+
+
+@pytest.mark.parametrize(
+    ("order", "printed"),
+    [
+        ((THEIRS, OURS, TALK), ["b'a by theirs'", "b'b by ours'"]),
+        ((OURS, THEIRS, TALK), ["b'a by theirs'", "b'b by ours'"]),
+        ((THEIR_KSERVE, OUR_KSERVE, ANSWER), ["True"]),
+        ((OUR_KSERVE, THEIR_KSERVE, ANSWER), ["True"]),
+    ],
+    ids=["theirs", "ours", "their kserve", "our kserve"],
+)
+def test_both_can_be_imported_and_talk(order: tuple[str, ...], printed: list[str]) -> None:
+    code = textwrap.dedent("\n".join(order))
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -79,12 +103,13 @@ def test_both_can_be_imported_and_talk(order: tuple[str, str]) -> None:
         timeout=100,
         env={"PYTHONPATH": ":".join(sys.path)},
     )
-    assert done.stdout.splitlines() == ["b'a by theirs'", "b'b by ours'"], done.stderr
+    assert done.stdout.splitlines() == printed, done.stderr
 
 
 def test_the_default_pool_is_left_alone() -> None:
-    with pytest.raises(KeyError):
-        descriptor_pool.Default().FindFileByName("grpcerrors_protocol/backend.proto")
+    for own in (backend_pb2, fleet_pb2, inference_pb2):
+        with pytest.raises(KeyError):
+            descriptor_pool.Default().FindFileByName(own.DESCRIPTOR.name)
     assert POOL.FindMessageTypeByName("backend.Reply") is backend_pb2.Reply.DESCRIPTOR
 
 

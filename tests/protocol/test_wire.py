@@ -1,21 +1,28 @@
-"""The wire format is LocalAI's: names, numbers and types of every RPC, message and field."""
+"""The wire formats are LocalAI's and Triton's: names, numbers and types of all that is sent."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import inference_pb2 as kserve
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FILES: dict[str, FileDescriptor] = {"backend": pb.DESCRIPTOR, "inference": kserve.DESCRIPTOR}
+SERVICES = {"backend": "Backend", "inference": "GRPCInferenceService"}
 FACTS = [
-    line
-    for line in (Path(__file__).parent / "wire_facts.txt").read_text().splitlines()
+    (package, line)
+    for package in FILES
+    for line in (Path(__file__).parent / f"{package}_facts.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-FILE: FileDescriptor = pb.DESCRIPTOR
 TYPES = {
     getattr(FieldDescriptor, name): name.removeprefix("TYPE_").lower()
     for name in dir(FieldDescriptor)
@@ -23,12 +30,20 @@ TYPES = {
 }
 
 
+def name_of(described: Descriptor | EnumDescriptor) -> str:
+    return described.full_name.removeprefix(f"{described.file.package}.")
+
+
 def type_of(field: FieldDescriptor) -> str:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
         return f"map<{type_of(key)},{type_of(value)}>"
     named = field.message_type or field.enum_type
-    return named.full_name.removeprefix("backend.") if named is not None else TYPES[field.type]
+    return (
+        named.full_name.removeprefix(f"{named.file.package}.")
+        if named is not None
+        else TYPES[field.type]
+    )
 
 
 def label_of(field: FieldDescriptor) -> str:
@@ -50,12 +65,20 @@ def fact_of(message: Descriptor) -> str:
         oneof = field.containing_oneof
         where = f" in {oneof.name}" if oneof is not None and oneof.name[0] != "_" else ""
         fields.append(f"{field.number} {field.name} {label_of(field)}{type_of(field)}{where}")
-    return f"{message.name}: {'; '.join(fields)}"
+    return f"{name_of(message)}: {'; '.join(fields)}".rstrip()
 
 
-def facts_of_file() -> list[str]:
-    service = FILE.services_by_name["Backend"]
-    facts = []
+def all_messages(messages: Iterable[Descriptor]) -> Iterator[Descriptor]:
+    for message in messages:
+        if not message.GetOptions().map_entry:
+            yield message
+            yield from all_messages(message.nested_types)
+
+
+def facts_of(package: str) -> set[str]:
+    file = FILES[package]
+    service = file.services_by_name[SERVICES[package]]
+    facts = set()
     for rpc in service.methods:
         asks, answers = (
             "stream " * streams + message.name
@@ -64,13 +87,15 @@ def facts_of_file() -> list[str]:
                 (rpc.output_type, rpc.server_streaming),
             )
         )
-        facts.append(f"rpc {rpc.name} {asks} -> {answers}")
-    return facts + [fact_of(message) for message in FILE.message_types_by_name.values()]
+        facts.add(f"rpc {rpc.name} {asks} -> {answers}")
+    messages = all_messages(file.message_types_by_name.values())
+    return {normalized(fact) for fact in (*facts, *map(fact_of, messages))}
 
 
-def test_package_and_service() -> None:
-    assert FILE.package == "backend"
-    assert list(FILE.services_by_name) == ["Backend"]
+@pytest.mark.parametrize("package", FILES)
+def test_package_and_service(package: str) -> None:
+    assert FILES[package].package == package
+    assert list(FILES[package].services_by_name) == [SERVICES[package]]
 
 
 def normalized(fact: str) -> str:
@@ -79,20 +104,21 @@ def normalized(fact: str) -> str:
     return name + colon + "; ".join(sorted(fields.split("; ")))
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.split(":")[0][:40])
-def test_fact(fact: str) -> None:
-    assert normalized(fact) in {normalized(each) for each in facts_of_file()}
+@pytest.mark.parametrize(("package", "fact"), FACTS, ids=lambda text: text.split(":")[0][:40])
+def test_fact(package: str, fact: str) -> None:
+    assert normalized(fact) in facts_of(package)
 
 
-def test_nothing_but_the_facts() -> None:
-    assert {normalized(fact) for fact in FACTS} == {normalized(fact) for fact in facts_of_file()}
+@pytest.mark.parametrize("package", FILES)
+def test_nothing_but_the_facts(package: str) -> None:
+    assert facts_of(package) == {normalized(fact) for of, fact in FACTS if of == package}
 
 
 def test_enums() -> None:
     def numbers(enum: object) -> dict[str, int]:
         return {value.name: value.number for value in enum.values}  # type: ignore[attr-defined]
 
-    messages = FILE.message_types_by_name
+    messages = pb.DESCRIPTOR.message_types_by_name
     assert numbers(messages["StatusResponse"].enum_types_by_name["State"]) == {
         "UNINITIALIZED": 0,
         "BUSY": 1,
@@ -101,7 +127,7 @@ def test_enums() -> None:
     }
     stream = messages["AudioTransformStreamConfig"]
     assert numbers(stream.enum_types_by_name["SampleFormat"]) == {"F32_LE": 0, "S16_LE": 1}
-    assert numbers(FILE.enum_types_by_name["EmbeddingLayout"]) == {
+    assert numbers(pb.DESCRIPTOR.enum_types_by_name["EmbeddingLayout"]) == {
         "EMBEDDING_LAYOUT_UNSPECIFIED": 0,
         "EMBEDDING_LAYOUT_FINAL": 1,
         "EMBEDDING_LAYOUT_PER_TOKEN": 2,
@@ -128,6 +154,8 @@ def test_enums() -> None:
             pb.MemoryUsageData(breakdown={"a": 1}),
             b"\x12\x05\x0a\x01a\x10\x01",
         ),
+        (kserve.ModelInferRequest(model_name="m"), b"\x0a\x01m"),
+        (kserve.RepositoryModelLoadRequest(model_name="m"), b"\x12\x01m"),
     ],
     ids=lambda value: type(value).__name__,
 )
