@@ -133,9 +133,10 @@ def _read_exception(err: BaseException) -> Facts:
 
 
 def _read_shape(node: object, *, calls: bool = False) -> Facts:
-    """Read an object by the attribute names of gRPC, google-api-core or Connect."""
+    """Read an object by the attribute names of gRPC, google-api-core, Connect or grpclib."""
     get = partial(_get, node, calls=calls)
-    code = _status_code(get("grpc_status_code")) or _status_code(get("code"))
+    codes = map(_status_code, map(get, ("grpc_status_code", "code", "status")))
+    code = next(filter(None, codes), None)
     details, wrapped = get("details"), []
     text = _text(details) or _text(get("message"))
     infos, held = _trailers(get("trailing_metadata"))
@@ -159,9 +160,7 @@ def _get(node: object, name: str, *, calls: bool = False) -> Any:
 
 def _closed(value: Any) -> Any:
     """Return a value; close a coroutine instead, without awaiting it."""
-    if issubclass(type(value), Coroutine):
-        return value.close()
-    return value
+    return value.close() if issubclass(type(value), Coroutine) else value
 
 
 def _status_code(value: object) -> StatusCode | None:
@@ -182,8 +181,6 @@ def _text(value: Any) -> str:
 def _args_text(args: tuple[object, ...]) -> str:
     """Return the text that an exception was raised with, without calling its `__str__`."""
     for arg in args:
-        if type(arg) is str:
-            return arg[:_TEXT_LIMIT]
         if issubclass(type(arg), str):
             return _text(arg)
     return ""

@@ -168,8 +168,8 @@ def decode(trailer: bytes) -> tuple[ErrorInfo, ...]:
 def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     """Return every ErrorInfo among details, leaving out what cannot be decoded.
 
-    A detail may be an `Any`, an ErrorInfo (google-api-core) or JSON (its REST errors). The metadata
-    is read-only, because `decode` returns the same object many times.
+    Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
+    the same object many times.
     """
     infos: list[ErrorInfo] = []
     if details is None or isinstance(details, (str, bytes)):
@@ -186,12 +186,14 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
 def _unpacked(detail: Any) -> Any:
     """Return a detail as a protobuf ErrorInfo, None if it is of another type."""
     error_info = _protobuf()[0].ErrorInfo
-    if isinstance(detail, error_info):
-        return detail
+    match detail:
+        case error_info():  # google-api-core, grpclib
+            return detail
+        case {"@type": type_url}:  # REST errors of google-api-core
+            info = error_info(**{name: detail.get(name) for name in ErrorInfo._fields})
+        case object(type_url=type_url, value=data) | object(type_name=type_url, message_bytes=data):
+            info = error_info.FromString(data)  # Connect
+        case _:  # grpclib drops it if nobody has imported its type: it may be one of ours
+            type_url, info = detail._name, error_info(domain=DOMAIN)  # noqa: SLF001
     # Some senders and proxies write another prefix, or none: only the type's name counts.
-    type_url = detail["@type"] if isinstance(detail, dict) else detail.type_url
-    if type_url.rpartition("/")[2] != "google.rpc.ErrorInfo":
-        return None
-    if isinstance(detail, dict):
-        return error_info(**{name: detail.get(name) for name in ErrorInfo._fields})
-    return error_info.FromString(detail.value)
+    return info if type_url.rpartition("/")[2] == "google.rpc.ErrorInfo" else None

@@ -228,6 +228,18 @@ def test_a_thousand_details_are_enough() -> None:
 TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
+class Detail:
+    """A detail as connectrpc has it."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        self.message_bytes = error_details_pb2.ErrorInfo(domain="d", reason="R").SerializeToString()
+
+    def value(self) -> None:
+        """Decode it: nothing that a reader may call."""
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("details", "infos"),
     [
@@ -239,6 +251,11 @@ TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
         ([{"@type": TYPE, "reason": "R"}], (ErrorInfo("", "R", {}),)),
         ([{"@type": "type.googleapis.com/google.rpc.Help", "domain": "d", "reason": "R"}], ()),
         ([{"@type": TYPE, "domain": 7, "reason": "R"}], ()),
+        ([Detail("google.rpc.ErrorInfo")], (ErrorInfo("d", "R", {}),)),
+        ([Detail("example.com/google.rpc.ErrorInfo")], (ErrorInfo("d", "R", {}),)),
+        ([Detail("google.rpc.Help")], ()),
+        ([SimpleNamespace(_name="google.rpc.ErrorInfo")], (ErrorInfo("grpcerrors", "", {}),)),
+        ([SimpleNamespace(_name="google.rpc.Help")], ()),
         ([{"domain": "d", "reason": "R"}], ()),
         ([error_details_pb2.RetryInfo(), None, 7, *errors.packed([("d", "R")])], (("d", "R", {}),)),
         (None, ()),
@@ -248,7 +265,7 @@ TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
     ],
 )
 def test_details_are_read_packed_or_not(details: Any, infos: tuple[ErrorInfo, ...]) -> None:
-    """As google-api-core has them: messages, or JSON; what is none is left out."""
+    """As google-api-core, connectrpc and grpclib have them; what is none is left out."""
     assert _wire.decode_details(details) == infos
 
 
@@ -264,6 +281,13 @@ def test_a_subclass_of_a_string_is_read_as_a_string() -> None:
         [(_, text, *_)] = survey(err)
         assert type(text) is str
         assert text == "boom"
+
+
+@pytest.mark.parametrize("name", ["grpc_status_code", "code", "status"])
+def test_an_error_names_its_code_in_one_of_these(name: str) -> None:
+    """As google-api-core, Connect and grpclib do; a name that holds something else is passed."""
+    given = SimpleNamespace(**{"code": 400, "status": "failed", "message": "boom", name: INTERNAL})
+    assert survey(given) == [(INTERNAL, "boom", (), (), None)]
 
 
 def test_a_coroutine_of_an_accessor_is_closed() -> None:
