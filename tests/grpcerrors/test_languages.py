@@ -1,0 +1,27 @@
+"""The single-file implementations in other languages agree with the tables and with CONTRACT.md.
+
+tests/interop runs them.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.grpcerrors.support.make_languages import FILES, LANGUAGES, summed, updated
+
+pytestmark = pytest.mark.skipif(
+    not LANGUAGES.exists(), reason="languages/ does not travel with the wheel"
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_tables_are_those_of_the_contract(name: str) -> None:
+    text = (LANGUAGES / name).read_text(encoding="utf-8")
+    assert text == updated(name), "python -m tests.grpcerrors.support.make_languages"
+
+
+def test_a_pattern_becomes_a_sum_of_literals_and_fragments() -> None:
+    pattern = ['"{{not_loaded}}\\b', "{{gone}}", "x"]
+    lines = ['"\\"" + wordsNotLoaded + "\\\\b" +', '  "|" + wordsGone +', '  "|x"']
+    assert summed(pattern, "  ").splitlines() == lines
+    assert summed([], "  ") == '""'
