@@ -110,7 +110,7 @@ class SmartRouter:
             rng or random.Random(),  # noqa: S311 - jitter, not secrets
         )
         self._flights = Flights(
-            self.table, registry, runner, self._evictor, quarantine, self.settings, clock
+            self.table, registry, runner, self._evictor, prober, quarantine, self.settings, clock
         )
         self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
         self.presence = Presence(

@@ -30,6 +30,13 @@ def place_n(table: RoutingTable, *, evict: bool = True, drain: bool = False) -> 
     return place(table, ModelSpec("n", "fake"), now, quarantine, SETTINGS, terms)
 
 
+def test_a_node_that_was_never_heard_comes_last(table: RoutingTable) -> None:
+    for name, heard in (("b", 0.0), ("c", 900.0)):
+        known = Node(name, f"127.0.0.1:{ord(name)}", "fake", foreign=True, last_seen=heard)
+        table.apply(NodeView(10, name, known, now=1000.0))
+    assert place_n(table) == Place(table.nodes["c"])
+
+
 def test_an_idle_replica_gives_way(table: RoutingTable) -> None:
     assert place_n(table) == Place(table.nodes["a"], table.pick("m"))
     assert isinstance(place_n(table, evict=False), Nowhere)

@@ -200,3 +200,68 @@ async def test_an_adopted_model_on_a_silent_node_says_so(sqlite_url: str) -> Non
         router.table.nodes["a"].fresh_until = 0.0
         with pytest.raises(NoCapacity, match=r'not in models\.toml.*"a"'):
             await stub(router, "strange").Predict(pb.PredictOptions(), timeout=60)
+
+
+LOST = (grpc.StatusCode.UNAVAILABLE, "connection reset")
+
+
+async def test_a_load_without_an_answer_is_tried_again_while_requests_wait(sqlite_url: str) -> None:
+    """Invariant 17: what kept the node from answering may be over."""
+    node = Node("a")
+    node.load_fails = [LOST]
+    slow = replace(QUICK, load_backoff=1.0)
+    async with fleet(sqlite_url, node, settings=slow) as (router,):
+        with pytest.raises(LoadFailed, match="connection reset"):
+            await router.load("m", timeout=60)
+        await stub(router).Predict(pb.PredictOptions(), timeout=60)
+        assert len(node.loads) == 2
+
+
+async def test_a_request_does_not_fail_for_a_load_that_began_before_it_came(
+    sqlite_url: str,
+) -> None:
+    """Invariant 17: the request gets a flight of its own."""
+    node = Node("a")
+    node.load_fails, node.load_gate = [LOST], asyncio.Event()
+    async with fleet(sqlite_url, node) as (router,):
+        first = asyncio.create_task(router.load("m", timeout=60))
+        await eventually(lambda: node.loading)
+        second = asyncio.create_task(router.load("m", timeout=60))
+        await asyncio.sleep(0)
+        node.load_gate.set()
+        with pytest.raises(LoadFailed, match="connection reset"):
+            await first
+        assert await second == "a"
+        assert len(node.loads) == 2
+
+
+async def test_a_request_that_waits_for_a_silent_load_says_so(sqlite_url: str) -> None:
+    node = Node("a")
+    node.load_fails = [LOST]
+    calm = replace(QUICK, load_backoff=60.0)
+    async with fleet(sqlite_url, node, settings=calm) as (router,):
+        with pytest.raises(LoadFailed):
+            await router.load("m", timeout=60)
+        with pytest.raises(LoadTimeout, match=r'"a" has just failed .* connection reset'):
+            await router.load("m", timeout=0.3)
+
+
+async def test_a_node_that_is_back_serves_the_next_request(sqlite_url: str) -> None:
+    """Invariant 17: a request fails only on news, so silent nodes are probed for it."""
+    calm = replace(QUICK, probe_interval=3600.0)
+    async with fleet(sqlite_url, Node("a"), settings=calm) as (router,):
+        entry = router.table.nodes["a"]
+        entry.fresh_until = 0.0
+        router.table.set_state(entry, reachable=False, busy=True)
+        assert await router.load("m", timeout=60) == "a"
+
+
+async def test_no_load_is_sent_to_a_node_that_does_not_answer(sqlite_url: str) -> None:
+    """The node is dead, and no call has shown that yet."""
+    calm = replace(QUICK, load_backoff=60.0)
+    nodes = [Node("a"), Node("b")]
+    async with fleet(sqlite_url, *nodes, settings=calm) as (router,):
+        await nodes[0].stop()
+        router.table.nodes["a"].fresh_until = 0.0
+        assert await router.load("m", timeout=60) == "b"
+        assert not router.table.nodes["a"].loads, "no failed load is left behind"

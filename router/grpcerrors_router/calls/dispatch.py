@@ -129,14 +129,14 @@ class Dispatcher:
         """
         spec = self._models.get(model)
         while True:
-            if spec is not None:
-                self._flights.keep_up(spec)
             entry = self.table.most_recently_confirmed(model) if again else self.table.pick(model)
             if entry is None:
                 if spec is None:
                     self._refuse_unknown(model)
                 await self._flights.wait(spec or ModelSpec(model, ""), deadline)
             elif await self._answers(entry, deadline) and self.table.can_pick(entry):
+                if spec is not None:
+                    self._flights.keep_up(spec)
                 return entry
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:

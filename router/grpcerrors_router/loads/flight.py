@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.loads.eviction import Evictor
     from grpcerrors_router.loads.load import LoadRunner
     from grpcerrors_router.loads.quarantine import Quarantine
+    from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import RoutingTable
@@ -49,14 +50,14 @@ class _Flight:
     """The effort to bring one model to its wanted replicas.
 
     `since` is its place in the queue for slots. `tried` are the nodes that failed, and `loads` the
-    jobs that run, with their nodes.
+    jobs that run, with their nodes. `waits` says what it waits for before it can start a load.
     """
 
     spec: ModelSpec
     since: float
     tried: dict[str, Result] = field(default_factory=dict)
     loads: dict[asyncio.Task[Result], str] = field(default_factory=dict)
-    waits_for_slot: bool = False
+    waits: str = ""
     resumes_at: float = 0.0
 
 
@@ -65,6 +66,10 @@ class Flights:
 
     A flight belongs to no caller: it continues when the one that started it is cancelled. Flights
     that wait for slots are served in the order in which they began, so that models take fair turns.
+
+    A request fails only on news: a flight that was already running when it came may have failed for
+    a reason that is gone, so such a failure starts another flight. With that, each request is
+    answered within its deadline once a node can serve it (invariant 17).
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Flights:
         registry: NodeRegistry,
         runner: LoadRunner,
         evictor: Evictor,
+        prober: Prober,
         quarantine: Quarantine,
         settings: Settings,
         clock: Clock,
@@ -81,6 +87,7 @@ class Flights:
         self._registry = registry
         self._runner = runner
         self._evictor = evictor
+        self._prober = prober
         self._quarantine = quarantine
         self._settings = settings
         self._clock = clock
@@ -120,12 +127,11 @@ class Flights:
                 del self._waiting[model]
 
     async def _wait(self, spec: ModelSpec, deadline: float | None) -> None:
+        earlier = self._tasks.get(spec.name)
         while self._table.pick(spec.name) is None:
             left = None if deadline is None else deadline - self._clock.monotonic()
             if left is not None and left <= 0:
-                if self._table.loads(spec.name):
-                    raise LoadTimeout(spec.name)
-                raise LoadTimeout(spec.name, "it waits for a slot, retry later")
+                raise self._too_late(spec.name)
             flight = self._task(spec)
             # Thousands may wait, so none of them polls. The end of the flight wakes them all.
             up = asyncio.ensure_future(self._table.changed(spec.name))
@@ -135,9 +141,17 @@ class Flights:
                 up.cancel()
             if flight.done() and not flight.cancelled():
                 error = flight.exception()
-                if error is not None and self._table.pick(spec.name) is None:
+                stale = flight is earlier and not self._closed
+                if error is not None and not stale and self._table.pick(spec.name) is None:
                     # A copy for each: a shared error would collect the frames of all waiters.
                     raise copy.copy(error)
+
+    def _too_late(self, model: str) -> LoadTimeout:
+        if self._table.loads(model):
+            return LoadTimeout(model)
+        flight = self._flights.get(model)
+        waits = (flight.waits if flight is not None else "") or Later().why
+        return LoadTimeout(model, f"{waits}, retry later")
 
     def _only_adopted(self, model: str) -> RouteError:
         where = sorted(replica.node.name for replica in self._table.replicas(model))
@@ -211,17 +225,32 @@ class Flights:
             while self._table.lacks(spec.name, spec.replicas):
                 choice = self._choose(flight)
                 if isinstance(choice, Nowhere):
+                    if await self._someone_is_back(flight):
+                        continue
                     raise self._failure(flight, choice)
-                if isinstance(choice, Later) or not await self._start(flight, choice):
+                if isinstance(choice, Place) and not self._prober.is_fresh(choice.node):
+                    await self._prober.probe_health(choice.node)
+                elif isinstance(choice, Later) or not await self._start(flight, choice):
                     await self._pause(flight)
         finally:
             del self._flights[spec.name]
+
+    async def _someone_is_back(self, flight: _Flight) -> bool:
+        """Probe the silent nodes that were not probed since the flight began."""
+        silent = [
+            node
+            for node in self._table.nodes.values()
+            if node.info.backend == flight.spec.backend
+            and not node.reachable
+            and node.probed_at < flight.since
+        ]
+        return any(await asyncio.gather(*map(self._prober.probe_health, silent)))
 
     def _choose(self, flight: _Flight) -> Place | Later | Nowhere:
         """Return what to do now: load the model at a place, wait, or give up."""
         spec, now = flight.spec, self._clock.monotonic()
         live, coming = self._table.live_count(spec.name), self._table.loads(spec.name)
-        flight.waits_for_slot = False
+        flight.waits = ""
         if now < flight.resumes_at:
             return Later()
         if live + len(coming) >= spec.replicas or self._may_succeed(flight):
@@ -231,7 +260,7 @@ class Flights:
         choice = self._place(flight, terms)
         if isinstance(choice, Nowhere):
             return choice
-        flight.waits_for_slot = True
+        flight.waits = (choice if isinstance(choice, Later) else Later()).why
         if isinstance(choice, Later) and not self._waiting[spec.name]:
             return Nowhere("every slot is in use", 1.0)
         if isinstance(choice, Place) and self._is_other_turn(flight, choice):
@@ -275,7 +304,7 @@ class Flights:
     def _is_other_turn(self, flight: _Flight, choice: Place) -> bool:
         """Return whether a model that has waited longer could take that node now."""
         for other in self._flights.values():
-            if other.waits_for_slot and other.since < flight.since:
+            if other.waits and other.since < flight.since:
                 theirs = self._place(other, Terms())
                 if isinstance(theirs, Place) and theirs.node is choice.node:
                     return True
@@ -336,7 +365,7 @@ class Flights:
 
     async def _pause(self, flight: _Flight) -> None:
         """Wait for a change that may let the flight proceed."""
-        about = "" if flight.waits_for_slot else flight.spec.name
+        about = "" if flight.waits else flight.spec.name
         change = asyncio.ensure_future(self._table.changed(about, self._settings.place_retry))
         try:
             await asyncio.wait({change, *flight.loads}, return_when="FIRST_COMPLETED")

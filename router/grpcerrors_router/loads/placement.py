@@ -27,7 +27,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """No node can take the model now, but one will when its current work ends."""
+    """No node can take the model now, but one may soon; `why` says what the model waits for."""
+
+    why: str = "it waits for a slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,11 @@ def place(
 ) -> Place | Later | Nowhere:
     """Choose a node for a load.
 
-    A free slot on the emptiest node comes first, then the slot of the least recently used idle
-    replica. A model that a node has recently refused to load evicts nothing: it would evict healthy
-    models on one node after the other, and fail on each.
+    A free slot on the emptiest node comes first, one that has been heard before one that has not;
+    then the slot of the least recently used idle replica. A model that a node has recently refused
+    to load evicts nothing: it would evict healthy models on one node after the other, and fail on
+    each. A node that did not answer its last load is tried again after its back-off: what kept it
+    from answering may be over.
 
     Args:
         table: the nodes and their replicas.
@@ -85,33 +89,44 @@ def place(
     awake = [node for node in offering if node.open]
     if not awake:
         return _no_open_node(spec.backend, len(offering))
-    eligible: list[NodeEntry] = []
-    refusals: list[Nowhere] = []
-    ends = False  # whether something under way may yet make room
-    for node in awake:
-        refusal = _refusal(node, spec, now, quarantine)
-        if refusal is not None:
-            refusals.append(refusal)
-        elif _holds(node, spec.name, now) or _is_loading(node, spec.name, now):
-            ends = True
-        elif node.name not in tried:
-            eligible.append(node)
-    free = [node for node in eligible if _used(node, now) < node.info.slots]
-    if free:
-        return Place(min(free, key=lambda node: (_used(node, now) - node.info.slots, node.name)))
+    eligible, refusals, later = _sift(awake, spec, now, quarantine, tried)
+    free = _free(eligible, now)
+    if free is not None:
+        return Place(free)
     failure = _failure(table, spec.name, now, settings)
     if failure is not None:
         refusals.append(failure)
     elif terms.evict and eligible:
         victim = _victim(eligible, now, settings, drain=terms.drain)
         return Later() if victim is None else Place(victim.node, victim)
-    if ends:
-        return Later()
-    return min(
-        refusals,
-        key=lambda refusal: refusal.retry_after,
-        default=Nowhere("every slot is in use", 1.0),
-    )
+    if later is not None:
+        return later
+    full = Nowhere("every slot is in use", 1.0)
+    return min(refusals, key=lambda refusal: refusal.retry_after, default=full)
+
+
+def _sift(
+    nodes: list[NodeEntry],
+    spec: ModelSpec,
+    now: float,
+    quarantine: Quarantine,
+    tried: Collection[str],
+) -> tuple[list[NodeEntry], list[Nowhere], Later | None]:
+    """Return the nodes that may load the model, why others may not, and what may change soon."""
+    eligible: list[NodeEntry] = []
+    refusals: list[Nowhere] = []
+    later: Later | None = None
+    for node in nodes:
+        refusal = _refusal(node, spec, now, quarantine)
+        if refusal is not None and (refusal.answered or node.name in tried):
+            refusals.append(refusal)
+        elif refusal is not None:
+            later = later or Later(f"{refusal.why}: {refusal.message}; it is tried again")
+        elif _has(node, spec.name, now):
+            later = Later()
+        elif node.name not in tried:
+            eligible.append(node)
+    return eligible, refusals, later
 
 
 def _no_open_node(backend: str, offering: int) -> Nowhere:
@@ -143,17 +158,24 @@ def _victim(
     )
 
 
+def _free(eligible: list[NodeEntry], now: float) -> NodeEntry | None:
+    """Return the emptiest node with a free slot, if possible one that has been heard."""
+    return min(
+        (node for node in eligible if _used(node, now) < node.info.slots),
+        key=lambda node: (not node.was_heard, _used(node, now) - node.info.slots, node.name),
+        default=None,
+    )
+
+
 def _used(node: NodeEntry, now: float) -> int:
     return len(occupied(set(node.replicas), node.loads.values(), now))
 
 
-def _holds(node: NodeEntry, model: str, now: float) -> bool:
-    replica = node.replicas.get(model)
-    return replica is not None and not replica.abandoned(now)
-
-
-def _is_loading(node: NodeEntry, model: str, now: float) -> bool:
-    load = node.loads.get(model)
+def _has(node: NodeEntry, model: str, now: float) -> bool:
+    """Return whether the node holds the model or is loading it."""
+    replica, load = node.replicas.get(model), node.loads.get(model)
+    if replica is not None and not replica.abandoned(now):
+        return True
     return load is not None and load.running(now)
 
 

@@ -125,6 +125,11 @@ class NodeEntry:
         return self.info.name
 
     @property
+    def was_heard(self) -> bool:
+        """Whether it has ever answered a router that shares the registry."""
+        return bool(self.heard_at or self.info.last_seen)
+
+    @property
     def open(self) -> bool:
         """Whether requests may be sent to it."""
         return self.reachable and not self.info.draining

@@ -45,6 +45,7 @@ class Node:
         says: how it reports that a model is gone: `details` (typed), `text`, or `code` (bare).
         fail: the code and text with which every inference call fails instead.
         fails: the same for single methods.
+        load_fails: the same for the next loads, one each.
         serves_anyway: it answers OK without the model, like many real backends.
         vouches: its errors carry the trailer of a guard that still holds the model.
         chunks: how many messages a streamed answer has.
@@ -60,6 +61,8 @@ class Node:
         self.fail: tuple[grpc.StatusCode, str] | None = None
         self.started_mark = False
         self.load_error = ""
+        self.load_fails: list[tuple[grpc.StatusCode, str]] = []
+        self.load_gate: asyncio.Event | None = None
         self.load_delay = 0.0
         self.work = 0.0
         self.gate: asyncio.Event | None = None
@@ -170,8 +173,12 @@ class Node:
         self.most_loading = max(self.most_loading, self.loading)
         try:
             await asyncio.sleep(self.load_delay)
+            if self.load_gate is not None:
+                await self.load_gate.wait()
         finally:
             self.loading -= 1
+        if self.load_fails:
+            await context.abort(*self.load_fails.pop(0))
         if self.load_error:
             return pb.Result(success=False, message=self.load_error)
         if self.slots == 1:
