@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ _STASH = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run one folder for temporary files, and adopt what its processes leave behind."""
+    # A run in the background of a shell ignores Ctrl-C, and so would the programs that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return
     root = tempfile.gettempdir()
