@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Self
 
 from grpcerrors_backends.model import BadInput, LoadError, Model
 from grpcerrors_backends.settings import Settings
+from grpcerrors_backends.tensors import Tensor, TensorSpec
 from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     import grpc
 
@@ -38,6 +39,8 @@ class Echo(Model):
 
     name = "echo"
     surface = "aio"
+    inputs = (TensorSpec("text", "BYTES", (-1,)),)
+    outputs = (TensorSpec("text", "BYTES", (-1,)),)
 
     def __init__(
         self,
@@ -114,6 +117,15 @@ class Echo(Model):
         vector = [byte / 255 for byte in digest[:8]]
         layout = pb.EMBEDDING_LAYOUT_FINAL
         return pb.EmbeddingResult(embeddings=vector, dim=len(vector), layout=layout)
+
+    async def infer(
+        self, inputs: Mapping[str, Tensor], context: grpc.aio.ServicerContext
+    ) -> Mapping[str, Tensor]:
+        """Return the prefix and the text, for each text."""
+        texts = inputs["text"]
+        await self._execute("ModelInfer", b" ".join(texts.data).decode(errors="replace"))
+        said = [self._prefix.encode() + text for text in texts.data]
+        return {"text": Tensor(texts.shape, said)}
 
     async def AudioTranscriptionLive(
         self,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from grpcerrors_backends.tensors import Tensor, TensorSpec
     from grpcerrors_protocol import backend_pb2 as pb
 
 
@@ -42,11 +45,28 @@ class Model:
 
     surface: ClassVar[Literal["sync", "aio"]] = "sync"
 
+    inputs: ClassVar[tuple[TensorSpec, ...]] = ()
+    """The input tensors of `infer`. With them, the host also serves the model over the Open
+    Inference Protocol (KServe v2), on the same port."""
+
+    outputs: ClassVar[tuple[TensorSpec, ...]] = ()
+    """The output tensors of `infer`."""
+
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:
         """Return the model that *options* describe. Runs in a thread, so it may block.
 
         Raises LoadError when the model cannot be loaded.
+        """
+        raise NotImplementedError
+
+    def infer(
+        self, inputs: Mapping[str, Tensor], context: Any
+    ) -> Mapping[str, Tensor] | Awaitable[Mapping[str, Tensor]]:
+        """Answer ModelInfer: return the output tensors by name. Async if the surface is "aio".
+
+        The host has checked the names, datatypes and shapes of *inputs*. The method may raise what
+        an RPC may.
         """
         raise NotImplementedError
 

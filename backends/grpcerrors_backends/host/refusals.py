@@ -16,6 +16,21 @@ INVALID_METADATA: Final = Condition(
 )
 """A metadata value is invalid for its key."""
 
+INVALID_REQUEST: Final = Condition(
+    reason="INVALID_REQUEST",
+    code=grpc.StatusCode.INVALID_ARGUMENT,
+    message="{backend}: {problem}",
+    unexecuted=True,
+)
+"""A request of the control plane lacks something."""
+
+LOAD_FAILED: Final = Condition(
+    reason="LOAD_FAILED",
+    code=grpc.StatusCode.INVALID_ARGUMENT,
+    message="{backend}: {problem}",
+)
+"""A load failed over a protocol whose response cannot say so. Triton uses the same code."""
+
 SUPERSEDED_LOAD: Final = Condition(
     reason="SUPERSEDED_LOAD",
     code=grpc.StatusCode.FAILED_PRECONDITION,

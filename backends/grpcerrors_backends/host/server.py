@@ -16,13 +16,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import grpcerrors.aio
+from grpcerrors_backends.host import kserve
 from grpcerrors_backends.host.control import Control
 from grpcerrors_backends.host.janitor import Janitor
 from grpcerrors_backends.host.membership import Member, Node, advertised, default_name
 from grpcerrors_backends.host.memory import MIB, give_back
-from grpcerrors_backends.host.service import SERVICE, service
+from grpcerrors_backends.host.service import SERVICE, services
 from grpcerrors_backends.host.slots import Slots
 from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import inference_pb2
 from grpcerrors_protocol.pool import pool_of
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class Host:
             on_change=self._inventory_changed.set,
         )
         self._control = Control(model.name, self.slots)
-        self._service = service(model, self.slots, self._control)
+        self._services = services(model, self.slots, self._control)
         self._janitor = Janitor(self.slots, idle_ttl=config.idle_ttl, max_rss=config.max_rss)
         self._member: Member | None = None
         self._stop: SimpleQueue[None] = SimpleQueue()  # unlike Event, safe in a signal handler
@@ -141,18 +143,18 @@ class Host:
         return True
 
     def _run_sync(self, ready: Callable[[str], None]) -> None:
-        guard = grpcerrors.ModelGuard(self._model.name, holds=self.slots.holds)
         pool = ThreadPoolExecutor(THREADS, "call")
         server = grpc.server(
             pool,
-            interceptors=[guard],
+            interceptors=self._guards(grpcerrors.ModelGuard),
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
         probe = _Health()
         address = self._equip(server, probe)
         probe.set("", health_pb2.HealthCheckResponse.SERVING)
-        probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        for service in self._services:
+            probe.set(service, health_pb2.HealthCheckResponse.SERVING)
         server.start()
         self._open(address, ready)
         while not self._told_to_stop():
@@ -165,14 +167,16 @@ class Host:
                 server.stop(None)
 
     async def _run_aio(self, ready: Callable[[str], None]) -> None:
-        guard = grpcerrors.aio.ModelGuard(self._model.name, holds=self.slots.holds)
         server = grpc.aio.server(
-            interceptors=[guard], options=OPTIONS, maximum_concurrent_rpcs=self._config.max_calls
+            interceptors=self._guards(grpcerrors.aio.ModelGuard),
+            options=OPTIONS,
+            maximum_concurrent_rpcs=self._config.max_calls,
         )
         probe = health.aio.HealthServicer()
         address = self._equip(server, probe)
         await probe.set("", health_pb2.HealthCheckResponse.SERVING)
-        await probe.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        for service in self._services:
+            await probe.set(service, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._open(address, ready)
         while not await asyncio.to_thread(self._told_to_stop):
@@ -184,13 +188,28 @@ class Host:
             if await asyncio.to_thread(self._told_to_stop):
                 await server.stop(None)
 
+    def _guards(self, guard: Callable[..., Any]) -> list[Any]:
+        """Return a guard of each protocol."""
+        name = self._model.name
+        control = [rpc.name for rpc in kserve.SERVICE.methods]
+        return [
+            guard(name, holds=self.slots.holds, service=SERVICE.full_name),
+            guard(
+                name,
+                holds=lambda model: self.slots.resolve(model) is not None,
+                service=kserve.SERVICE.full_name,
+                exempt=control,
+            ),
+        ]
+
     def _equip(self, server: Any, probe: Any) -> str:
         """Add the services to *server*, bind it, and return the address."""
-        server.add_generic_rpc_handlers((self._service,))
+        server.add_generic_rpc_handlers(tuple(self._services.values()))
         health_pb2_grpc.add_HealthServicer_to_server(probe, server)
-        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        files = (pb.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
-        reflection.enable_server_reflection(names, server, pool_of(*files))
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        files = (pb, inference_pb2, health_pb2, reflection_pb2)
+        pool = pool_of(*(file.DESCRIPTOR for file in files))
+        reflection.enable_server_reflection(names, server, pool)
         listen = self._config.listen
         if not listen.startswith("unix:") and not _ADDRESS.fullmatch(listen):
             raise ListenError(f"--listen {listen!r} is not of the form HOST:PORT")

@@ -1,4 +1,4 @@
-"""The gRPC service of a host: handlers for the control plane and for the RPCs of the model."""
+"""The gRPC services of a host: handlers for the control plane and for the RPCs of the model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from grpcerrors import ContractError, abort
+from grpcerrors_backends.host import kserve
 from grpcerrors_backends.host.control import WAITING_LOADS, Call
 from grpcerrors_backends.host.inference import Inference
 from grpcerrors_backends.model import Model
@@ -70,33 +71,76 @@ def _public_methods(model: type[Model]) -> list[str]:
     return list(names)
 
 
-def service(
+def services(
     model: type[Model], slots: Slots[Model, pb.ModelOptions], control: Control
-) -> grpc.GenericRpcHandler:
-    """Return the service for the surface of *model*.
+) -> dict[str, grpc.GenericRpcHandler]:
+    """Return the services for the surface of *model*, by full name.
 
-    It registers only the implemented RPCs. gRPC itself answers UNIMPLEMENTED for all others, with
+    They register only the implemented RPCs. gRPC itself answers UNIMPLEMENTED for all others, with
     or without a model.
     """
-    inference = Inference(model.name, slots)
     is_aio = model.surface == "aio"
+    threads = _Threads(slots.capacity)
+    inference = Inference(model.name, slots)
     handlers = {
         rpc.name: _handler(
             rpc, inference.behaviour(rpc.name, streams=rpc.server_streaming, is_aio=is_aio)
         )
         for rpc in implemented(model)
     }
-    # Calls that wait for a load or for other calls must not delay the answers to the rest.
-    pools = {
-        "LoadModel": ThreadPoolExecutor(WAITING_LOADS + _SPARE, "load"),
-        "Free": ThreadPoolExecutor(slots.capacity + _SPARE, "free"),
-    }
-    probes = ThreadPoolExecutor(_SPARE, "probe")
     for name in CONTROL:
-        answer, pool = getattr(control, name), pools.get(name)
-        behaviour = _aio(answer, pool) if is_aio else _sync(answer, pool or probes)
-        handlers[name] = _handler(SERVICE.methods_by_name[name], behaviour)
-    return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+        rpc = SERVICE.methods_by_name[name]
+        handlers[name] = _handler(rpc, threads.behaviour(getattr(control, name), is_aio=is_aio))
+    both = {SERVICE.full_name: handlers}
+    if model.inputs:
+        both[kserve.SERVICE.full_name] = _kserve(model, slots, control, threads)
+    return {
+        service: grpc.method_handlers_generic_handler(service, handlers)
+        for service, handlers in both.items()
+    }
+
+
+def _kserve(
+    model: type[Model],
+    slots: Slots[Model, pb.ModelOptions],
+    control: Control,
+    threads: _Threads,
+) -> dict[str, grpc.RpcMethodHandler]:
+    is_aio = model.surface == "aio"
+    rpcs = kserve.SERVICE.methods_by_name
+    infer = kserve.KServeInference(model.name, slots)
+    behaviour = infer.behaviour("ModelInfer", streams=False, is_aio=is_aio)
+    handlers = {"ModelInfer": _handler(rpcs["ModelInfer"], behaviour)}
+    adapter = kserve.KServeControl(model, slots, control)
+    for name, rpc in rpcs.items():
+        if answer := getattr(adapter, name, None):
+            handlers[name] = _handler(rpc, threads.behaviour(answer, is_aio=is_aio))
+    return handlers
+
+
+class _Threads:
+    """The threads of the control plane.
+
+    Calls that wait for a load or for other calls must not delay the answers to the rest.
+    """
+
+    def __init__(self, slots: int) -> None:
+        load = ThreadPoolExecutor(WAITING_LOADS + _SPARE, "load")
+        free = ThreadPoolExecutor(slots + _SPARE, "free")
+        self._slow = {
+            "LoadModel": load,
+            "RepositoryModelLoad": load,
+            "Free": free,
+            "RepositoryModelUnload": free,
+        }
+        self._probes = ThreadPoolExecutor(_SPARE, "probe")
+
+    def behaviour(
+        self, answer: Callable[[Any, Call], Answer], *, is_aio: bool
+    ) -> Callable[..., Any]:
+        """Return the handler that *answer*, a method named as its RPC, is the work of."""
+        pool = self._slow.get(answer.__name__)
+        return _aio(answer, pool) if is_aio else _sync(answer, pool or self._probes)
 
 
 def _handler(rpc: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler:

@@ -108,6 +108,15 @@ class Slots(Generic[ModelT, OptionsT]):
             models = [(h.identity, h.generation, h.in_flight) for h in self._held.values()]
             return Inventory(self._version, tuple(models))
 
+    def resolve(self, name: str) -> str | None:
+        """Return the identity of the held model that has *name* as its identity or alias.
+
+        For "", the model loaded last. None if there is no such model.
+        """
+        with self._change:
+            held = self._held.get(name) or self._find("", name)
+            return held.identity if held else None
+
     # ---- serving ----
 
     @contextmanager
