@@ -7,8 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors._guard import methods
-from grpcerrors._guard.methods import SERVICE, Role
-from grpcerrors._guard.models import ManyModels, OneModel
+from grpcerrors._guard.methods import Role
+from grpcerrors._guard.models import Asked, Tracked
+from grpcerrors._guard.protocol import LOCALAI, Protocol, text_at
 from grpcerrors._guard.session import Changing, Inference, Session
 
 if TYPE_CHECKING:
@@ -25,32 +26,33 @@ _CACHED = 1024
 class Guard:
     """A server interceptor that answers for a backend whose model is not loaded.
 
-    It watches `LoadModel` and `Free`, and answers every inference RPC with `MODEL_NOT_LOADED`
-    before its handler runs while no model is loaded, or with `MODEL_MISMATCH` when the request's
-    `ModelIdentity` names another model. If a handler fails and its model is gone by then, it
-    replaces the failure with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it
-    adds the trailer `grpcerrors-held`, which tells a router that the failure has another cause. A
-    `ContractError` that a handler raises is sent as it is. Control-plane RPCs of LocalAI's backend
-    protocol pass, and RPCs that the backend does not implement stay UNIMPLEMENTED.
+    It watches the RPCs that load and unload models (`LoadModel` and `Free` in LocalAI's protocol),
+    and answers every inference RPC with `MODEL_NOT_LOADED` before its handler runs while its model
+    is not loaded, or with `MODEL_MISMATCH` if the process holds only one model at a time and the
+    request names another. If a handler fails and its model is gone by then, it replaces the failure
+    with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it adds the trailer
+    `grpcerrors-held`, which tells a router that the failure has another cause. A `ContractError`
+    that a handler raises is sent as it is. Control-plane RPCs pass, and RPCs that the backend does
+    not implement stay UNIMPLEMENTED.
 
     Put it last among the interceptors, behind authentication: in front of it, callers without a
     token learn whether a model is loaded.
 
-    After a load that fails, is cancelled or overlaps with another, nothing counts as loaded. The
-    same holds after a Free that fails with any code but UNIMPLEMENTED. A LoadModel or Free that
-    ends with UNAUTHENTICATED or PERMISSION_DENIED changes nothing.
+    After a load that fails, is cancelled or overlaps with another of the same model (of any model
+    if the process holds only one), that model counts as not loaded. The same holds after an unload
+    that fails with any code but UNIMPLEMENTED. A load or unload that ends with UNAUTHENTICATED or
+    PERMISSION_DENIED changes nothing.
 
     Args:
         backend: the backend's name, as in `<backend>: model not loaded`.
-        holds: for a host with several models, or one that evicts models by itself: returns whether
-            the host holds the model of that identity, and for "" whether it holds any. Called from
-            any thread, it alone decides, and the answer is never a mismatch. If it raises, the
-            model counts as not held.
-        drain: how many seconds `Free` and `LoadModel` wait for the calls in flight before they
-            start; None for no wait. New calls are refused meanwhile.
-        service: the full name of the service to guard; None for LocalAI's `backend.Backend`. Its
-            RPCs must have the names of LocalAI's; if it has no `LoadModel`, pass `holds` too. RPCs
-            of other services pass untouched, with one warning per service if this is None.
+        protocol: the service to guard: `LOCALAI`, `KSERVE` or a description of your own. RPCs of
+            other services pass untouched, with one warning per service.
+        holds: for a host that evicts models by itself, or whose protocol does not show what is
+            loaded: returns whether the host holds the model of that identity, and for "" whether it
+            holds any. Called from any thread, it alone decides, and the answer is never a mismatch.
+            If it raises, the model counts as not held.
+        drain: how many seconds a load or unload waits for the calls in flight that it would disturb
+            before it starts; None for no wait. New calls are refused meanwhile.
         exempt: the names of RPCs that work without a model, such as `{"VAD"}`; they pass.
 
     Raises:
@@ -62,30 +64,47 @@ class Guard:
         self,
         backend: str,
         *,
+        protocol: Protocol = LOCALAI,
         holds: Callable[[str], bool] | None = None,
         drain: float | None = None,
-        service: str | None = None,
         exempt: Collection[str] = (),
     ) -> None:
         if drain is not None and drain < 0:
             raise ValueError(f"drain must be None or seconds from 0 on, not {drain}")
         if isinstance(exempt, str):
             raise TypeError(f"exempt must be a set of names, such as {{{exempt!r}}}")
-        self._models: Models = ManyModels(backend, holds) if holds else OneModel(backend)
+        several = protocol.several_models
+        self._models: Models = (
+            Asked(backend, several=several, holds=holds)
+            if holds
+            else Tracked(backend, several=several)
+        )
+        self._protocol = protocol
         self._drain = drain
-        self._service = service or SERVICE
-        self._chosen = service is not None
         self._exempt = frozenset(exempt)
         self._unknown: set[str] = set()
         self._guarded: dict[str, tuple[Any, Any]] = {}
 
-    def unloaded(self) -> None:
-        """Report that the backend has dropped its model by itself. Thread-safe.
+    def loaded(self, model: str = "") -> None:
+        """Report that the backend has loaded a model by itself, such as at its start. Thread-safe.
+
+        Args:
+            model: its identity; "" for a model that serves every request. With `holds`, the guard
+                asks the host in any case.
+        """
+        self._models.loaded(model)
+
+    def unloaded(self, model: str | None = None) -> None:
+        """Report that the backend has dropped a model by itself. Thread-safe.
 
         Call it before the model is dropped, so that no call runs in between without a model. During
-        a LoadModel it refers to the earlier model. With `holds`, it makes the guard ask again.
+        a load it refers to the earlier model. With `holds`, it makes the guard ask again.
+
+        Args:
+            model: its identity; None for every model. A process that holds one model at a time
+                need not name it.
         """
-        self._models.unloaded()
+        self._models.unloaded(model)
 
     def _guard(self, method: str, handler: Any) -> Any:
         """Return the guarded twin of a method's handler, which may be None."""
@@ -101,30 +120,28 @@ class Guard:
         if handler is None:
             return None
         service, _, name = method.removeprefix("/").rpartition("/")
-        if service != self._service:
+        if service != self._protocol.service:
             self._warn(service)
             return handler
-        role = methods.role_of(name, self._exempt)
         behavior = methods.behavior_of(handler)
         if methods.is_unimplemented(behavior):
             return handler
-        begin = functools.partial(self._begin, role, bool(handler.request_streaming))
+        begin = functools.partial(self._begin, name, bool(handler.request_streaming))
         wrapped = self._wrap(behavior, begin, streams=bool(handler.response_streaming))
         return methods.with_behavior(handler, wrapped)
 
     def _warn(self, service: str) -> None:
-        """Log once that a service is not guarded, unless the author chose the service to guard."""
-        expected = self._chosen or service.startswith("grpc.")
-        if expected or service in self._unknown or len(self._unknown) >= _CACHED:
+        """Log once that a service is not guarded."""
+        known = service.startswith("grpc.") or service in self._unknown
+        if known or len(self._unknown) >= _CACHED:
             return
         self._unknown.add(service)
         _logger.warning(
-            "%s: the guard does not know the service %s, so its RPCs pass unguarded."
-            " To guard it instead of %s, use ModelGuard(..., service=%r)",
+            "%s: the guard does not know the service %s, so its RPCs pass unguarded. It guards %s;"
+            " to guard another one, describe it with ModelGuard(..., protocol=grpcerrors.Protocol)",
             self._models.backend,
             service,
-            SERVICE,
-            service,
+            self._protocol.service,
         )
 
     def _wrap(
@@ -132,18 +149,18 @@ class Guard:
     ) -> Callable[..., Any]:
         raise NotImplementedError
 
-    def _begin(self, role: Role, streamed: bool, request: Any) -> Session:  # noqa: FBT001 - bound
+    def _begin(self, name: str, streamed: bool, request: Any) -> Session:  # noqa: FBT001 - bound
+        protocol = self._protocol
+        role = methods.role_of(protocol, name, self._exempt)
         if role is Role.INFERENCE:
             # The model that a request stream asks for is known only once the handler reads it.
-            identity = "" if streamed else _text(request, "ModelIdentity")
-            return Inference(self._models, identity)
+            identity = "" if streamed else text_at(request, protocol.field_of(name))
+            return Inference(protocol, self._models, identity)
         if role is Role.LOAD:
-            return Changing(self._models, _text(request, "Model"))
-        if role is Role.FREE:
-            return Changing(self._models, None)
+            change = self._models.load(text_at(request, protocol.load[name]))
+            return Changing(protocol, self._models, change)
+        if role is Role.UNLOAD:
+            path = protocol.unload[name]
+            change = self._models.unload(text_at(request, path) if path else None)
+            return Changing(protocol, self._models, change)
         return Session()
-
-
-def _text(message: Any, field: str) -> str:
-    value = getattr(message, field, "")
-    return value if isinstance(value, str) else ""

@@ -11,33 +11,7 @@ import grpc
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SERVICE = "backend.Backend"
-LOAD = "LoadModel"
-FREE = "Free"
-
-# The RPCs of LocalAI's backend protocol that work whether or not a model is loaded.
-CONTROL_PLANE = frozenset(
-    {
-        FREE,
-        LOAD,
-        "ExportModel",
-        "FineTuneProgress",
-        "GetMetrics",
-        "Health",
-        "ListCheckpoints",
-        "ModelMetadata",
-        "QuantizationProgress",
-        "StartFineTune",
-        "StartQuantization",
-        "Status",
-        "StopFineTune",
-        "StopQuantization",
-        "StoresDelete",
-        "StoresFind",
-        "StoresGet",
-        "StoresSet",
-    }
-)
+    from grpcerrors._guard.protocol import Protocol
 
 # By (request streams, response streams): the attribute with a handler's behavior, and its factory.
 _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
@@ -49,26 +23,27 @@ _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
 
 
 class Role(enum.Enum):
-    """What an RPC does with the model."""
+    """What an RPC does with a model."""
 
     LOAD = enum.auto()
-    FREE = enum.auto()
+    UNLOAD = enum.auto()
     CONTROL = enum.auto()
     INFERENCE = enum.auto()
 
 
-def role_of(name: str, exempt: Collection[str]) -> Role:
-    """Return the role of an RPC of a guarded service.
+def role_of(protocol: Protocol, name: str, exempt: Collection[str] = ()) -> Role:
+    """Return the role of an RPC of a protocol's service.
 
     Args:
-        name: its name without the service.
+        protocol: the protocol.
+        name: the RPC's name without the service.
         exempt: the names of further RPCs that work whether or not a model is loaded.
     """
-    if name == LOAD:
+    if name in protocol.load:
         return Role.LOAD
-    if name == FREE:
-        return Role.FREE
-    return Role.CONTROL if name in CONTROL_PLANE or name in exempt else Role.INFERENCE
+    if name in protocol.unload:
+        return Role.UNLOAD
+    return Role.CONTROL if name in protocol.control or name in exempt else Role.INFERENCE
 
 
 def behavior_of(handler: Any) -> Callable[..., Any]:

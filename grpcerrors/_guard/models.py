@@ -1,7 +1,7 @@
-"""Which model is loaded, as far as the guard knows: a state machine without I/O.
+"""Which models are loaded, as far as the guard knows: a state machine without I/O.
 
-It is notified before and after each change (LoadModel, Free), and when a call (inference) enters
-and leaves. Every method may be called from any thread.
+It is notified before and after each change (a load or an unload), and when a call (inference)
+enters and leaves. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from grpcerrors._error import ContractError, model_mismatch, model_not_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
 _logger = logging.getLogger(__name__)
 
@@ -25,33 +25,47 @@ class Call:
 
     Attributes:
         identity: the model that it asked for; empty if it named none.
-        stale: whether the model that it entered with is known to be gone.
+        model: the identity of the model that it entered with; None if that is unknown.
+        stale: whether that model is known to be gone.
     """
 
-    __slots__ = ("identity", "stale")
+    __slots__ = ("identity", "model", "stale")
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
+        self.model = identity or None
         self.stale = False
 
 
 class Change:
-    """A LoadModel or Free in progress.
+    """A load or unload in progress.
 
     Attributes:
-        drained: done when all calls that were in flight before have left.
-        overlapped: whether another change took effect meanwhile.
+        model: the identity of the model that is being loaded; None for an unload.
+        scope: the identity of the only model that it can replace; None if it can replace all.
+        drained: done when all calls in flight before that it can disturb have left.
+        overlapped: whether another change of the same model took effect meanwhile.
         started: whether its handler has begun, so that the model may be gone already.
     """
 
-    __slots__ = ("_earlier", "drained", "overlapped", "started")
+    __slots__ = ("_earlier", "drained", "model", "overlapped", "scope", "started")
 
-    def __init__(self, earlier: set[Call]) -> None:
+    def __init__(self, model: str | None, scope: str | None, calls: Collection[Call]) -> None:
+        self.model = model
+        self.scope = scope
         self.overlapped = False
         self.started = False
         self.drained: Future[None] = Future()
-        self._earlier = earlier
+        self._earlier = {call for call in calls if call.model is None or self.touches(call.model)}
         self._settle()
+
+    def touches(self, model: str) -> bool:
+        """Whether the change can replace that model."""
+        return self.scope is None or self.scope == model
+
+    def disturbs(self, other: Change) -> bool:
+        """Whether both can replace the same model."""
+        return other.scope is None or self.touches(other.scope)
 
     def left(self, call: Call) -> None:
         """Stop waiting for `call`."""
@@ -64,10 +78,16 @@ class Change:
 
 
 class Models(abc.ABC):
-    """What both kinds of host share: calls in flight and changes in progress."""
+    """What all kinds of host share: calls in flight and changes in progress.
 
-    def __init__(self, backend: str) -> None:
+    Args:
+        backend: the backend's name.
+        several: whether the process can hold several models.
+    """
+
+    def __init__(self, backend: str, *, several: bool) -> None:
         self.backend = backend
+        self._several = several
         # Reentrant: garbage collection may close an abandoned stream in a thread that holds this
         # lock, and the stream's call then leaves.
         self._lock = threading.RLock()
@@ -79,12 +99,28 @@ class Models(abc.ABC):
         """Return why a call for `identity` cannot be served now, or None."""
 
     @abc.abstractmethod
-    def commit(self, change: Change, identity: str | None) -> None:
-        """End a change that took effect: `identity` is loaded now, or nothing if it is None."""
+    def held(self, call: Call) -> str | None:
+        """Return the identity of the model that the call entered with; None if it is gone.
+
+        It is "" for a model without a name, and for one that the guard cannot tell.
+        """
 
     @abc.abstractmethod
-    def unloaded(self) -> None:
-        """Record that the backend dropped a model by itself."""
+    def commit(self, change: Change, *, loaded: bool) -> None:
+        """End a change that took effect: its model is loaded now, or what it could replace is gone.
+
+        Args:
+            change: the change.
+            loaded: whether it was a load that succeeded.
+        """
+
+    @abc.abstractmethod
+    def loaded(self, identity: str) -> None:
+        """Record that the backend loaded a model by itself."""
+
+    @abc.abstractmethod
+    def unloaded(self, identity: str | None) -> None:
+        """Record that the backend dropped a model by itself; None for every model."""
 
     def enter(self, identity: str) -> Call:
         """Let a call in, or raise the `ContractError` that refuses it."""
@@ -97,13 +133,6 @@ class Models(abc.ABC):
             raise refusal
         return call
 
-    @abc.abstractmethod
-    def held(self, call: Call) -> str | None:
-        """Return the identity of the model that the call entered with; None if it is gone.
-
-        It is "" for a model without a name, and for one that only the host knows.
-        """
-
     def leave(self, call: Call) -> None:
         """Record that a call has ended."""
         with self._lock:
@@ -111,10 +140,17 @@ class Models(abc.ABC):
             for change in self._changes:
                 change.left(call)
 
-    def begin(self) -> Change:
-        """Record that a change is about to begin."""
+    def load(self, identity: str) -> Change:
+        """Record that a load of a model is about to begin."""
+        return self._begin(identity, identity if self._several else None)
+
+    def unload(self, identity: str | None) -> Change:
+        """Record that an unload of a model is about to begin; None for every model."""
+        return self._begin(None, identity if self._several else None)
+
+    def _begin(self, model: str | None, scope: str | None) -> Change:
         with self._lock:
-            change = Change(set(self._calls))
+            change = Change(model, scope, self._calls)
             self._changes.add(change)
             return change
 
@@ -129,58 +165,84 @@ class Models(abc.ABC):
             self._changes.discard(change)
 
 
-class OneModel(Models):
-    """A process that holds at most one model, known from its LoadModel and Free calls."""
+class Tracked(Models):
+    """A process whose models are known from its loads and unloads."""
 
-    def __init__(self, backend: str) -> None:
-        super().__init__(backend)
-        self._loaded: str | None = None
+    def __init__(self, backend: str, *, several: bool) -> None:
+        super().__init__(backend, several=several)
+        self._loaded: set[str] = set()
+
+    def enter(self, identity: str) -> Call:
+        """As above; which model serves the call is known from then on."""
+        with self._lock:
+            call = super().enter(identity)
+            there = self._without(self._changes)
+            call.model = next(iter(there)) if len(there) == 1 else None
+            call.model = next((name for name in (identity, "") if name in there), call.model)
+            return call
 
     def refusal(self, identity: str) -> ContractError | None:
-        """While a change is in progress, nothing can be served."""
+        """While a model is being changed, it cannot be served."""
         with self._lock:
-            loaded = None if self._changes else self._loaded
-        if loaded is None:
-            return model_not_loaded(self.backend, model=identity)
-        if identity and loaded and identity != loaded:
+            if _serve(self._without(self._changes), identity):
+                return None
+            if self._changes or self._several or not self._loaded:
+                return model_not_loaded(self.backend, model=identity)
+            (loaded,) = self._loaded
             return model_mismatch(self.backend, loaded=loaded, requested=identity)
-        return None
 
     def held(self, call: Call) -> str | None:
         """A change that is still waiting for calls to end has not touched the model."""
         with self._lock:
-            gone = call.stale or any(change.started for change in self._changes)
-            return None if gone else self._loaded
+            there = self._without(change for change in self._changes if change.started)
+            if call.stale or not there:
+                return None
+            return "" if call.model is None else call.model if call.model in there else None
 
-    def commit(self, change: Change, identity: str | None) -> None:
+    def commit(self, change: Change, *, loaded: bool) -> None:
         """If changes overlapped, it is unknown which came last, so nothing counts as loaded."""
         with self._lock:
             self._changes.discard(change)
             for other in self._changes:
-                other.overlapped = True
-            self._replace(None if change.overlapped else identity)
+                other.overlapped |= change.disturbs(other)
+            model = change.model if loaded and not change.overlapped else None
+            self._replace(change, model)
 
-    def unloaded(self) -> None:
+    def loaded(self, identity: str) -> None:
+        """It replaces the model before, unless the process can hold several."""
+        with self._lock:
+            self._replace(self.load(identity), identity)
+
+    def unloaded(self, identity: str | None) -> None:
         """A change in progress is not affected: a load may begin by dropping the old model."""
         with self._lock:
-            self._replace(None)
+            self._replace(self.unload(identity), None)
 
-    def _replace(self, identity: str | None) -> None:
-        self._loaded = identity
+    def _replace(self, change: Change, model: str | None) -> None:
+        self._changes.discard(change)
+        self._loaded = self._without((change,))
         for call in tuple(self._calls):
-            call.stale = True
+            call.stale |= not self._loaded if call.model is None else change.touches(call.model)
+        if model is not None:
+            self._loaded.add(model)
+
+    def _without(self, changes: Iterable[Change]) -> set[str]:
+        """Return the models that no change can replace."""
+        changes = tuple(changes)
+        return {model for model in self._loaded if not any(each.touches(model) for each in changes)}
 
 
-class ManyModels(Models):
+class Asked(Models):
     """A process whose models are known only to its host.
 
     Args:
         backend: the backend's name.
+        several: whether the process can hold several models.
         holds: returns whether the host holds the model of that identity, or any model for "".
     """
 
-    def __init__(self, backend: str, holds: Callable[[str], bool]) -> None:
-        super().__init__(backend)
+    def __init__(self, backend: str, *, several: bool, holds: Callable[[str], bool]) -> None:
+        super().__init__(backend, several=several)
         self._holds = holds
 
     def refusal(self, identity: str) -> ContractError | None:
@@ -196,15 +258,23 @@ class ManyModels(Models):
         """The host is asked again."""
         return None if call.stale or self.refusal(call.identity) else call.identity
 
-    def commit(self, change: Change, identity: str | None) -> None:  # noqa: ARG002 - the host knows
+    def commit(self, change: Change, *, loaded: bool) -> None:  # noqa: ARG002 - the host knows
         """Mark the calls whose model is gone, so that a later reload does not hide it."""
         self.keep(change)
-        self.unloaded()
+        self.unloaded(None)
 
-    def unloaded(self) -> None:
+    def loaded(self, identity: str) -> None:
+        """The host knows."""
+
+    def unloaded(self, identity: str | None) -> None:  # noqa: ARG002 - the host knows
         """As after a change, the predicate decides which models are gone."""
         with self._lock:
             calls = tuple(self._calls)
         gone = {each for each in {call.identity for call in calls} if self.refusal(each)}
         for call in calls:
             call.stale |= call.identity in gone
+
+
+def _serve(models: Collection[str], identity: str) -> bool:
+    """Whether one of the models serves an identity: a model without a name serves all of them."""
+    return identity in models or "" in models if identity else bool(models)

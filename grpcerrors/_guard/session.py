@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from grpcerrors._guard.models import Models
+    from grpcerrors._guard.models import Change, Models
+    from grpcerrors._guard.protocol import Protocol
 
     Trailers: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -52,10 +53,10 @@ class Outcome(NamedTuple):
         """Whether it raised or set a code; most handlers do the latter."""
         return self.error is not None or self.code not in (None, 0, StatusCode.OK)
 
-    @property
-    def successful(self) -> bool:
-        """Whether it did not fail, and did not return a `Result` whose `success` is false."""
-        return not self.failed and getattr(self.answer, "success", True) is not False
+    def successful(self, protocol: Protocol) -> bool:
+        """Whether it did not fail, and did not return a response that says that it did."""
+        says = (getattr(self.answer, name, True) for name in protocol.success)
+        return not self.failed and False not in says
 
     @property
     def unimplemented(self) -> bool:
@@ -138,13 +139,14 @@ class Session:
 class Inference(Session):
     """An RPC that needs the model; opening it raises the `ContractError` that refuses it."""
 
-    def __init__(self, models: Models, identity: str) -> None:
+    def __init__(self, protocol: Protocol, models: Models, identity: str) -> None:
+        self._protocol = protocol
         self._models = models
         self._call = models.enter(identity)
 
     def judge(self, outcome: Outcome) -> Ending:
         """Replace the failure if the model is gone; otherwise vouch for the model."""
-        if outcome.successful or outcome.typed:
+        if outcome.successful(self._protocol) or outcome.typed:
             return super().judge(outcome)
         held = self._models.held(self._call)
         if held is not None:
@@ -161,19 +163,19 @@ class Inference(Session):
 
 
 class Changing(Session):
-    """A LoadModel of `identity`, or a Free if that is None.
+    """A load or an unload.
 
-    A model counts as loaded only if LoadModel succeeded. The earlier model is kept only if the
-    handler never ran, the caller was not authorized, or Free is not implemented: any other failure
-    may have done half of the work.
+    A model counts as loaded only if its load succeeded. The earlier models are kept only if the
+    handler never ran, the caller was not authorized, or the unload is not implemented: any other
+    failure may have done half of the work.
     """
 
-    def __init__(self, models: Models, identity: str | None) -> None:
+    def __init__(self, protocol: Protocol, models: Models, change: Change) -> None:
+        self._protocol = protocol
         self._models = models
-        self._identity = identity
         self._ended = False
-        self._change = models.begin()
-        self.drained = self._change.drained
+        self._change = change
+        self.drained = change.drained
 
     def start(self) -> None:
         """Record that the handler begins."""
@@ -189,13 +191,13 @@ class Changing(Session):
         if self._ended:
             return
         self._ended = True
-        freeing = self._identity is None
-        if not self._change.started or outcome.refused or (freeing and outcome.unimplemented):
-            self._models.keep(self._change)
-        elif freeing or not outcome.successful or outcome.answer is None:
-            self._models.commit(self._change, None)
+        change = self._change
+        loading = change.model is not None
+        if not change.started or outcome.refused or (outcome.unimplemented and not loading):
+            self._models.keep(change)
         else:
-            self._models.commit(self._change, self._identity)
+            done = outcome.successful(self._protocol) and outcome.answer is not None
+            self._models.commit(change, loaded=loading and done)
 
 
 def _words(error: BaseException) -> str:

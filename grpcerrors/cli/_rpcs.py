@@ -8,49 +8,15 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from grpcerrors._guard.methods import CONTROL_PLANE, SERVICE
+from grpcerrors._guard.protocol import LOCALAI
 
 __all__ = ["CONTROL_PLANE", "INFERENCE", "RESULTS", "SERVICE", "is_loaded", "refusal_inside"]
 
+SERVICE = LOCALAI.service
+CONTROL_PLANE = frozenset((*LOCALAI.control, *LOCALAI.load, *LOCALAI.unload))
+
 # The RPCs that need a loaded model and change nothing.
-INFERENCE = frozenset(
-    {
-        "AudioDecode",
-        "AudioEncode",
-        "AudioToAudioStream",
-        "AudioTranscription",
-        "AudioTranscriptionLive",
-        "AudioTranscriptionStream",
-        "AudioTransform",
-        "AudioTransformStream",
-        "Depth",
-        "Detect",
-        "Detokenize",
-        "Diarize",
-        "Embedding",
-        "FaceAnalyze",
-        "FaceVerify",
-        "Forward",
-        "Generate3D",
-        "GenerateImage",
-        "GenerateVideo",
-        "Predict",
-        "PredictStream",
-        "Rerank",
-        "Score",
-        "SoundDetection",
-        "SoundGeneration",
-        "TTS",
-        "TTSStream",
-        "TokenClassify",
-        "TokenizeString",
-        "UpscaleImage",
-        "VAD",
-        "VoiceAnalyze",
-        "VoiceEmbed",
-        "VoiceVerify",
-    }
-)
+INFERENCE = frozenset(LOCALAI.inference)
 
 # Those among them that answer with a `Result`.
 RESULTS = frozenset(

@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, ContractError
-from grpcerrors._guard.models import ManyModels, OneModel
+from grpcerrors._guard.models import Asked, Tracked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grpcerrors import Condition
     from grpcerrors._guard.models import Call, Change, Models
 
-identities = st.sampled_from(["a", "b"])
+NAMES = ("a", "b")
+identities = st.sampled_from(NAMES)
+names = wanted = st.sampled_from((*NAMES, ""))
+
+
+def serve(models: set[str], identity: str) -> bool:
+    return bool(models & {identity, ""} if identity else models)
 
 
 def enter(models: Models, identity: str) -> tuple[Call | None, Condition | None]:
@@ -27,20 +35,21 @@ def enter(models: Models, identity: str) -> tuple[Call | None, Condition | None]
         return None, refusal.condition
 
 
-class OneModelMachine(RuleBasedStateMachine):
+class TrackedMachine(RuleBasedStateMachine):
     """The truth is a log of events; what the machine says must follow from it."""
 
+    several: bool
     calls = Bundle("calls")
     changes = Bundle("changes")
 
     def __init__(self) -> None:
         super().__init__()
-        self.models = OneModel("x")
+        self.models = Tracked("x", several=self.several)
         self.clock = 0
-        self.loaded: str | None = None
-        self.replaced = -1  # when the last change took effect
-        self.under_way: dict[Change, int] = {}
-        self.in_flight: dict[Call, int] = {}
+        self.loaded_at: dict[str, int] = {}
+        self.emptied_at = -1  # when a change last left no model
+        self.under_way: dict[Change, str | None] = {}  # and what each can replace
+        self.in_flight: dict[Call, tuple[int, str | None]] = {}
         self.awaited: dict[Change, set[Call]] = {}
         self.disturbed: set[Change] = set()
         self.started: set[Change] = set()
@@ -49,65 +58,106 @@ class OneModelMachine(RuleBasedStateMachine):
         self.clock += 1
         return self.clock
 
-    @rule(target=calls, identity=st.one_of(st.just(""), identities))
+    def there(self, changes: Iterable[Change]) -> set[str]:
+        """The models that none of the changes can replace."""
+        scopes = {self.under_way[change] for change in changes}
+        return {model for model in self.loaded_at if not scopes & {None, model}}
+
+    @rule(target=calls, identity=wanted)
     def enter(self, identity: str) -> Call | None:
-        servable = self.loaded is not None and not self.under_way
+        there = self.there(self.under_way)
         call, refusal = enter(self.models, identity)
-        if not servable:
-            assert refusal == MODEL_NOT_LOADED
-        elif identity not in ("", self.loaded):
+        if serve(there, identity):
+            assert refusal is None
+        elif not self.several and self.loaded_at and not self.under_way:
             assert refusal == MODEL_MISMATCH
         else:
-            assert refusal is None
+            assert refusal == MODEL_NOT_LOADED
         if call is None:
             return None
-        self.in_flight[call] = self.tick()
+        by_name = {identity, ""} & there if identity else there
+        model = identity if identity in by_name else min(by_name) if len(by_name) == 1 else None
+        self.in_flight[call] = self.tick(), model
         return call
 
     @rule(call=consumes(calls))
     def leave(self, call: Call | None) -> None:
         if call is None:
             return
-        entered = self.in_flight.pop(call)
-        gone = bool(self.started) or entered < self.replaced
-        assert self.models.held(call) == (None if gone else self.loaded)
+        entered, model = self.in_flight.pop(call)
+        there = self.there(self.started)
+        if model is not None:
+            kept = model in there and self.loaded_at[model] < entered
+            assert self.models.held(call) == (model if kept else None)
+        elif entered > self.emptied_at:
+            assert self.models.held(call) == ("" if there else None)
+        else:
+            assert self.models.held(call) is None
         self.models.leave(call)
         for calls in self.awaited.values():
             calls.discard(call)
 
-    @rule(target=changes)
-    def begin(self) -> Change:
-        change = self.models.begin()
-        self.under_way[change] = self.tick()
-        self.awaited[change] = set(self.in_flight)
+    def begun(self, change: Change, scope: str | None) -> Change:
+        self.under_way[change] = scope if self.several else None
+        self.tick()
+        self.awaited[change] = {
+            call
+            for call, (_, model) in self.in_flight.items()
+            if None in (model, self.under_way[change]) or model == self.under_way[change]
+        }
         return change
+
+    @rule(target=changes, identity=names)
+    def load(self, identity: str) -> Change:
+        return self.begun(self.models.load(identity), identity)
+
+    @rule(target=changes, identity=st.one_of(st.none(), names))
+    def unload(self, identity: str | None) -> Change:
+        return self.begun(self.models.unload(identity), identity)
 
     @rule(change=changes)
     def start(self, change: Change) -> None:
         self.models.start(change)
         self.started.add(change)
 
+    def ended(self, change: Change) -> str | None:
+        self.started.discard(change)
+        del self.awaited[change]
+        return self.under_way.pop(change)
+
     @rule(change=consumes(changes))
     def keep(self, change: Change) -> None:
         self.models.keep(change)
-        self.started.discard(change)
-        del self.under_way[change], self.awaited[change]
+        self.ended(change)
 
-    @rule(change=consumes(changes), identity=st.one_of(st.none(), identities))
-    def commit(self, change: Change, identity: str | None) -> None:
+    @rule(change=consumes(changes), succeeded=st.booleans())
+    def commit(self, change: Change, succeeded: bool) -> None:
+        loaded = succeeded and change.model is not None
         alone = change not in self.disturbed
-        self.models.commit(change, identity)
-        self.started.discard(change)
-        del self.under_way[change], self.awaited[change]
-        self.disturbed |= set(self.under_way)
-        self.loaded = identity if alone else None
-        self.replaced = self.tick()
+        self.models.commit(change, loaded=loaded)
+        scope = self.ended(change)
+        self.disturbed |= {
+            other for other, its in self.under_way.items() if None in (its, scope) or its == scope
+        }
+        self.replace(scope, change.model if loaded and alone else None)
 
-    @rule()
-    def unloaded(self) -> None:
-        self.models.unloaded()
-        self.loaded = None
-        self.replaced = self.tick()
+    def replace(self, scope: str | None, model: str | None) -> None:
+        for each in (*NAMES, "") if scope is None else (scope,):
+            self.loaded_at.pop(each, None)
+        if not self.loaded_at:
+            self.emptied_at = self.tick()
+        if model is not None:
+            self.loaded_at[model] = self.tick()
+
+    @rule(identity=st.one_of(st.none(), names))
+    def unloaded(self, identity: str | None) -> None:
+        self.models.unloaded(identity)
+        self.replace(identity if self.several else None, None)
+
+    @rule(identity=names)
+    def loaded(self, identity: str) -> None:
+        self.models.loaded(identity)
+        self.replace(identity if self.several else None, identity)
 
     @invariant()
     def a_change_waits_for_the_calls_before_it(self) -> None:
@@ -115,9 +165,17 @@ class OneModelMachine(RuleBasedStateMachine):
             assert change.drained.done() == (not calls)
 
     @invariant()
-    def nothing_is_served_while_a_change_is_under_way(self) -> None:
+    def a_call_that_names_no_model_is_served_by_any(self) -> None:
         refused = self.models.refusal("") is not None
-        assert refused == (bool(self.under_way) or self.loaded is None)
+        assert refused == (not self.there(self.under_way))
+
+
+class OneModelMachine(TrackedMachine):
+    several = False
+
+
+class SeveralModelsMachine(TrackedMachine):
+    several = True
 
 
 # A step is a whole history: hundreds of them say what thousands of single values do elsewhere.
@@ -126,8 +184,11 @@ _FEW = settings(max_examples=300)
 TestOneModel = OneModelMachine.TestCase
 TestOneModel.settings = _FEW
 
+TestSeveralModels = SeveralModelsMachine.TestCase
+TestSeveralModels.settings = _FEW
 
-class ManyModelsMachine(RuleBasedStateMachine):
+
+class AskedMachine(RuleBasedStateMachine):
     """A host whose models come and go; the guard hears of it by changes and by asking."""
 
     calls = Bundle("calls")
@@ -135,7 +196,7 @@ class ManyModelsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.held: set[str] = set()
-        self.models = ManyModels("x", lambda identity: identity in self.held)
+        self.models = Asked("x", several=True, holds=lambda identity: identity in self.held)
         self.missed: dict[Call, bool] = {}
 
     @rule(target=calls, identity=identities)
@@ -156,19 +217,20 @@ class ManyModelsMachine(RuleBasedStateMachine):
 
     @rule(held=st.sets(identities), told=st.booleans())
     def change(self, held: set[str], told: bool) -> None:
-        change = self.models.begin()
+        change = self.models.unload(None)
         self.held = held
         if told:
-            self.models.commit(change, None)
+            self.models.commit(change, loaded=False)
         else:
             self.models.keep(change)
-            self.models.unloaded()
+            self.models.loaded("a")
+            self.models.unloaded(None)
         for call in self.missed:
             self.missed[call] |= call.identity not in held
 
 
-TestManyModels = ManyModelsMachine.TestCase
-TestManyModels.settings = _FEW
+TestAsked = AskedMachine.TestCase
+TestAsked.settings = _FEW
 
 
 def test_a_predicate_that_raises_does_not_hold_the_model(caplog: pytest.LogCaptureFixture) -> None:
@@ -176,6 +238,6 @@ def test_a_predicate_that_raises_does_not_hold_the_model(caplog: pytest.LogCaptu
         raise KeyError(identity)
 
     with caplog.at_level(logging.ERROR), pytest.raises(ContractError) as caught:
-        ManyModels("x", holds).enter("m")
+        Asked("x", several=True, holds=holds).enter("m")
     assert caught.value.condition == MODEL_NOT_LOADED
     assert "holds('m') failed" in caplog.text

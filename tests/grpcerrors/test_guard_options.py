@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import types
@@ -11,8 +12,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from grpcerrors import KSERVE, LOCALAI
 from grpcerrors import aio as public_aio
-from grpcerrors._guard import aio, guard, methods, sync
+from grpcerrors._guard import aio, guard, sync
 from grpcerrors._guard.methods import Role, is_unimplemented, role_of
 from tests.grpcerrors.support.guarded import (
     BACKENDS,
@@ -33,6 +35,8 @@ from tests.grpcerrors.support.guarded import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from grpcerrors import Protocol
 
 NOT_LOADED = "MODEL_NOT_LOADED"
 STARTED = "MODEL_NOT_LOADED started"
@@ -242,34 +246,35 @@ def test_a_callable_object_is_nobodys_generated_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "exempt", "role"),
+    ("protocol", "name", "exempt", "role"),
     [
-        ("Predict", (), Role.INFERENCE),
-        ("Predict", {"VAD"}, Role.INFERENCE),
-        ("VAD", {"VAD"}, Role.CONTROL),
-        ("LoadModel", {"LoadModel"}, Role.LOAD),
-        ("Free", (), Role.FREE),
-        ("Status", (), Role.CONTROL),
+        (LOCALAI, "Predict", (), Role.INFERENCE),
+        (LOCALAI, "Predict", {"VAD"}, Role.INFERENCE),
+        (LOCALAI, "VAD", {"VAD"}, Role.CONTROL),
+        (LOCALAI, "LoadModel", {"LoadModel"}, Role.LOAD),
+        (LOCALAI, "Free", (), Role.UNLOAD),
+        (LOCALAI, "Status", (), Role.CONTROL),
+        (LOCALAI, "NotYetInvented", (), Role.INFERENCE),
+        (KSERVE, "ModelInfer", (), Role.INFERENCE),
+        (KSERVE, "RepositoryModelLoad", (), Role.LOAD),
+        (KSERVE, "RepositoryModelUnload", (), Role.UNLOAD),
+        (KSERVE, "ServerLive", (), Role.CONTROL),
     ],
 )
-def test_roles(name: str, exempt: set[str], role: Role) -> None:
-    assert role_of(name, exempt) is role
+def test_roles(protocol: Protocol, name: str, exempt: set[str], role: Role) -> None:
+    assert role_of(protocol, name, exempt) is role
 
 
-def test_the_control_plane_is_that_of_the_protocol() -> None:
-    assert len(methods.CONTROL_PLANE) == 18
-    assert {"LoadModel", "Free", "Health", "StoresGet"} <= methods.CONTROL_PLANE
-
-
-@pytest.mark.parametrize("service", [None, SERVICE, "acme.Other"])
+@pytest.mark.parametrize("service", [SERVICE, "acme.Other"])
 def test_only_one_service_is_guarded(
-    surface: str, service: str | None, caplog: pytest.LogCaptureFixture
+    surface: str, service: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     gates = Gates()
     kind = sync.ModelGuard if surface == "sync" else aio.ModelGuard
     served = handlers(BACKENDS[surface](gates))
     services = {SERVICE: served, "grpc.health.v1.Health": served, "acme.Other": served}
-    guards = interceptors(surface, kind("x", service=service))
+    protocol = dataclasses.replace(LOCALAI, service=service)
+    guards = interceptors(surface, kind("x", protocol=protocol))
     seen: dict[str, list[str]] = {}
     with serving(surface, guards, services) as channel, caplog.at_level(logging.WARNING):
         for name in services:
@@ -277,12 +282,12 @@ def test_only_one_service_is_guarded(
                 call = channel.stream_stream(f"/{name}/{rpc}")(iter([b""]), timeout=30)
                 seen.setdefault(name, []).append(answer(call).verdict)
     assert seen == {
-        name: [NOT_LOADED if name == (service or SERVICE) else "OK", "OK", "OK"]
-        for name in services
+        name: [NOT_LOADED if name == service else "OK", "OK", "OK"] for name in services
     }
-    warned = [text for text in caplog.messages if "does not know the service acme.Other" in text]
-    assert len(warned) == (service is None)
-    assert caplog.text.count("does not know") == len(warned)
+    (other,) = {SERVICE, "acme.Other"} - {service}
+    (warning,) = caplog.messages
+    assert f"does not know the service {other}, so its RPCs pass" in warning
+    assert f"It guards {service};" in warning
 
 
 def test_an_exempt_rpc_works_without_a_model(surface: str) -> None:
