@@ -21,9 +21,15 @@ from grpcerrors import (
     model_mismatch,
     model_not_loaded,
 )
-from grpcerrors._guard.methods import CONTROL_PLANE
 from grpcerrors.cli import _connection
-from grpcerrors.cli._rpcs import INFERENCE, RESULTS, SERVICE, is_loaded, refusal_inside
+from grpcerrors.cli._rpcs import (
+    CONTROL_PLANE,
+    INFERENCE,
+    RESULTS,
+    SERVICE,
+    is_loaded,
+    refusal_inside,
+)
 from grpcerrors_protocol import backend_pb2, backend_pb2_grpc
 from tests.grpcerrors.support import backend_server as backend
 from tests.grpcerrors.support.command import run

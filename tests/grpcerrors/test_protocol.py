@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[Mapping[str, Any], str]] = {
 def test_a_mistake_is_told(mistake: str) -> None:
     description, told = MISTAKES[mistake]
     with pytest.raises(ValueError, match=r"^protocol ") as caught:
-        Protocol(**{"service": "acme.Speech", **description})
+        dataclasses.replace(Protocol("acme.Speech"), **description)
     assert told in str(caught.value)
 
 
