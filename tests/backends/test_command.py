@@ -105,6 +105,7 @@ def test_an_address_that_is_taken() -> None:
     assert line.startswith(f"--listen {address}: the port is taken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["50051", "localhost", "localhost:", ":50051", "http://a:1"])
 def test_an_address_that_is_none(address: str) -> None:
     assert refused("echo", "--listen", address) == (
@@ -112,6 +113,7 @@ def test_an_address_that_is_none(address: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -152,6 +154,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [

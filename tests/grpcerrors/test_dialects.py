@@ -47,7 +47,7 @@ def test_each_row_says_where_it_is_from(row: Dialect) -> None:
 
 
 @every_row
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_whatever_matches_has_a_hint(row: Dialect, data: st.DataObject) -> None:
     """A message without one is not searched."""

@@ -117,6 +117,7 @@ async def test_random_evictions_under_load(url: str, seconds: float) -> None:
         assert router.table.in_flight() == 0
 
 
+@pytest.mark.slow
 async def test_evictions_at_a_fifth_of_the_requests_cost_no_request(sqlite_url: str) -> None:
     """As 20 evictions per second at 100 requests: >= 99.9 % succeed, nothing is executed twice.
 

@@ -54,16 +54,18 @@ async def stall(requests: AsyncIterator[bytes], _context: Any) -> None:
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, BIDI, FOREIGN])
-async def test_the_deadline_travels_and_ends_the_call(served: Stack, method: str) -> None:
+async def test_the_deadline_travels_and_ends_the_call(served: Stack) -> None:
     await start(served.through, UNARY)  # loads the model, which is not what the time is for
     served.node.behave = stall
-    call = start(served.through, method, timeout=3.0)
-    assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    seen = served.node.seen[1]
-    assert seen.deadline is not None
-    assert 0 < seen.deadline <= 3.1  # gRPC rounds up what it sends
-    await asyncio.wait_for(seen.ended.wait(), PATIENCE)
+    methods = (UNARY, SERVER_STREAM, BIDI, FOREIGN)
+    for call in [start(served.through, method, timeout=3.0) for method in methods]:
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    _, *seen = served.node.seen
+    assert {each.method for each in seen} == set(methods)
+    for each in seen:
+        assert each.deadline is not None
+        assert 0 < each.deadline <= 3.1  # gRPC rounds up what it sends
+        await asyncio.wait_for(each.ended.wait(), PATIENCE)
     await until(lambda: served.router.table.in_flight() == 0)
 
 

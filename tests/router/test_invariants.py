@@ -213,6 +213,11 @@ def check(machine: type[Interleavings], examples: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=profile)
 
 
+def test_a_few_interleavings_on_sqlite() -> None:
+    check(Interleavings, examples=3, steps=40)
+
+
+@pytest.mark.slow
 def test_interleavings_on_sqlite() -> None:
     check(Interleavings, examples=12, steps=40)
 
