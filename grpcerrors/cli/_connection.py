@@ -1,9 +1,10 @@
-"""The server to check, and the connection to it."""
+"""The server that a command talks to, and the connection to it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -11,6 +12,8 @@ from grpc.aio import AioRpcError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+
+    from grpcerrors.cli._inputs import Authority
 
 # By default gRPC waits a second after the first failure and longer after each further one, so it
 # would find a server that is just starting late.
@@ -23,50 +26,59 @@ _NOT_YET = "Connection refused"
 _HARMLESS = "/grpc.health.v1.Health/Check"
 
 
-class Target(NamedTuple):
-    """What to check, and how.
+class Server(NamedTuple):
+    """A server, and how to talk to it.
 
     Attributes:
         address: HOST:PORT.
-        service: its full name.
-        methods: the RPCs to call; empty to find them.
-        every: whether to call every RPC of the service except LocalAI's control plane.
         metadata: headers to send with each call.
-        authority: certificates in PEM form to trust over TLS; None for plain text.
-        timeout: seconds to wait for the server, and for each call.
+        authority: certificates to trust over TLS; None for plain text.
+        wait: seconds to wait for the port to open.
+        timeout: seconds to wait for the answer of each call.
     """
 
     address: str
-    service: str
-    methods: Sequence[str] = ()
-    every: bool = False
     metadata: Sequence[tuple[str, str | bytes]] = ()
-    authority: bytes | None = None
+    authority: Authority | None = None
+    wait: float = 5.0
     timeout: float = 5.0
 
+    def command(self, name: str, *words: str) -> str:
+        """Return a shell command that calls this server.
 
-class CannotCheckError(Exception):
-    """The check is not possible. The message says why, and what to do."""
+        The values of headers are left out: they may be secret.
+        """
+        headers = (("--metadata", f"{key}=...") for key, _ in self.metadata)
+        tls = ("--tls-ca", self.authority.path) if self.authority else ()
+        options = (word for header in headers for word in header)
+        return shlex.join(["grpcerrors", name, self.address, *words, *options, *tls])
+
+
+class CommandError(Exception):
+    """The command cannot do what it is asked. The message says why, and what to do."""
+
+
+def open_channel(package: Any, server: Server) -> Any:
+    """Open a channel of `grpc` or `grpc.aio` without waiting for the connection."""
+    # With an explicit scheme, so that no host name is taken for one ("unix:50051").
+    address = f"dns:///{server.address}"
+    if server.authority is None:
+        return package.insecure_channel(address, options=_RETRY)
+    credentials = grpc.ssl_channel_credentials(server.authority.pem)
+    return package.secure_channel(address, credentials, options=_RETRY)
 
 
 @contextlib.asynccontextmanager
-async def connect(target: Target) -> AsyncGenerator[Any, None]:
-    """Open an aio channel to the target, waiting for the port to open.
+async def connect(server: Server) -> AsyncGenerator[Any, None]:
+    """Open an aio channel to the server, waiting for the port to open.
 
     Raises:
-        CannotCheckError: the server cannot be reached.
+        CommandError: the server cannot be reached.
     """
-    # With an explicit scheme, so that no host name is taken for one ("unix:50051").
-    address = f"dns:///{target.address}"
-    if target.authority is None:
-        made = grpc.aio.insecure_channel(address, options=_RETRY)
-    else:
-        credentials = grpc.ssl_channel_credentials(target.authority)
-        made = grpc.aio.secure_channel(address, credentials, options=_RETRY)
-    async with made as channel:
-        failure = await _settle(channel, target.timeout)
+    async with open_channel(grpc.aio, server) as channel:
+        failure = await _settle(channel, server.wait)
         if channel.get_state() is not grpc.ChannelConnectivity.READY:
-            raise CannotCheckError(_unreachable(target, failure))
+            raise CommandError(_unreachable(server, failure))
         yield channel
 
 
@@ -98,16 +110,17 @@ async def _cause(channel: Any, timeout: float) -> str:
     return ""
 
 
-def _unreachable(target: Target, failure: str) -> str:
+def _unreachable(server: Server, failure: str) -> str:
     if not failure:
         return (
-            f"{target.address} did not speak gRPC within {target.timeout:g} s: is it the port of"
+            f"{server.address} did not speak gRPC within {server.wait:g} s: is it the port of"
             " the backend, and does the backend's own log say that it serves?"
         )
     hint = (
-        "start the backend first; if it serves TLS, name its CA with --tls-ca"
-        if target.authority is None
+        "start the backend first, or wait longer with --wait; if it serves TLS, name its CA with"
+        " --tls-ca"
+        if server.authority is None
         else "if it serves plain text, leave --tls-ca out; else its certificate must be for this"
         " host and signed by that CA"
     )
-    return f"cannot reach {target.address}: {failure} ({hint})"
+    return f"cannot reach {server.address}: {failure} ({hint})"

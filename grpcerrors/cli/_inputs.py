@@ -28,6 +28,13 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
+class Authority(NamedTuple):
+    """Certificates to trust."""
+
+    path: str
+    pem: bytes
+
+
 def address(value: str) -> str:
     """Accept HOST:PORT."""
     match = _ADDRESS.fullmatch(value)
@@ -51,6 +58,28 @@ def method(value: str) -> str:
         raise typer.BadParameter(
             f"{value!r} is not the name of an RPC, as in Predict; the service goes to --service"
         )
+    return value
+
+
+class RpcName(NamedTuple):
+    """The full name of a service, and the name of one of its RPCs, "" for none."""
+
+    service: str
+    method: str
+
+
+def rpc(value: str) -> RpcName:
+    """Read SERVICE/METHOD; METHOD may be missing."""
+    named, _, name = value.removeprefix("/").partition("/")
+    if not _SERVICE.fullmatch(named) or (name and not _NAME.fullmatch(name)):
+        raise typer.BadParameter(f"{value!r} is not SERVICE/METHOD, as in backend.Backend/Predict")
+    return RpcName(named, name)
+
+
+def model(value: str) -> str:
+    """Accept the identity of a model, which travels as a header."""
+    if not value or value != value.strip() or not _VALUE.fullmatch(value):
+        raise typer.BadParameter(f"{value!r} is not printable ASCII without spaces around it")
     return value
 
 
@@ -86,7 +115,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def authority(path: str) -> bytes:
+def authority(path: str) -> Authority:
     """Read the certificates to trust from a file."""
     try:
         pem = Path(path).read_bytes()
@@ -94,7 +123,7 @@ def authority(path: str) -> bytes:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise typer.BadParameter(f"{path} contains no certificate in PEM form (BEGIN CERTIFICATE)")
-    return pem
+    return Authority(path, pem)
 
 
 def status_code(value: str) -> str:

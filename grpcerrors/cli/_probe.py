@@ -17,15 +17,34 @@ from grpcerrors import (
     classify,
 )
 from grpcerrors.cli import _reflection, _rpcs
-from grpcerrors.cli._connection import CannotCheckError, Target, connect
+from grpcerrors.cli._connection import CommandError, Server, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from grpcerrors import Verdict
 
 # Concurrent calls: few enough for a server that limits them, enough for one that hangs in each.
 _AT_ONCE = 4
 # A stream with this many messages has answered, whatever follows.
 _MESSAGES = 100
+
+
+class Target(NamedTuple):
+    """What to check.
+
+    Attributes:
+        server: the server.
+        service: its full name.
+        methods: the RPCs to call; empty to find them.
+        every: whether to call every RPC of the service except LocalAI's control plane.
+    """
+
+    server: Server
+    service: str
+    methods: Sequence[str] = ()
+    every: bool = False
+
 
 _ROUTER = "fleet.v1.Fleet"
 _OF_A_ROUTER = ("grpcerrors", "NO_MODEL_KEY")
@@ -116,16 +135,16 @@ async def check(target: Target) -> Report:
     RPCs that could change something are called only when the target names them.
 
     Raises:
-        CannotCheckError: the server cannot be reached or is a router, it does not offer the
+        CommandError: the server cannot be reached or is a router, it does not offer the
             service, it is unknown which of its RPCs need a model, or a model is loaded.
     """
-    async with connect(target) as channel:
+    async with connect(target.server) as channel:
         plan = await _plan(channel, target)
         loaded = await _is_loaded(channel, target)
         if loaded and not target.methods:
-            raise CannotCheckError(
-                f"a model is loaded at {target.address}, according to its Status: restart the"
-                " backend or Free the model, and check again"
+            raise CommandError(
+                f"a model is loaded at {target.server.address}, according to its Status: restart"
+                " the backend or Free the model, and check again"
             )
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -140,30 +159,31 @@ async def check(target: Target) -> Report:
 async def _plan(channel: Any, target: Target) -> _Plan:
     if target.methods:
         return _Plan("command line", list(dict.fromkeys(target.methods)), [])
-    offer = await _reflection.ask(channel, target.service, target.metadata, target.timeout)
+    offer = await _reflection.ask(channel, target.server, target.service)
     if offer and _ROUTER in offer.services:
-        raise CannotCheckError(_router(target))
-    if offer and offer.methods is None:
-        raise CannotCheckError(
-            f"{target.address} does not offer {target.service}; its reflection lists"
+        raise CommandError(_router(target))
+    methods = offer and offer.methods(target.service)
+    if offer and methods is None:
+        raise CommandError(
+            f"{target.server.address} does not offer {target.service}; its reflection lists"
             f" {', '.join(offer.services)}: choose one with --service, or name RPCs with --method"
         )
     known = target.service == _rpcs.SERVICE
-    if offer is None or offer.methods is None:
+    if methods is None:
         if known:
             return _Plan("built-in list", sorted(_rpcs.INFERENCE), [])
-        raise CannotCheckError(
-            f"the RPCs of {target.service} are unknown, because {target.address} has no server"
-            " reflection: name those that need a model with --method"
+        raise CommandError(
+            f"the RPCs of {target.service} are unknown, because {target.server.address} has no"
+            " server reflection: name those that need a model with --method"
         )
-    offered = sorted(set(offer.methods) - _rpcs.CONTROL_PLANE)
+    offered = sorted(set(methods) - _rpcs.CONTROL_PLANE)
     if target.every:
         return _Plan("server reflection", offered, [])
     if not known:
-        raise CannotCheckError(
+        raise CommandError(
             f"it is unknown which RPCs of {target.service} need a model, and some may change"
             f" something: name those that need one with --method, or call all with --all. It"
-            f" offers {', '.join(sorted(offer.methods)) or 'none'}"
+            f" offers {', '.join(sorted(methods)) or 'none'}"
         )
     uncalled = [name for name in offered if name not in _rpcs.INFERENCE]
     return _Plan("server reflection", sorted(set(offered) - set(uncalled)), uncalled)
@@ -171,8 +191,8 @@ async def _plan(channel: Any, target: Target) -> _Plan:
 
 def _router(target: Target) -> str:
     return (
-        f"{target.address} is a router, which loads models by itself: check the nodes behind it,"
-        " which grpcerrors-router status lists"
+        f"{target.server.address} is a router, which loads models by itself: check the nodes behind"
+        " it, which grpcerrors-router status lists"
     )
 
 
@@ -182,11 +202,13 @@ async def _is_loaded(channel: Any, target: Target) -> bool:
         return False
     status = channel.unary_unary(f"/{_rpcs.SERVICE}/Status")
     try:
-        answer = await status(b"", timeout=target.timeout, metadata=tuple(target.metadata))
+        answer = await status(
+            b"", timeout=target.server.timeout, metadata=tuple(target.server.metadata)
+        )
     except AioRpcError as error:
         info = classify(error).info
         if info and (info.domain, info.reason) == _OF_A_ROUTER:
-            raise CannotCheckError(_router(target)) from None
+            raise CommandError(_router(target)) from None
         return False
     return _rpcs.is_loaded(answer)
 
@@ -199,7 +221,7 @@ async def _probe(channel: Any, target: Target, rpc: str) -> Answer:
     INTERNAL instead of the answer.
     """
     call = channel.unary_stream(f"/{target.service}/{rpc}")(
-        b"", timeout=target.timeout, metadata=tuple(target.metadata)
+        b"", timeout=target.server.timeout, metadata=tuple(target.server.metadata)
     )
     messages, said = 0, None
     try:

@@ -14,33 +14,46 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from grpcerrors.cli._connection import Server
 
 # Both versions have the same messages (grpc/proto: reflection/v1/reflection.proto).
 _VERSIONS = ("v1", "v1alpha")
 
 
 class Offer(NamedTuple):
-    """The services of a server, and the RPCs of the requested one (None if it is not offered)."""
+    """What a server offers.
 
-    methods: list[str] | None
+    Attributes:
+        services: the full names of its services.
+        files: descriptions of those that were asked for, and of what they import.
+    """
+
     services: list[str]
+    files: dict[str, FileDescriptorProto]
+
+    def methods(self, service: str) -> list[str] | None:
+        """Return the RPCs of a service; None if it is not described."""
+        for file in self.files.values():
+            for declared in file.service:
+                if f"{file.package}.{declared.name}".removeprefix(".") == service:
+                    return [method.name for method in declared.method]
+        return None
 
 
-async def ask(
-    channel: Any, service: str, metadata: Sequence[tuple[str, str | bytes]], timeout: float
-) -> Offer | None:
-    """Return what the server offers; None if its reflection does not work.
+async def ask(channel: Any, server: Server, *services: str) -> Offer | None:
+    """Return what a server offers, with descriptions of some services.
 
     Args:
-        channel: an aio channel.
-        service: the full name of the service.
-        metadata: headers to send with each call.
-        timeout: seconds for each version.
+        channel: an aio channel to the server.
+        server: the headers to send, and how long to wait for each answer.
+        services: the full names of the services to describe; one that is not offered is left out.
+
+    Returns:
+        None if the server's reflection does not work.
     """
     for version in _VERSIONS:
         try:
-            return await _ask(channel, version, service, metadata, timeout)
+            return await _Reflection(channel, server, version).offer(services)
         except AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 return None
@@ -49,36 +62,33 @@ async def ask(
     return None
 
 
-async def _ask(
-    channel: Any,
-    version: str,
-    service: str,
-    metadata: Sequence[tuple[str, str | bytes]],
-    timeout: float,
-) -> Offer | None:
-    path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
-    rpc = channel.unary_stream(path, ServerReflectionRequest.SerializeToString)
+class _Reflection:
+    """One version of the reflection service. Its methods raise AioRpcError and DecodeError."""
 
-    async def answer(request: ServerReflectionRequest) -> ServerReflectionResponse:
+    def __init__(self, channel: Any, server: Server, version: str) -> None:
+        path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+        self._rpc = channel.unary_stream(path, ServerReflectionRequest.SerializeToString)
+        self._options = {"timeout": server.timeout, "metadata": tuple(server.metadata)}
+
+    async def offer(self, services: tuple[str, ...]) -> Offer | None:
+        files: dict[str, FileDescriptorProto] = {}
+        asked: set[str] = set()
+        wanted = [ServerReflectionRequest(file_containing_symbol=service) for service in services]
+        while wanted:
+            answer = await self._answer(wanted.pop())
+            for raw in answer.file_descriptor_response.file_descriptor_proto:
+                file = FileDescriptorProto.FromString(raw)
+                files[file.name] = file
+            # Some servers send imported files only when asked for each.
+            imported = {name for file in files.values() for name in file.dependency}
+            missing = imported - files.keys() - asked
+            asked |= missing
+            wanted += (ServerReflectionRequest(file_by_filename=name) for name in missing)
+        listed = await self._answer(ServerReflectionRequest(list_services=""))
+        names = [offered.name for offered in listed.list_services_response.service]
+        return Offer(names, files) if files or names else None
+
+    async def _answer(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
         # Read as bytes: gRPC would log an exception of a deserializer and turn it into a status.
-        raw = await rpc(request, timeout=timeout, metadata=tuple(metadata)).read()
+        raw = await self._rpc(request, **self._options).read()
         return ServerReflectionResponse.FromString(raw or b"")
-
-    described = await answer(ServerReflectionRequest(file_containing_symbol=service))
-    listed = await answer(ServerReflectionRequest(list_services=""))
-    files = [
-        FileDescriptorProto.FromString(raw)
-        for raw in described.file_descriptor_response.file_descriptor_proto
-    ]
-    services = [offered.name for offered in listed.list_services_response.service]
-    return Offer(_methods(files, service), services) if files or services else None
-
-
-def _methods(files: list[FileDescriptorProto], service: str) -> list[str] | None:
-    offered = {
-        f"{file.package}.{declared.name}".removeprefix("."): declared
-        for file in files
-        for declared in file.service
-    }
-    found = offered.get(service)
-    return [method.name for method in found.method] if found else None

@@ -13,14 +13,14 @@ from rich.text import Text
 
 from grpcerrors.cli._probe import Finding
 from grpcerrors.cli._rpcs import SERVICE
+from grpcerrors.cli._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
 
-    from grpcerrors.cli._connection import Target
-    from grpcerrors.cli._probe import Answer, Report
+    from grpcerrors.cli._probe import Answer, Report, Target
 
 WIDTH = 100
 _STYLES = {
@@ -42,18 +42,11 @@ _MEANINGS = {
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
-def printable(text: str) -> str:
-    """Escape control characters: a server's text is not trusted."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def as_json(target: Target, report: Report) -> dict[str, Any]:
     """Return the report as JSON; docs/check.md describes it."""
     return {
         "version": 1,
-        "address": target.address,
+        "address": target.server.address,
         "service": target.service,
         "source": report.source,
         "conforming": report.conforming,
@@ -83,7 +76,7 @@ def as_text(target: Target, report: Report, *, all_rows: bool) -> Iterator[Rende
     shown = ", ".join(
         f"{counts[finding]} {finding.value}" for finding in Finding if counts[finding]
     )
-    yield Text(f"{target.service} at {target.address}, RPCs by {report.source}:")
+    yield Text(f"{target.service} at {target.server.address}, RPCs by {report.source}:")
     yield Text(f"  {shown or 'none'}")
     for finding in (finding for finding in _MEANINGS if counts[finding]):
         yield Text(f"  {finding.value}: {_MEANINGS[finding]}")
@@ -149,7 +142,7 @@ def _advice(target: Target, report: Report) -> Iterator[str]:
 
 def _again(target: Target, report: Report) -> str:
     """Return the command that calls the failed RPCs again, without headers, which may be secret."""
-    words = ["grpcerrors", "check", target.address]
+    words = ["grpcerrors", "check", target.server.address]
     if target.service != SERVICE:
         words += ["--service", target.service]
     for answer in report.implemented:

@@ -531,7 +531,7 @@ def closed_port() -> int:
 
 def test_a_port_that_never_speaks_is_given_up(capsys: Capture) -> None:
     with silent_port() as port:
-        ran = run(capsys, "check", f"127.0.0.1:{port}", "--timeout", "0.5")
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--wait", "0.5")
     assert ran.exit_code == 2
     assert "did not speak gRPC within 0.5 s" in ran.err
 
@@ -549,7 +549,7 @@ async def test_a_failure_that_is_over_has_no_cause() -> None:
 
 def test_no_server_is_told(capsys: Capture) -> None:
     port = closed_port()
-    ran = run(capsys, "check", f"127.0.0.1:{port}", "--timeout", "0.5")
+    ran = run(capsys, "check", f"127.0.0.1:{port}", "--wait", "0.5")
     assert ran.exit_code == 2
     assert ran.err.startswith(f"Error: cannot reach 127.0.0.1:{port}: ")
     assert "start the backend first" in ran.err
@@ -558,7 +558,7 @@ def test_no_server_is_told(capsys: Capture) -> None:
 
 def test_no_server_is_told_to_machines_too(capsys: Capture) -> None:
     port = closed_port()
-    exit_code, report = check(capsys, port, "--timeout", "0.5")
+    exit_code, report = check(capsys, port, "--wait", "0.5")
     assert exit_code == 2
     assert set(report) == {"version", "address", "error"}
     assert report["address"] == f"127.0.0.1:{port}"
@@ -579,7 +579,7 @@ def test_a_server_that_is_still_starting_is_waited_for(capsys: Capture) -> None:
     with futures.ThreadPoolExecutor(1) as pool:
         pool.submit(start)
         try:
-            exit_code, _ = check(capsys, port, "--method", "Predict", "--timeout", "60")
+            exit_code, _ = check(capsys, port, "--method", "Predict", "--wait", "60")
         finally:
             done.set()
     assert exit_code == 0

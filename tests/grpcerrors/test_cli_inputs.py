@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpcerrors import cli, explain, model_not_loaded
-from grpcerrors.cli import _inputs, _report
+from grpcerrors.cli import _inputs
+from grpcerrors.cli._text import printable
 from grpcerrors.testing import FakeRpcError
 from tests.grpcerrors.support.command import run
 
@@ -49,13 +50,13 @@ def test_shells_are_helped_to_complete(capsys: Capture, monkeypatch: pytest.Monk
     assert "complete" in ran.out
 
 
-@pytest.mark.parametrize("command", ["", "check", "explain"])
+@pytest.mark.parametrize("command", ["", "check", "call", "explain"])
 def test_each_help_fits_80_columns(capsys: Capture, command: str) -> None:
     ran = run(capsys, *command.split(), "--help")
     assert max(map(len, ran.out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["check", "explain"])
+@pytest.mark.parametrize("command", ["check", "call", "explain"])
 def test_each_help_shows_an_example_that_its_command_takes(capsys: Capture, command: str) -> None:
     ran = run(capsys, command, "--help")
     assert ran.exit_code == 0
@@ -201,6 +202,12 @@ WRONG = [
     (("check", "a:1", "--timeout", "nan"), "is not a number of seconds"),
     (("check", "a:1", "--timeout", "inf"), "is not a number of seconds"),
     (("check", "a:1", "--timeout", "soon"), "is not a number of seconds"),
+    (("call", "a:1", "backend.Backend/Pre dict"), "is not SERVICE/METHOD, as in backend"),
+    (("call", "a:1", "/"), "is not SERVICE/METHOD"),
+    (("call", "a:1", "s.S/M", "--model", " m"), "is not printable ASCII without spaces around"),
+    (("call", "a:1", "s.S/M", "--model", ""), "is not printable ASCII without spaces around"),
+    (("call", "a:1", "s.S/M", "--proto", "/nowhere.proto"), "does not exist"),
+    (("check", "a:1", "--wait", "0"), "'0' is not a number of seconds above 0"),
     (("check", "a:1", "--tls-ca", "/nowhere/ca.pem"), "No such file"),
 ]
 
@@ -246,4 +253,4 @@ def test_any_other_text_is_a_wrong_input(text: str, accept: Callable[[str], obje
 @settings(max_examples=100)
 @given(st.text())
 def test_what_is_printed_is_printable(text: str) -> None:
-    assert _report.printable(text).isprintable()
+    assert printable(text).isprintable()
