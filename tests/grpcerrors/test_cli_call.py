@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from grpcerrors import model_not_loaded
-from tests.grpcerrors.support import backend_server, shapes
+from tests.grpcerrors.support import backend_server, ports, shapes
 from tests.grpcerrors.support.command import Ran, run
 
 if TYPE_CHECKING:
@@ -271,13 +271,11 @@ def test_the_proto_file_of_another_server_is_told(call: Client, tmp_path: Path) 
 
 
 def test_a_server_that_cannot_be_reached_is_told(capsys: Capture, protos: Path) -> None:
-    with shapes.serve() as port:
-        pass
-    call = Client(capsys, port)
-    proto = ("--proto", str(protos / "shapes.proto"))
-    for more in ((), proto):
-        said = call.refused("One", "--wait", "0.3", *more)
-        assert said.startswith(f"cannot reach 127.0.0.1:{port}: ")
+    with ports.refusing() as port:
+        call = Client(capsys, port)
+        for more in ((), ("--proto", str(protos / "shapes.proto"))):
+            said = call.refused("One", "--wait", "0.3", *more)
+            assert said.startswith(f"cannot reach 127.0.0.1:{port}: ")
 
 
 @contextlib.contextmanager
