@@ -45,8 +45,9 @@ class Guard:
 
     Args:
         backend: the backend's name, as in `<backend>: model not loaded`.
-        protocol: the service to guard: `LOCALAI`, `KSERVE` or a description of your own. RPCs of
-            other services pass untouched, with one warning per service.
+        protocol: the service to guard: `LOCALAI`, `KSERVE` or a description of your own; None for
+            `LOCALAI`. RPCs of other services pass untouched, with one warning per service if this
+            is None.
         holds: for a host that evicts models by itself, or whose protocol does not show what is
             loaded: returns whether the host holds the model of that identity, and for "" whether it
             holds any. Called from any thread, it alone decides, and the answer is never a mismatch.
@@ -64,7 +65,7 @@ class Guard:
         self,
         backend: str,
         *,
-        protocol: Protocol = LOCALAI,
+        protocol: Protocol | None = None,
         holds: Callable[[str], bool] | None = None,
         drain: float | None = None,
         exempt: Collection[str] = (),
@@ -73,13 +74,14 @@ class Guard:
             raise ValueError(f"drain must be None or seconds from 0 on, not {drain}")
         if isinstance(exempt, str):
             raise TypeError(f"exempt must be a set of names, such as {{{exempt!r}}}")
-        several = protocol.several_models
+        self._protocol = protocol or LOCALAI
+        several = self._protocol.several_models
         self._models: Models = (
             Asked(backend, several=several, holds=holds)
             if holds
             else Tracked(backend, several=several)
         )
-        self._protocol = protocol
+        self._chosen = protocol is not None
         self._drain = drain
         self._exempt = frozenset(exempt)
         self._unknown: set[str] = set()
@@ -131,14 +133,14 @@ class Guard:
         return methods.with_behavior(handler, wrapped)
 
     def _warn(self, service: str) -> None:
-        """Log once that a service is not guarded."""
-        known = service.startswith("grpc.") or service in self._unknown
+        """Log once that a service is not guarded, unless the author chose the one to guard."""
+        known = self._chosen or service.startswith("grpc.") or service in self._unknown
         if known or len(self._unknown) >= _CACHED:
             return
         self._unknown.add(service)
         _logger.warning(
             "%s: the guard does not know the service %s, so its RPCs pass unguarded. It guards %s;"
-            " to guard another one, describe it with ModelGuard(..., protocol=grpcerrors.Protocol)",
+            " to guard another service, use ModelGuard(..., protocol=...)",
             self._models.backend,
             service,
             self._protocol.service,

@@ -16,12 +16,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import grpcerrors.aio
-from grpcerrors_backends.host import kserve
+from grpcerrors import KSERVE, LOCALAI
 from grpcerrors_backends.host.control import Control
 from grpcerrors_backends.host.janitor import Janitor
 from grpcerrors_backends.host.membership import Member, Node, advertised, default_name
 from grpcerrors_backends.host.memory import MIB, give_back
-from grpcerrors_backends.host.service import SERVICE, services
+from grpcerrors_backends.host.service import services
 from grpcerrors_backends.host.slots import Slots
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2
@@ -190,16 +190,10 @@ class Host:
 
     def _guards(self, guard: Callable[..., Any]) -> list[Any]:
         """Return a guard of each protocol."""
-        name = self._model.name
-        control = [rpc.name for rpc in kserve.SERVICE.methods]
+        name, slots = self._model.name, self.slots
         return [
-            guard(name, holds=self.slots.holds, service=SERVICE.full_name),
-            guard(
-                name,
-                holds=lambda model: self.slots.resolve(model) is not None,
-                service=kserve.SERVICE.full_name,
-                exempt=control,
-            ),
+            guard(name, protocol=LOCALAI, holds=slots.holds),
+            guard(name, protocol=KSERVE, holds=lambda model: slots.resolve(model) is not None),
         ]
 
     def _equip(self, server: Any, probe: Any) -> str:
