@@ -1,4 +1,4 @@
-"""The routing key of a request: its `x-model-id`, or else its `ModelIdentity`."""
+"""The routing key of a request: its `x-model-id`, or else the model that the request names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError, Message
 
-from grpcerrors_protocol import backend_pb2
+from grpcerrors_protocol import backend_pb2, inference_pb2
 from grpcerrors_protocol.metadata import MODEL_ID
 from grpcerrors_router.errors import NoModelKey
 
@@ -17,14 +17,25 @@ if TYPE_CHECKING:
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
+_NAME_FIELDS: Mapping[type[Message], str] = {
+    inference_pb2.ModelInferRequest: "model_name",
+    inference_pb2.ModelMetadataRequest: "name",
+    inference_pb2.ModelReadyRequest: "name",
+}
+"""By request type of the Open Inference Protocol: the field that names the model. Its value is a
+model's name or its identity; in LocalAI's protocol it is only the identity."""
+
+
 def identity_field(kind: type[Message]) -> str:
     """Return the field of a request type that names its model; "" when it has none.
 
-    The request of `ModelMetadata` is a ModelOptions, whose `Model` is the `ModelIdentity`.
+    The request of LocalAI's `ModelMetadata` is a ModelOptions, whose `Model` is the
+    `ModelIdentity`.
     """
     if kind is backend_pb2.ModelOptions:
         return "Model"
-    return "ModelIdentity" if "ModelIdentity" in kind.DESCRIPTOR.fields_by_name else ""
+    found = "ModelIdentity" if "ModelIdentity" in kind.DESCRIPTOR.fields_by_name else ""
+    return _NAME_FIELDS.get(kind, found)
 
 
 class ModelKeys:
@@ -64,13 +75,16 @@ class ModelKeys:
             name = kind.DESCRIPTOR.full_name
             text = f"the request of {method} is not a {name}; send one, or set {MODEL_ID}"
             raise NoModelKey(text) from error
-        if named and identity not in {"", self._identities.get(named, named)}:
+        by_name = kind in _NAME_FIELDS
+        if named and identity not in {"", self._identities.get(named, named), named * by_name}:
             raise NoModelKey(
                 f'{MODEL_ID} is "{named}", but {field} is "{identity}"; send one model'
             )
         if not named and not identity:
             text = f"which model is {method} for? set {field} or the metadata key {MODEL_ID}"
             raise NoModelKey(text)
+        if by_name and identity in self._identities:
+            return named or identity
         return named or self._named(identity)
 
     def from_metadata(self, metadata: Metadata) -> str:

@@ -13,18 +13,17 @@ import grpc
 import structlog
 from google.protobuf.message_factory import GetMessageClass
 
-from grpcerrors_protocol import backend_pb2
+from grpcerrors_protocol import backend_pb2, inference_pb2
 from grpcerrors_protocol.metadata import HOP
 from grpcerrors_router.errors import (
     InternalFailure,
     NodeLost,
-    NotRouted,
     Overloaded,
     ProxyLoop,
     RouteError,
-    UnknownModel,
 )
 from grpcerrors_router.gateway.admission import Admission
+from grpcerrors_router.gateway.answers import Answers
 from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
@@ -35,7 +34,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("router")
 
-_SERVICE = backend_pb2.DESCRIPTOR.services_by_name["Backend"]
+SERVICES = (
+    backend_pb2.DESCRIPTOR.services_by_name["Backend"],
+    inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
+)
+"""The services whose requests name a model."""
+
 # Belongs to the connection with the caller; gRPC adds its own towards the node.
 _HOP_BY_HOP = frozenset({"user-agent"})
 
@@ -47,9 +51,9 @@ Refused = Callable[[str, RouteError], None]
 class Gateway(grpc.GenericRpcHandler):
     """Proxies every call that no other service of the server handles.
 
-    Four methods of the backend protocol are not forwarded. `Health` reports the gateway's own
-    health. `Status` returns what the routing table knows about the model, and loads nothing.
-    `LoadModel` and `Free` are UNIMPLEMENTED, since they would change a node without the registry.
+    It answers the methods of `Answers` itself. `LoadModel` and `Free` are UNIMPLEMENTED, as the
+    RPCs that load and unload in the Open Inference Protocol, since they would change a node without
+    the registry.
 
     Args:
         router: dispatches the calls.
@@ -61,12 +65,14 @@ class Gateway(grpc.GenericRpcHandler):
         self._router = router
         self._refused = refused
         self._keys = ModelKeys(router.models)
+        self._answers = Answers(router, self._keys)
         self._admission = Admission(router.settings)
         # Not the router's name, which two routers of different registries may share.
         self._hop = (HOP, secrets.token_hex(8))
         self._known = {
-            f"/{_SERVICE.full_name}/{method.name}": self._known_handler(method)
-            for method in _SERVICE.methods
+            f"/{service.full_name}/{method.name}": self._known_handler(method)
+            for service in SERVICES
+            for method in service.methods
         }
 
     def service(self, handler_call_details: Any) -> Any:
@@ -79,11 +85,10 @@ class Gateway(grpc.GenericRpcHandler):
         return self._stream(method)
 
     def _known_handler(self, method: MethodDescriptor) -> Any:
-        path = f"/{_SERVICE.full_name}/{method.name}"
-        own = {"Health": self._health, "Status": self._status, "LoadModel": self._refuse,
-               "Free": self._refuse}.get(method.name)  # fmt: skip
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        own = getattr(self._answers, method.name, None)
         if own is not None:
-            return grpc.unary_unary_rpc_method_handler(functools.partial(own, path))
+            return grpc.unary_unary_rpc_method_handler(functools.partial(self._answer, own))
         if method.client_streaming:
             return self._stream(path)
         kind = GetMessageClass(method.input_type)
@@ -148,30 +153,13 @@ class Gateway(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(stream)
 
-    async def _health(self, _path: str, _request: bytes, _context: Any) -> bytes:
-        return backend_pb2.Reply(message=b"OK").SerializeToString()
-
-    async def _status(self, path: str, _request: bytes, context: Any) -> bytes:
-        model = ""
+    async def _answer(
+        self, answer: Callable[[Metadata, bytes], Message], request: bytes, context: Any
+    ) -> bytes:
         try:
-            model = self._keys.of(path, None, context.invocation_metadata(), b"")
-            state = self._state(model)
-        except RouteError as error:
-            await self._fail(context, model, error)
-        return backend_pb2.StatusResponse(state=state).SerializeToString()
-
-    def _state(self, model: str) -> backend_pb2.StatusResponse.State:
-        table = self._router.table
-        if any(replica.live for replica in table.replicas(model)):
-            return backend_pb2.StatusResponse.READY
-        if table.loads(model):
-            return backend_pb2.StatusResponse.BUSY
-        if model not in self._router.models:
-            raise UnknownModel(model, self._router.models)
-        return backend_pb2.StatusResponse.UNINITIALIZED
-
-    async def _refuse(self, path: str, _request: bytes, context: Any) -> bytes:
-        await self._fail(context, "", NotRouted(path.rpartition("/")[2]))
+            return answer(context.invocation_metadata(), request).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - a RouteError, or a bug
+            await self._fail(context, "", error)
 
     def _forwarded(self, metadata: Metadata, model: str) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata for the node, with this gateway's hop added. Raises ProxyLoop."""

@@ -8,10 +8,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc
+from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc, inference_pb2
 from grpcerrors_protocol.pool import pool_of
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
+from grpcerrors_router.gateway.proxy import SERVICES as PROXIED
 from grpcerrors_router.gateway.proxy import Gateway, Refused
 from grpcerrors_router.nodes.channels import WINDOW
 
@@ -22,7 +23,7 @@ MESSAGE_LIMIT = 50 * 1024 * 1024
 """Bytes of one message. LocalAI has the same limit."""
 
 SERVICES = (
-    backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
+    *(service.full_name for service in PROXIED),
     fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name,
     fleet_pb2.DESCRIPTOR.services_by_name["Operator"].full_name,
     health.SERVICE_NAME,
@@ -100,7 +101,7 @@ class GatewayServer:
 
 
 def _serve_reflection(server: Any) -> None:
-    files = (backend_pb2, fleet_pb2, health_pb2, reflection_pb2)
+    files = (backend_pb2, inference_pb2, fleet_pb2, health_pb2, reflection_pb2)
     pool = pool_of(*(file.DESCRIPTOR for file in files))
     names = (*SERVICES, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server, pool)

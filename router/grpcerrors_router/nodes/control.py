@@ -1,11 +1,18 @@
-"""The control plane: the router's own calls to nodes, in the backend protocol."""
+"""The control plane: the router's own calls to nodes.
+
+They use the backend protocol. A node without it, such as Triton, is asked over the Open Inference
+Protocol; there the name of a model in models.toml is its `model_name`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import grpc
 
 from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import inference_pb2 as v2
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 from grpcerrors_router.validation import NAME_LIMIT, NUMBER_LIMIT
 
@@ -34,7 +41,7 @@ class Answer:
 
 
 class ControlPlane:
-    """Calls Health, Status, LoadModel and Free of nodes.
+    """Calls Health, Status, LoadModel and Free of nodes, or what a KServe node has instead.
 
     Timeouts are seconds. Every method raises `grpc.aio.AioRpcError` when the call fails.
     """
@@ -48,17 +55,35 @@ class ControlPlane:
 
     async def has_model(self, address: str, model: str, timeout: float) -> bool:
         """Return whether the node reports READY or BUSY for the model."""
-        reply = await self._channels.stub(address).Status(
-            pb.HealthMessage(), timeout=timeout, metadata=[(MODEL_ID, model)]
-        )
+        try:
+            reply = await self._channels.stub(address).Status(
+                pb.HealthMessage(), timeout=timeout, metadata=[(MODEL_ID, model)]
+            )
+        except grpc.aio.AioRpcError as error:
+            asked = v2.ModelReadyRequest(name=model)
+            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
+            return bool(answer.ready)
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
 
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
-        """Load a model as that generation."""
+        """Load a model as that generation.
+
+        Raises ValueError for options that a KServe node has no place for.
+        """
         options = pb.ModelOptions(**{**spec.options, "Model": spec.identity})
         metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]
         call = self._channels.stub(address).LoadModel(options, timeout=timeout, metadata=metadata)
-        return _answer(await call, await call.trailing_metadata())
+        try:
+            return _answer(await call, await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            load = v2.RepositoryModelLoadRequest(model_name=spec.name)
+            response = v2.RepositoryModelLoadResponse
+            for key, text in _parameters(spec):
+                load.parameters[key].string_param = text
+            await self._over_kserve(error, address, load, response, timeout)
+            return Answer(ok=True)
 
     async def free(self, address: str, row: Replica, timeout: float) -> Answer:
         """Unload a model; a node that knows generations unloads no other load of it."""
@@ -68,7 +93,46 @@ class ControlPlane:
         call = self._channels.stub(address).Free(
             pb.HealthMessage(), timeout=timeout, metadata=metadata
         )
-        return _answer(await call, await call.trailing_metadata())
+        try:
+            return _answer(await call, await call.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            unload = v2.RepositoryModelUnloadRequest(model_name=row.model)
+            response = v2.RepositoryModelUnloadResponse
+            await self._over_kserve(error, address, unload, response, timeout)
+            return Answer(ok=True)
+
+    async def _over_kserve(
+        self,
+        error: grpc.aio.AioRpcError,
+        address: str,
+        request: Any,
+        response: Any,
+        timeout: float,
+    ) -> Any:
+        """Make the call that corresponds to one that ended with `error`.
+
+        Raises `error` unless it is UNIMPLEMENTED; if the node has neither RPC, its own error.
+        """
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            raise error
+        name = request.DESCRIPTOR.name.removesuffix("Request")
+        method = (
+            f"/inference.GRPCInferenceService/{name}",
+            type(request).SerializeToString,
+            response.FromString,
+        )
+        call = self._channels.multicallable(address, "unary_unary", method)
+        return await call(request, timeout=timeout)
+
+
+def _parameters(spec: ModelSpec) -> Iterable[tuple[str, str]]:
+    """Return the load options of a model for a KServe node."""
+    if unknown := ", ".join(sorted(spec.options.keys() - {"Options"})):
+        text = f"a node of the Open Inference Protocol has no place for {unknown}, only for Options"
+        raise ValueError(text)
+    for option in spec.options.get("Options", ()):
+        key, _, text = option.partition(":")
+        yield key, text
 
 
 def _answer(result: pb.Result, trailers: Iterable[tuple[str, str | bytes]] | None) -> Answer:

@@ -1,0 +1,106 @@
+"""The calls that the gateway answers itself, without a node."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NoReturn
+
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import inference_pb2 as v2
+from grpcerrors_router.errors import NotRouted, UnknownModel
+
+if TYPE_CHECKING:
+    from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
+    from grpcerrors_router.router import SmartRouter
+
+_KSERVE = "/inference.GRPCInferenceService/"
+
+
+class Answers:
+    """Answers RPCs from the routing table, one method for each, named as its RPC.
+
+    They load nothing. Each takes the metadata and the serialized request, and returns the response.
+
+    Raises:
+        RouteError: NoModelKey, UnknownModel or NotRouted.
+    """
+
+    def __init__(self, router: SmartRouter, keys: ModelKeys) -> None:
+        self._router = router
+        self._keys = keys
+
+    # LocalAI's backend protocol
+
+    def Health(self, _metadata: Metadata, _request: bytes) -> pb.Reply:  # noqa: N802 - as its RPC
+        """Return the gateway's own health."""
+        return pb.Reply(message=b"OK")
+
+    def Status(self, metadata: Metadata, request: bytes) -> pb.StatusResponse:  # noqa: N802
+        """Return what the routing table knows about a model."""
+        return pb.StatusResponse(
+            state=self._state(self._keys.of("/backend.Backend/Status", None, metadata, request))
+        )
+
+    def LoadModel(self, _metadata: Metadata, _request: bytes) -> NoReturn:  # noqa: N802
+        """Refuse: it would change a node without the registry."""
+        raise NotRouted("LoadModel")
+
+    def Free(self, _metadata: Metadata, _request: bytes) -> NoReturn:  # noqa: N802
+        """Refuse, for the same reason."""
+        raise NotRouted("Free")
+
+    # The Open Inference Protocol
+
+    def ServerLive(self, _metadata: Metadata, _request: bytes) -> v2.ServerLiveResponse:  # noqa: N802
+        """Return that the gateway is alive."""
+        return v2.ServerLiveResponse(live=True)
+
+    def ServerReady(self, _metadata: Metadata, _request: bytes) -> v2.ServerReadyResponse:  # noqa: N802
+        """Return whether any node can be reached."""
+        nodes = self._router.table.nodes.values()
+        return v2.ServerReadyResponse(ready=any(node.reachable for node in nodes))
+
+    def ServerMetadata(self, _metadata: Metadata, _request: bytes) -> v2.ServerMetadataResponse:  # noqa: N802
+        """Return the name of the program."""
+        name = "grpcerrors-router"
+        return v2.ServerMetadataResponse(name=name, version=version(name))
+
+    def ModelReady(self, metadata: Metadata, request: bytes) -> v2.ModelReadyResponse:  # noqa: N802
+        """Return whether a replica can serve the model now."""
+        model = self._keys.of(f"{_KSERVE}ModelReady", v2.ModelReadyRequest, metadata, request)
+        return v2.ModelReadyResponse(ready=self._state(model) == pb.StatusResponse.READY)
+
+    def RepositoryIndex(self, _metadata: Metadata, request: bytes) -> v2.RepositoryIndexResponse:  # noqa: N802
+        """List the models of models.toml."""
+        states = {
+            pb.StatusResponse.READY: "READY",
+            pb.StatusResponse.BUSY: "LOADING",
+            pb.StatusResponse.UNINITIALIZED: "UNAVAILABLE",
+        }
+        index = v2.RepositoryIndexResponse()
+        for model in self._router.models:
+            index.models.add(name=model, state=states[self._state(model)])
+        if v2.RepositoryIndexRequest.FromString(request).ready:
+            return v2.RepositoryIndexResponse(
+                models=[model for model in index.models if model.state == "READY"]
+            )
+        return index
+
+    def RepositoryModelLoad(self, _metadata: Metadata, _request: bytes) -> NoReturn:  # noqa: N802
+        """Refuse, as LoadModel."""
+        raise NotRouted("RepositoryModelLoad")
+
+    def RepositoryModelUnload(self, _metadata: Metadata, _request: bytes) -> NoReturn:  # noqa: N802
+        """Refuse, as Free."""
+        raise NotRouted("RepositoryModelUnload")
+
+    def _state(self, model: str) -> pb.StatusResponse.State:
+        """Return READY, BUSY while the model is being loaded, or UNINITIALIZED."""
+        table = self._router.table
+        if any(replica.live for replica in table.replicas(model)):
+            return pb.StatusResponse.READY
+        if table.loads(model):
+            return pb.StatusResponse.BUSY
+        if model not in self._router.models:
+            raise UnknownModel(model, self._router.models)
+        return pb.StatusResponse.UNINITIALIZED
