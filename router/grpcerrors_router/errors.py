@@ -7,12 +7,12 @@ reason that a router sends.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 
 from grpcerrors._wire import encode_status
+from grpcerrors_router.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -127,15 +127,8 @@ class UnknownModel(RouteError):
     reason = "UNKNOWN_MODEL"
 
     def __init__(self, model: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        close = difflib.get_close_matches(model, names, n=1, cutoff=0.4)
-        if close:
-            hint = f'did you mean "{close[0]}"?'
-        else:
-            hint = f"known models: {', '.join(names[:10]) or 'none'}"
-        super().__init__(
-            grpc.StatusCode.NOT_FOUND, f'unknown model "{model}": {hint}', metadata={"model": model}
-        )
+        text = f'unknown model "{model}"; {closest(model, known)}'
+        super().__init__(grpc.StatusCode.NOT_FOUND, text, metadata={"model": model})
 
 
 class NoCapacity(RouteError):

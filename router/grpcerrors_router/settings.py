@@ -28,7 +28,8 @@ class Settings:
         lease_ttl: seconds after its last sign-in for which the router counts as alive.
         node_retention: seconds that a node that registered itself may be silent before it is
             removed.
-        heal_retention: seconds that an entry of the heal log is kept.
+        heal_retention: seconds that an entry of the heal log is kept, and a failed load after its
+            back-off.
         prune_interval: seconds between two deletions of old rows.
         outbox_limit: how many changes may wait while the registry cannot be written.
 

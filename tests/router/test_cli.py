@@ -94,7 +94,8 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
     (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
     assert " up (asked) " in line
     generation = next(iter(served.router.table.replicas("m"))).generation
-    assert f" m      {generation} " in line
+    (line,) = [line for line in out.splitlines() if line.startswith("m  ")]
+    assert f"  raw-1  {generation}  " in line
     assert all(len(line) <= 100 for line in out.splitlines())
 
     code, out, _ = await run("unload", "m")
@@ -201,7 +202,7 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("load", "mm"), 'unknown model "mm": did you mean "m"? (NOT_FOUND)'),
+        (("load", "mm"), 'unknown model "mm"; did you mean "m"? (NOT_FOUND)'),
         (("load", "orphan"), "(UNAVAILABLE)"),
         (("unload", "mm"), 'unknown model "mm"'),
         (("load",), "Missing argument 'MODEL'; see grpcerrors-router load --help"),
@@ -407,27 +408,30 @@ def test_tables_show_the_states_of_nodes() -> None:
         ),
     )
     lines = draw(tables.node_table(snapshot, NOW, {"h:4": True, "h:5": False})).splitlines()
-    assert len(lines) == 7
-    assert lines[1].split() == ["a", "(h:1)", "x", "up", "2/2", "m", "7", "3", "5", "s", "ago"]
-    assert lines[2].split() == ["n", "(evicting)", "8", "0", "-"]
-    assert "silent 1 min 15 s" in lines[3]
-    assert "draining" in lines[4]
-    assert lines[5].startswith("h:4 ")
-    assert "up (asked)" in lines[5]
-    assert lines[6].startswith("x@h:5  ")  # its address is in its name
-    assert "unreachable" in lines[6]
-    assert "\x1b" not in "".join(lines)
+    assert len(lines) == 6
+    assert lines[1].split() == ["a", "h:1", "x", "up", "2/2"]
+    assert "silent 1 min 15 s" in lines[2]
+    assert "draining" in lines[3]
+    assert lines[4].split() == ["h:4", "h:4", "x", "up", "(asked)", "0/1"]
+    assert "unreachable" in lines[5]
+    replicas = draw(tables.replica_table(snapshot, NOW)).splitlines()
+    assert replicas[1].split() == ["m", "a", "7", "3", "5", "s", "ago"]
+    assert replicas[2].split() == ["n", "(evicting)", "a", "8", "0", "-"]
+    assert "\x1b" not in "".join(lines + replicas)
 
 
-def test_tables_break_no_state_and_no_generation_at_80_columns() -> None:
+def test_tables_break_nothing_that_one_may_copy_at_80_columns() -> None:
     generation, name = 1_795_557_468_112, "transcriber-23616c"
-    node = Node(name, "127.0.0.1:39559", "transcriber", foreign=True)
+    node = Node(name, "192.168.100.127:39559", "transcriber", foreign=True)
     view = NodeView(1, name, node, (Replica(name, "en-us", generation, 1, last_used=NOW),), (), NOW)
-    nodes = draw(tables.node_table(Snapshot(9, (view,)), NOW, {}), 80).splitlines()
+    snapshot = Snapshot(9, (view,))
+    nodes = draw(tables.node_table(snapshot, NOW, {}), 80).splitlines()
+    replicas = draw(tables.replica_table(snapshot, NOW), 80).splitlines()
     heal = Heal(NOW - 82, name, "en-us", generation, "heartbeat", "dropped", "router-1df8e845")
     heals = draw(tables.heal_table([heal], NOW), 80).splitlines()
-    assert max(map(len, nodes + heals)) <= 80
-    assert {"unreachable", "1/1", str(generation)} <= set(nodes[1].split())
+    assert max(map(len, nodes + replicas + heals)) <= 80
+    assert nodes[1].split() == [name, node.address, "transcriber", "unreachable", "1/1"]
+    assert {name, str(generation)} <= set(replicas[1].split())
     assert {str(generation), "heartbeat", "dropped"} <= set(heals[1].split())
 
 
@@ -436,14 +440,15 @@ def test_tables_show_loads_heals_and_routers() -> None:
     running = Load("a", "m", 3, "r1", "running", NOW - 65, NOW + 10)
     failed = Load("a", "n", 4, "r1", "failed", NOW - 65, 0, retry_at=NOW + 30, message="no file")
     left = Load("a", "o", 5, "r0", "running", NOW - 65, NOW - 1)
-    text = draw(
-        tables.load_table(Snapshot(1, (NodeView(1, "a", node, (), (running, failed, left)),)), NOW)
-    )
+    past = Load("a", "p", 6, "r1", "failed", NOW - 65, 0, retry_at=NOW - 1, message="out of memory")
+    jobs = (running, failed, left, past)
+    text = draw(tables.load_table(Snapshot(1, (NodeView(1, "a", node, (), jobs),)), NOW))
     assert "loading" in text
     assert "1 min 5 s" in text
     assert "failed, next try in 30 s" in text
     assert "no file" in text
     assert "abandoned" in text
+    assert "out of memory" not in text, "its back-off has ended"
     heal = Heal(NOW - 90_000, "a", "m", 3, "code", "dropped", "r1")
     assert "(1 d 1 h ago)" in draw(tables.heal_table([heal], NOW))
     assert "routers: r1, r2" in draw(

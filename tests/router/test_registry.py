@@ -559,6 +559,21 @@ async def test_silent_nodes_old_heals_and_dead_jobs_are_pruned(registry: NodeReg
     assert await registry.heals() == []
 
 
+async def test_a_failed_load_is_kept_as_long_as_a_heal(registry: NodeRegistry) -> None:
+    await node(registry, "a")
+    job = await registry.claim_load(request("a"))
+    assert isinstance(job, Load)
+    await registry.finish_load(job, Outcome("out of memory", retry_after=10.0, answered=True))
+    CLOCK.advance(600)
+    await registry.prune(node_retention=3600, heal_retention=600)
+    (view,) = (await registry.snapshot()).nodes
+    assert [load.message for load in view.loads] == ["out of memory"]
+    CLOCK.advance(11)
+    await registry.prune(node_retention=3600, heal_retention=600)
+    (view,) = (await registry.snapshot()).nodes
+    assert not view.loads
+
+
 async def test_old_boots_and_changes_are_pruned(registry: NodeRegistry) -> None:
     await registry.heartbeat(beat("b1", 1))
     await registry.heartbeat(beat("b2", 1))

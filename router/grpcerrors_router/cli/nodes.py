@@ -108,7 +108,7 @@ def drain(
 
 
 async def _check_known(registry: NodeRegistry, node: str) -> None:
-    from grpcerrors_router.config.closest import closest
+    from grpcerrors_router.closest import closest
 
     names = [view.name for view in (await registry.snapshot()).nodes]
     if node not in names:

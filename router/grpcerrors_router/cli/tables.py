@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.entities import Heal, Load, Node, RouterRow, Snapshot
 
 _FRESH_FOR = Settings().fresh_for
-_UNBROKEN = frozenset({"SLOTS", "GEN", "EVIDENCE", "ROW"})
+_UNBROKEN = frozenset({"ADDRESS", "STATE", "SLOTS", "GEN", "EVIDENCE", "ROW"})
 
 
 def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
@@ -26,41 +26,40 @@ def router_line(routers: Sequence[RouterRow], revision: int) -> Text:
 
 
 def node_table(snapshot: Snapshot, now: float, answering: Mapping[str, bool]) -> Table:
-    """Return a table with a row for each replica, and one for each node that holds none.
-
-    `answering` says by address whether a foreign node answers.
-    """
-    table = _table("NODE", "BACKEND", "STATE", "SLOTS", "MODEL", "GEN", "CALLS", "LAST USED")
-    table.columns[2].no_wrap = True
+    """Return a table of the nodes. `answering` says by address whether a foreign node answers."""
+    table = _table("NODE", "ADDRESS", "BACKEND", "STATE", "SLOTS")
     for view in sorted(snapshot.nodes, key=lambda each: each.name):
-        if view.node is None:
-            continue
-        slots = f"{len(view.replicas)}/{view.node.slots}"
-        about: list[Text | str] = [
-            _node_name(view.node),
-            view.node.backend,
-            _state(view.node, now, answering.get(view.node.address)),
-            slots,
-        ]
-        for replica in sorted(view.replicas, key=lambda each: each.model):
-            table.add_row(
-                *about,
-                replica.model + (" (evicting)" if view.evicting(replica) else ""),
-                str(replica.generation),
-                str(replica.in_flight),
-                f"{_span(now - replica.last_used)} ago" if replica.last_used else "-",
-            )
-            about = ["", "", "", ""]
-        if not view.replicas:
-            table.add_row(*about, "-", "-", "-", "-")
+        node = view.node
+        if node is not None:
+            state = _state(node, now, answering.get(node.address))
+            slots = f"{len(view.replicas)}/{node.slots}"
+            table.add_row(node.name, node.address, node.backend, state, slots)
+    return table
+
+
+def replica_table(snapshot: Snapshot, now: float) -> Table:
+    """Return a table of the replicas."""
+    table = _table("MODEL", "NODE", "GEN", "CALLS", "LAST USED")
+    found = [(replica, view) for view in snapshot.nodes for replica in view.replicas]
+    for replica, view in sorted(found, key=lambda each: (each[0].model, each[0].node)):
+        table.add_row(
+            replica.model + (" (evicting)" if view.evicting(replica) else ""),
+            replica.node,
+            str(replica.generation),
+            str(replica.in_flight),
+            f"{_span(now - replica.last_used)} ago" if replica.last_used else "-",
+        )
     return table
 
 
 def load_table(snapshot: Snapshot, now: float) -> Table:
-    """Return a table of the load jobs, running or failed."""
+    """Return a table of the load jobs: those that run, and those that failed and back off."""
     table = _table("LOADING", "NODE", "STATE", "SINCE", "BY", "WHAT THE NODE SAID")
+    table.columns[2].no_wrap = False  # it may say when the next try is
     for view in snapshot.nodes:
         for load in view.loads:
+            if load.state == "failed" and not load.backing_off(now):
+                continue
             since = _span(now - load.started_at)
             row = (load.model, view.name, _load_state(load, now), since, load.owner, load.message)
             table.add_row(*row)
@@ -89,10 +88,6 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _node_name(node: Node) -> str:
-    return node.name if node.address in node.name else f"{node.name} ({node.address})"
-
-
 def _state(node: Node, now: float, answers: bool | None) -> Text:
     if node.draining:
         return Text("draining", "yellow")
@@ -109,7 +104,7 @@ def _load_state(load: Load, now: float) -> Text:
         return Text("loading", "cyan")
     if load.backing_off(now):
         return Text(f"failed, next try in {_span(load.retry_at - now)}", "red")
-    return Text("failed" if load.state == "failed" else "abandoned", "red")
+    return Text("abandoned", "red")
 
 
 def _span(seconds: float) -> str:

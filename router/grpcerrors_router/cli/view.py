@@ -133,7 +133,13 @@ async def _read(registry: NodeRegistry) -> Fleet:
 def _as_text(fleet: Fleet) -> Group:
     from rich.console import Group
 
-    from grpcerrors_router.cli.tables import heal_table, load_table, node_table, router_line
+    from grpcerrors_router.cli.tables import (
+        heal_table,
+        load_table,
+        node_table,
+        replica_table,
+        router_line,
+    )
 
     parts: list[Table | Text | str] = [router_line(fleet.routers, fleet.snapshot.revision)]
     nodes = node_table(fleet.snapshot, fleet.at, fleet.answering)
@@ -141,9 +147,9 @@ def _as_text(fleet: Fleet) -> Group:
         "",
         nodes if nodes.row_count else "no nodes yet; start one with --router, or use add-node",
     ]
-    loads = load_table(fleet.snapshot, fleet.at)
-    if loads.row_count:
-        parts += ["", loads]
+    for table in (replica_table(fleet.snapshot, fleet.at), load_table(fleet.snapshot, fleet.at)):
+        if table.row_count:
+            parts += ["", table]
     parts += ["", heal_table(fleet.heals, fleet.at)]
     return Group(*parts)
 

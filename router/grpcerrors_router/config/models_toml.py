@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from grpcerrors_router.config.closest import closest
+from grpcerrors_router.closest import closest
 from grpcerrors_router.config.options import option_mistakes
 from grpcerrors_router.entities import ModelSpec
 from grpcerrors_router.validation import NAME_LIMIT, Invalid, check_model_name, is_name

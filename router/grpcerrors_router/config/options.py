@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from grpcerrors_protocol import backend_pb2
-from grpcerrors_router.config.closest import closest
+from grpcerrors_router.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

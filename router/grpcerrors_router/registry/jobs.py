@@ -274,10 +274,20 @@ def drop_expired(conn: Connection, now: float, node: str) -> bool:
     return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
 
 
-def abandoned(conn: Connection, now: float) -> list[str]:
-    """Return the nodes with expired jobs."""
-    query = sa.select(loads.c.node).where(*_expired(now)).distinct().order_by(loads.c.node)
-    return list(conn.scalars(query))
+def forget_failures(conn: Connection, before: float, node: str) -> bool:
+    """Delete a node's failed loads that could be retried before then; return if there were any."""
+    where = (_failed(before), loads.c.node == node)
+    return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
+
+
+def over(conn: Connection, now: float, before: float) -> list[str]:
+    """Return the nodes with expired jobs, or with failed loads that could be retried `before`."""
+    where = sa.or_(sa.and_(*_expired(now)), _failed(before))
+    return list(conn.scalars(sa.select(loads.c.node).where(where).distinct().order_by("node")))
+
+
+def _failed(before: float) -> sa.ColumnElement[bool]:
+    return sa.and_(loads.c.state == "failed", loads.c.retry_at <= before)
 
 
 def _expired(now: float) -> tuple[sa.ColumnElement[bool], ...]:

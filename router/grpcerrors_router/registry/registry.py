@@ -331,18 +331,19 @@ class NodeRegistry:
             await self.store.write(lambda conn: routers.note_use(conn, used, self.store.now(conn)))
 
     async def prune(self, *, node_retention: float, heal_retention: float) -> None:
-        """Delete old rows: silent nodes, heals, jobs of dead routers, changes and boots.
+        """Delete old rows: silent nodes, heals, failed loads, jobs of dead routers, changes, boots.
 
         Args:
             node_retention: seconds that a node that registered itself may be silent.
-            heal_retention: seconds that a heal is kept.
+            heal_retention: seconds that a heal is kept, and a failed load after its back-off.
         """
 
         def due(conn: Connection) -> tuple[list[str], list[str]]:
             now = self.store.now(conn)
-            return membership.silent(conn, now - node_retention), jobs.abandoned(conn, now)
+            over = jobs.over(conn, now, now - heal_retention)
+            return membership.silent(conn, now - node_retention), over
 
-        silent, abandoned = await self.store.read(due)
+        silent, over = await self.store.read(due)
         for name in silent:
 
             def forget(conn: Connection, _: int, name: str = name) -> bool:
@@ -350,10 +351,12 @@ class NodeRegistry:
                 return name in membership.silent(conn, before) and membership.remove(conn, name)
 
             await self._change(name, forget)
-        for name in abandoned:
+        for name in over:
 
             def clear(conn: Connection, _: int, name: str = name) -> bool:
-                return jobs.drop_expired(conn, self.store.now(conn), name)
+                now = self.store.now(conn)
+                forgotten = jobs.forget_failures(conn, now - heal_retention, name)
+                return jobs.drop_expired(conn, now, name) or forgotten
 
             await self._change(name, clear)
         await self.store.write(
