@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import grpc
 import pytest
 
 from grpcerrors_protocol import backend_pb2 as pb
@@ -139,6 +140,37 @@ async def test_a_load_in_anothers_place_that_times_out_leaves_no_row(sqlite_url:
         node.load_delay = HANG
         with pytest.raises(Exception, match="n"):
             await stub(router, "n").Predict(pb.PredictOptions(), timeout=5)
+        assert await rows(sqlite_url) == set()
+
+
+@pytest.mark.parametrize("cause", ["load", "unload"])
+@pytest.mark.parametrize("says", ["gone", "nothing", "ready"])
+async def test_a_foreign_node_that_does_not_answer_free_is_asked_what_it_holds(
+    sqlite_url: str, cause: str, says: str
+) -> None:
+    node = Node("f", slots=2)
+    node.status_unimplemented = says == "nothing"
+    node.status_state = pb.StatusResponse.READY if says == "ready" else None
+    async with node, fleet(sqlite_url, models=MODELS) as (router,):
+        await router.registry.add_node(node.address, "fake", name="f", slots=2)
+        for model in "mo":
+            await router.load(model)
+        node.free_fails = [(grpc.StatusCode.UNAVAILABLE, "lost")]
+        with pytest.raises(grpc.aio.AioRpcError, match="lost"):
+            await (router.unload("m") if cause == "unload" else router.load("n"))
+        assert await rows(sqlite_url) == ({"m", "o"} if says == "ready" else {"o"})
+
+
+async def test_a_node_that_registers_reports_what_it_has_unloaded(sqlite_url: str) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, node, models=MODELS) as (router,):
+        await router.load("m")
+        node.free_fails = [(grpc.StatusCode.UNAVAILABLE, "lost")]
+        with pytest.raises(grpc.aio.AioRpcError, match="lost"):
+            await router.unload("m")
+        assert await rows(sqlite_url) == {"m"}
+        assert not node.statuses
+        await router.heartbeat(node.heartbeat())
         assert await rows(sqlite_url) == set()
 
 

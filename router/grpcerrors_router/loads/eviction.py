@@ -129,7 +129,7 @@ class Evictor:
                 outcome = Outcome("unloaded", answer.boot_id, answer.inventory, freed=True)
                 self._events.evicted(replica.model, node.name, replica.generation)
         except NotFreedError as error:
-            lease.asked = False
+            lease.asked = error.unknown
             if error.unsupported:
                 raise UnloadUnsupported(replica.model, node.name) from None
             why = f"the node did not unload it: {error}"
@@ -161,17 +161,34 @@ class Evictor:
 
     async def free(self, node: NodeEntry, row: Replica) -> Answer:
         """Ask a node to unload a model; raise NotFreedError if it does not confirm that."""
+        address = node.info.address
         try:
-            answer = await self._control.free(node.info.address, row, self._settings.free_timeout)
+            answer = await self._control.free(address, row, self._settings.free_timeout)
         except grpc.aio.AioRpcError as error:
+            answered = self._prober.answered(node, error)
             raise NotFreedError(
                 error.details() or error.code().name,
-                answered=self._prober.answered(node, error),
+                answered=answered,
                 unsupported=error.code() is grpc.StatusCode.UNIMPLEMENTED,
+                unknown=not answered and not await self._still_holds(node, row),
             ) from error
         if not answer.ok:
             raise NotFreedError(answer.message or "Free failed without a reason")
         return answer
+
+    async def _still_holds(self, node: NodeEntry, row: Replica) -> bool:
+        """Return whether to go on as if a node that did not answer Free still held the model.
+
+        A node that registers reports what it holds, and refuses requests for what it does not.
+        """
+        if not node.info.foreign:
+            return True
+        try:
+            return await self._control.has_model(
+                node.info.address, row.model, self._settings.status_timeout
+            )
+        except grpc.aio.AioRpcError:
+            return False
 
     async def close(self) -> None:
         """Stop the unloads, and end their jobs."""
@@ -184,10 +201,20 @@ class NotFreedError(Exception):
     Attributes:
         answered: whether the node itself answered.
         unsupported: whether it has no Free.
+        unknown: whether it may have unloaded the model nevertheless. Then its replica is dropped,
+            as after the death of a router that has asked the node.
     """
 
-    def __init__(self, message: str, *, answered: bool = True, unsupported: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        answered: bool = True,
+        unsupported: bool = False,
+        unknown: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.unknown = unknown
         self.answered = answered
         self.unsupported = unsupported
 

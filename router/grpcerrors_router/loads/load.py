@@ -200,7 +200,7 @@ class LoadRunner:
                 answer = await self._evictor.free(node, victim.row)
             except NotFreedError as error:
                 result = Result(ok=False, message=str(error), answered=error.answered)
-                return result, self._failed(job, result, Outcome())
+                return result, self._failed(job, result, Outcome(freed=error.unknown))
             freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
             self._events.evicted(victim.model, node.name, victim.generation)
         return None, freed

@@ -46,6 +46,7 @@ class Node:
         fail: the code and text with which every inference call fails instead.
         fails: the same for single methods.
         load_fails: the same for the next loads, one each.
+        free_fails: the same for the next unloads, after which the model is gone nevertheless.
         serves_anyway: it answers OK without the model, like many real backends.
         vouches: its errors carry the trailer of a guard that still holds the model.
         chunks: how many messages a streamed answer has.
@@ -75,6 +76,7 @@ class Node:
         self.status_unimplemented = False
         self.status_delay = 0.0
         self.free_unimplemented = False
+        self.free_fails: list[tuple[grpc.StatusCode, str]] = []
         self.boots = itertools.count(1)
         self.reset()
         self.server: Any = None
@@ -199,6 +201,8 @@ class Node:
         if generation in (0, self.held.get(model, 0)):
             self.freed_in_use += self.running[model]
             self.evict(model)
+        if self.free_fails:
+            await context.abort(*self.free_fails.pop(0))
         self._tell(context)
         return pb.Result(success=True)
 
