@@ -183,7 +183,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """One entry of the heal log: a replica that was dropped, or kept, on evidence."""
+    """One entry of the heal log: a replica that was dropped, kept or reloaded, on evidence."""
 
     at: float
     node: str

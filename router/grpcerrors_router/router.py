@@ -20,6 +20,7 @@ from grpcerrors_router.loads.flight import Flights
 from grpcerrors_router.loads.job import Jobs
 from grpcerrors_router.loads.load import LoadRunner
 from grpcerrors_router.loads.quarantine import Quarantine
+from grpcerrors_router.loads.reload import Reloader
 from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
@@ -109,8 +110,19 @@ class SmartRouter:
             clock,
             rng or random.Random(),  # noqa: S311 - jitter, not secrets
         )
+        reloader = Reloader(
+            self.table, control, prober, quarantine, self.events, self.settings, clock
+        )
         self._flights = Flights(
-            self.table, registry, runner, self._evictor, prober, quarantine, self.settings, clock
+            table=self.table,
+            registry=registry,
+            runner=runner,
+            evictor=self._evictor,
+            prober=prober,
+            quarantine=quarantine,
+            reloader=reloader,
+            settings=self.settings,
+            clock=clock,
         )
         self.watcher = Watcher(registry, self.table, self.outbox, self.settings, clock)
         self.presence = Presence(

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 import sqlalchemy as sa
 
@@ -159,6 +160,7 @@ async def test_warm_traffic_outlives_the_registry_and_changes_are_applied_after(
         Unplugged.plugged = False
         try:
             a.evict("m")
+            a.load_error = "out of memory"
             for _ in range(50):
                 await stub(router).Predict(pb.PredictOptions())
             await eventually(lambda: events.count("registry_down") == 1)
@@ -198,6 +200,65 @@ async def test_a_registry_that_can_only_be_read_stays_down(
         await eventually(lambda: events.count("registry_up") == 1)
         assert events.count("registry_down") == 1
         await reader.close()
+
+
+async def test_a_node_loads_a_lost_model_again_without_the_registry(sqlite_url: str) -> None:
+    node, events = Node("a"), Recorder()
+    async with fleet(sqlite_url, node, registry=Unplugged, events=events) as (router,):
+        await router.load("m")
+        ((model, generation),) = node.loads
+        Unplugged.plugged = False
+        try:
+            node.evict("m")
+            await asyncio.gather(
+                *(stub(router).Predict(pb.PredictOptions(), timeout=HANG) for _ in range(5))
+            )
+            assert node.loads == 2 * [(model, generation)], "the same generation, once for all"
+        finally:
+            Unplugged.plugged = True
+        await eventually(lambda: not router.outbox.down)
+        (view,) = (await router.registry.snapshot()).nodes
+        assert [row.generation for row in view.replicas] == [generation]
+        (heal,) = await router.registry.heals()
+        assert (heal.generation, heal.action) == (generation, "reloaded")
+        assert events.count("heal") == 1
+        await router.heartbeat(node.heartbeat())
+        await router.watcher.catch_up()
+        assert router.table.holds("a", "m", generation)
+        assert len(node.loads) == 2
+
+
+@pytest.mark.parametrize("why", ["foreign", "refuses", "silent", "unfenced"])
+async def test_without_the_registry_no_other_load_is_sent(sqlite_url: str, why: str) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, registry=Unplugged) as (router,), node:
+        if why == "foreign":
+            await router.registry.add_node(node.address, "fake", name="a")
+        else:
+            await router.heartbeat(node.heartbeat())
+        if why == "unfenced":  # loaded by someone who gave no generation
+            node.held["m"] = 0
+            node.inventory += 1
+            await router.heartbeat(node.heartbeat())
+        await router.load("m")
+        before = len(node.loads)
+        Unplugged.plugged = False
+        try:
+            node.evict("m")
+            if why == "refuses":
+                node.load_error = "out of memory"
+            elif why == "silent":
+                node.load_fails = [(grpc.StatusCode.UNAVAILABLE, "lost")]
+            for _ in range(2):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await stub(router).Predict(pb.PredictOptions(), timeout=HANG)
+            sent = len(node.loads) - before
+            assert sent == (why in ("refuses", "silent")), "each loss is tried once"
+        finally:
+            Unplugged.plugged = True
+        node.load_error = ""
+        await eventually(lambda: not router.outbox.down)
+        await stub(router).Predict(pb.PredictOptions(), timeout=HANG)
 
 
 async def test_a_cold_model_without_a_registry_says_so(sqlite_url: str) -> None:

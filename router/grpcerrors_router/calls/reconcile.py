@@ -217,7 +217,7 @@ class Reconciler:
             )
             await self._outbox.write(
                 f"log that {model} was kept on {node}",
-                lambda: self._registry.log_heal(node, model, generation, _label(verdict)),
+                lambda: self._registry.log_heal(node, model, generation, _label(verdict), "kept"),
             )
         return False
 
@@ -282,10 +282,14 @@ class Reconciler:
         )
 
         async def remove() -> None:
-            # A heartbeat may already have removed and counted it.
             registry = self._registry
-            if await registry.remove_node_model(name, model, generation, evidence=evidence):
-                self._events.heal(model, name, generation, evidence)
+            if self._table.holds(name, model, generation):
+                # The node has loaded it again, as the same generation, while the registry was away.
+                await registry.log_heal(name, model, generation, evidence, "reloaded")
+            # A heartbeat may already have removed and counted it.
+            elif not await registry.remove_node_model(name, model, generation, evidence=evidence):
+                return
+            self._events.heal(model, name, generation, evidence)
 
         await self._outbox.write(f"drop {model} on {name}, generation {generation}", remove)
 

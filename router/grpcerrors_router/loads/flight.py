@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.loads.eviction import Evictor
     from grpcerrors_router.loads.load import LoadRunner
     from grpcerrors_router.loads.quarantine import Quarantine
+    from grpcerrors_router.loads.reload import Reloader
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
@@ -72,14 +73,16 @@ class Flights:
     answered within its deadline once a node can serve it (invariant 17).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators
         self,
+        *,
         table: RoutingTable,
         registry: NodeRegistry,
         runner: LoadRunner,
         evictor: Evictor,
         prober: Prober,
         quarantine: Quarantine,
+        reloader: Reloader,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -89,6 +92,7 @@ class Flights:
         self._evictor = evictor
         self._prober = prober
         self._quarantine = quarantine
+        self._reloader = reloader
         self._settings = settings
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -232,6 +236,9 @@ class Flights:
                     await self._prober.probe_health(choice.node)
                 elif isinstance(choice, Later) or not await self._start(flight, choice):
                     await self._pause(flight)
+        except RegistryUnavailable:
+            if not await self._reloader.reload(spec):
+                raise
         finally:
             del self._flights[spec.name]
 

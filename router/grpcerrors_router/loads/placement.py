@@ -161,10 +161,15 @@ def _victim(
 def _free(eligible: list[NodeEntry], now: float) -> NodeEntry | None:
     """Return the emptiest node with a free slot, if possible one that has been heard."""
     return min(
-        (node for node in eligible if _used(node, now) < node.info.slots),
+        (node for node in eligible if has_slot(node, now)),
         key=lambda node: (not node.was_heard, _used(node, now) - node.info.slots, node.name),
         default=None,
     )
+
+
+def has_slot(node: NodeEntry, now: float) -> bool:
+    """Return whether a node has a free slot."""
+    return _used(node, now) < node.info.slots
 
 
 def _used(node: NodeEntry, now: float) -> int:

@@ -246,12 +246,14 @@ class NodeRegistry:
 
         return await self._change(node, change)
 
-    async def log_heal(self, node: str, model: str, generation: int, evidence: str) -> None:
-        """Log a heal entry for a replica that was kept in spite of `evidence`."""
+    async def log_heal(
+        self, node: str, model: str, generation: int, evidence: str, action: str
+    ) -> None:
+        """Log that a replica is there in spite of `evidence`: it was "kept" or "reloaded"."""
 
         def transaction(conn: Connection) -> None:
             at = self.store.now(conn)
-            heal = Heal(at, node, model, generation, evidence, "kept", self.router)
+            heal = Heal(at, node, model, generation, evidence, action, self.router)
             membership.log(conn, [heal])
 
         await self.store.write(transaction)

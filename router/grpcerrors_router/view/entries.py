@@ -27,6 +27,7 @@ class ReplicaEntry:
         evicted_by: the generation of the job that evicts it; 0 for none.
         evicting_until: when the lease of that job expires.
         spared_until: until when it is not drained again, since the last attempt failed.
+        reloadable: whether it may be loaded again without the registry once it is dropped.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class ReplicaEntry:
         "last_used",
         "live",
         "node",
+        "reloadable",
         "reported",
         "row",
         "spared_until",
@@ -57,6 +59,7 @@ class ReplicaEntry:
         self.evicted_by = 0
         self.evicting_until = 0.0
         self.spared_until = 0.0
+        self.reloadable = True
 
     @property
     def model(self) -> str:

@@ -35,7 +35,7 @@ class RoutingTable:
         self.nodes: dict[str, NodeEntry] = {}
         self._rows: dict[str, dict[str, ReplicaEntry]] = {}
         self._removed: OrderedDict[str, int] = OrderedDict()
-        self._dropped: dict[tuple[str, str], int] = {}
+        self._dropped: dict[tuple[str, str], ReplicaEntry] = {}
         self._busy: set[ReplicaEntry] = set()
         self._touched: set[ReplicaEntry] = set()
         self._waiters: dict[str, set[asyncio.Event]] = {}
@@ -65,7 +65,7 @@ class RoutingTable:
         for model in [m for n, m in self._dropped if n == name]:
             # Once the registry has removed the replica, the drop needs no marker.
             rows = [row.generation for row in view.replicas if row.model == model]
-            if self._dropped[name, model] not in rows:
+            if self._dropped[name, model].generation not in rows:
                 del self._dropped[name, model]
         self._apply_replicas(entry, view.replicas, shift)
         self._note_evictions(entry, view)
@@ -90,7 +90,8 @@ class RoutingTable:
         present = set()
         for row in rows:
             # The registry does not know of this drop yet.
-            if row.generation <= self._dropped.get((row.node, row.model), 0):
+            dropped = self._dropped.get((row.node, row.model))
+            if dropped is not None and row.generation <= dropped.generation:
                 continue
             present.add(row.model)
             old = node.replicas.get(row.model)
@@ -136,9 +137,33 @@ class RoutingTable:
         """Remove a replica at once; return False if it is already gone (invariants 1 and 13)."""
         if not entry.live:
             return False
-        self._dropped[entry.node.name, entry.model] = entry.generation
+        self._dropped[entry.node.name, entry.model] = entry
         self._forget(entry)
         return True
+
+    def dropped(self, model: str) -> list[ReplicaEntry]:
+        """Return the replicas of a model that were dropped, but not yet in the registry."""
+        return [entry for entry in self._dropped.values() if entry.model == model]
+
+    def revive(self, entry: ReplicaEntry, options: str) -> bool:
+        """Add a dropped replica again, loaded anew as the same generation.
+
+        Returns False if the registry has removed it meanwhile.
+        """
+        node, key = self.nodes.get(entry.node.name), (entry.node.name, entry.model)
+        if node is None or self._dropped.get(key) is not entry:
+            return False
+        del self._dropped[key]
+        now = self._clock.monotonic()
+        again = replace(entry.row, loaded_at=now, last_used=now, options=options)
+        self._apply_replicas(node, [*(r.row for r in node.replicas.values()), again], 0.0)
+        self._wake(entry.model)
+        return True
+
+    def holds(self, node: str, model: str, generation: int) -> bool:
+        """Return whether a replica is live."""
+        entry = self._rows.get(model, _NONE).get(node)
+        return entry is not None and entry.generation == generation
 
     def publish(self, job: Load, boot_id: str) -> None:
         """Add the replica of a finished load that cannot be written to the registry yet."""
