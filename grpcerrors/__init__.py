@@ -7,6 +7,7 @@ In a router: `if is_model_not_loaded(err): ...`. What travels on the wire is in 
 from grpcerrors._builtin import (
     CATALOGUE,
     LIVE_TRANSCRIPTION_UNSUPPORTED,
+    MODEL_LOADING,
     MODEL_MISMATCH,
     MODEL_NOT_LOADED,
     STREAM_TRANSCRIPTION_UNSUPPORTED,
@@ -18,6 +19,7 @@ from grpcerrors._detect import (
     classify,
     held_model,
     is_live_transcription_unsupported,
+    is_model_loading,
     is_model_mismatch,
     is_model_not_loaded,
     is_stream_transcription_unsupported,
@@ -26,6 +28,7 @@ from grpcerrors._detect import (
 from grpcerrors._error import (
     ContractError,
     live_transcription_unsupported,
+    model_loading,
     model_mismatch,
     model_not_loaded,
     stream_transcription_unsupported,
@@ -37,12 +40,13 @@ from grpcerrors._guard.sync import ModelGuard
 
 # fmt: off
 __all__ = [
-    "CATALOGUE", "KSERVE", "LIVE_TRANSCRIPTION_UNSUPPORTED", "LOCALAI", "MODEL_MISMATCH",
-    "MODEL_NOT_LOADED", "STREAM_TRANSCRIPTION_UNSUPPORTED", "Catalogue", "Condition",
-    "ContractError", "Dialect", "Evidence", "ModelGuard", "Protocol", "Verdict", "__version__",
-    "abort", "classify", "explain", "held_model", "is_live_transcription_unsupported",
-    "is_model_mismatch", "is_model_not_loaded", "is_stream_transcription_unsupported",
-    "live_transcription_unsupported", "matches", "model_mismatch", "model_not_loaded",
+    "CATALOGUE", "KSERVE", "LIVE_TRANSCRIPTION_UNSUPPORTED", "LOCALAI", "MODEL_LOADING",
+    "MODEL_MISMATCH", "MODEL_NOT_LOADED", "STREAM_TRANSCRIPTION_UNSUPPORTED", "Catalogue",
+    "Condition", "ContractError", "Dialect", "Evidence", "ModelGuard", "Protocol", "Verdict",
+    "__version__", "abort", "classify", "explain", "held_model",
+    "is_live_transcription_unsupported", "is_model_loading", "is_model_mismatch",
+    "is_model_not_loaded", "is_stream_transcription_unsupported", "live_transcription_unsupported",
+    "matches", "model_loading", "model_mismatch", "model_not_loaded",
     "stream_transcription_unsupported",
 ]
 # fmt: on

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 DOMAIN = "grpcerrors"
 
-# Bytes of a domain or message template: both fit into the trailers whatever the values are.
+# Bytes of a message template: it fits into the trailers whatever the values are.
 _LONGEST = 255
+# With the reason, it fits into 255 bytes of a trailer, and it needs no encoding there.
+_DOMAIN = re.compile(r"[!-~]{1,190}")
 # AIP-193: at most 63 characters of this form.
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]")
 # What grpcio puts in front of the text of an exception that a handler raises.
@@ -105,7 +107,7 @@ class Condition:
         reason: `google.rpc.ErrorInfo.reason`, UPPER_SNAKE_CASE (AIP-193).
         code: the gRPC status code that carries it.
         message: template of the status message, with `{name}` for each field.
-        domain: `google.rpc.ErrorInfo.domain`. Give your own conditions your own domain.
+        domain: `google.rpc.ErrorInfo.domain`, in ASCII. Give your own conditions your own domain.
         dialects: the words that identify it when a sender gives no details.
         code_alone: whether `code` without details or words is enough.
         unexecuted: whether the condition, reported by details or words, proves that the request
@@ -113,9 +115,9 @@ class Condition:
         rpc: the RPC that it is about; for any other RPC, the bare code has its usual meaning.
 
     Raises:
-        ValueError: the reason has another form, the code is OK, the domain is empty, the domain or
-            the message is longer than 255 bytes, or the message contains anything but plain named
-            fields, or a field named `started`.
+        ValueError: the reason or the domain has another form, the code is OK, the message is longer
+            than 255 bytes, or it contains anything but plain named fields, or a field named
+            `started` or `retry_after`.
     """
 
     reason: str
@@ -132,8 +134,8 @@ class Condition:
             raise ValueError(
                 f"reason must be UPPER_SNAKE_CASE, 3 to 63 characters: {self.reason!r}"
             )
-        if not 0 < len(self.domain.encode()) <= _LONGEST:
-            raise ValueError(f"domain must have 1 to {_LONGEST} bytes, such as example.com")
+        if not _DOMAIN.fullmatch(self.domain):
+            raise ValueError("domain must be 1 to 190 characters, such as example.com")
         if len(self.message.encode()) > _LONGEST:
             raise ValueError(f"message must have at most {_LONGEST} bytes to fit into the trailers")
         if self.code is grpc.StatusCode.OK:
@@ -141,8 +143,8 @@ class Condition:
         for _, name, spec, conversion in Formatter().parse(self.message):
             if name is not None and (not name.isidentifier() or spec or conversion):
                 raise ValueError(f"use plain named fields, as {{backend}}, in {self.message!r}")
-        if "started" in self.fields:
-            raise ValueError("a field cannot be named started, which marks requests that had begun")
+        for name in {"started", "retry_after"}.intersection(self.fields):
+            raise ValueError(f"a field cannot be named {name}, which has a meaning of its own")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -151,23 +153,26 @@ class Condition:
 
 
 class Catalogue:
-    """Conditions to detect, indexed by what an error may show of them."""
+    """Conditions to detect, indexed by what an error may show of them.
+
+    Attributes:
+        conditions: all of them, each once.
+        domains: their domains.
+        by_reason: the condition that a domain and a reason name.
+        by_code: the condition that a code alone stands for.
+    """
 
     def __init__(self, *conditions: Condition) -> None:
         """Index the conditions; of two with the same code alone, the earlier one counts."""
         self.conditions = tuple(dict.fromkeys(conditions))
         self.domains = frozenset(condition.domain for condition in self.conditions)
-        self._by_reason = {(each.domain, each.reason): each for each in self.conditions}
-        self._by_code = {each.code: each for each in reversed(self.conditions) if each.code_alone}
+        self.by_reason = {(each.domain, each.reason): each for each in self.conditions}
+        self.by_code = {each.code: each for each in reversed(self.conditions) if each.code_alone}
         self._dialects: dict[grpc.StatusCode | None, list[tuple[Condition, Dialect]]] = {}
         for condition in self.conditions:
             for dialect in condition.dialects:
                 for code in dialect.codes:
                     self._dialects.setdefault(code, []).append((condition, dialect))
-
-    def by_reason(self, domain: str, reason: str) -> Condition | None:
-        """Return the condition that an ErrorInfo names."""
-        return self._by_reason.get((domain, reason))
 
     def by_words(
         self, text: str, code: grpc.StatusCode | None
@@ -195,10 +200,6 @@ class Catalogue:
                 backend = before[:-2] if before.endswith(": ") else ""
                 found = condition, dialect, backend
         return found
-
-    def by_code(self, code: grpc.StatusCode | None) -> Condition | None:
-        """Return the condition that a code alone stands for."""
-        return self._by_code.get(code) if code else None
 
     def __iter__(self) -> Iterator[Condition]:
         return iter(self.conditions)

@@ -29,6 +29,7 @@ class Evidence(str, Enum):
     """The rung that decided, strongest first."""
 
     DETAILS = "details"
+    TRAILER = "trailer"
     TEXT = "text"
     CODE = "code"
 
@@ -38,9 +39,9 @@ class Verdict(NamedTuple):
 
     Attributes:
         condition: what is wrong; None for nothing that the contract knows.
-        evidence: the rung that decided; None if none did. Details decide for no condition if they
-            give a reason in the contract's domain that this version does not know.
-        info: the `google.rpc.ErrorInfo` that decided, if one did.
+        evidence: the rung that decided; None if none did. Details, and the plain trailer, decide
+            for no condition if they give a reason that this version does not know.
+        info: the `google.rpc.ErrorInfo` that decided, or what the plain trailer says, if they did.
         dialect: the words that decided, if words did.
         fields: the metadata of `info`, or the `backend` that the words name.
     """
@@ -67,8 +68,20 @@ class Verdict(NamedTuple):
         return self.fields.get("started") == "true"
 
     @property
+    def retry_after(self) -> float | None:
+        """How many seconds the sender asks to wait before the next attempt, if it does."""
+        return self.info.retry_after if self.info else None
+
+    @property
+    def typed(self) -> bool:
+        """Whether the sender said it by the contract: in details, or by the plain trailer."""
+        return self.info is not None
+
+    @property
     def unexecuted(self) -> bool:
         """Whether it is proved that the request was not executed; a bare code proves nothing."""
+        if self.evidence is Evidence.TRAILER:
+            return True
         if self.condition is None or self.evidence is Evidence.CODE or self.started:
             return False
         return self.condition.unexecuted and (self.dialect is None or self.dialect.unexecuted)
@@ -99,18 +112,14 @@ def held_model(err: object) -> str | None:
     return next((held for *_, held in survey(err) if held), None)
 
 
-_CATALOGUES_LIMIT = 128
-# By identity: two equal conditions may differ in their words. A catalogue keeps its condition
-# alive, so no other object can get the same id.
-_catalogues = {id(condition): CATALOGUE for condition in CATALOGUE}
+@lru_cache(maxsize=128)
+def _catalogue(condition: Condition, *_what_equal_conditions_may_differ_in: object) -> Catalogue:
+    return Catalogue(condition, *CATALOGUE)
 
 
 def matches(err: object, condition: Condition) -> bool:
     """Whether an error, or one that it wraps, means `condition`; False for None."""
-    if (catalogue := _catalogues.get(id(condition))) is None:
-        if len(_catalogues) >= _CATALOGUES_LIMIT:
-            _catalogues.popitem()
-        catalogue = _catalogues[id(condition)] = Catalogue(condition, *CATALOGUE)
+    catalogue = _catalogue(condition, condition.code_alone, condition.code, condition.dialects)
     return _says(err, condition, catalogue)
 
 
@@ -124,6 +133,11 @@ def is_model_mismatch(err: object) -> bool:
     return _says(err, _builtin.MODEL_MISMATCH)
 
 
+def is_model_loading(err: object) -> bool:
+    """Whether an error, or one that it wraps, means MODEL_LOADING; False for None."""
+    return _says(err, _builtin.MODEL_LOADING)
+
+
 def is_live_transcription_unsupported(err: object) -> bool:
     """Whether an error, or one it wraps, means LIVE_TRANSCRIPTION_UNSUPPORTED; False for None."""
     return _says(err, _builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
@@ -135,10 +149,7 @@ def is_stream_transcription_unsupported(err: object) -> bool:
 
 
 def _says(err: object, condition: Condition, catalogue: Catalogue = CATALOGUE) -> bool:
-    for verdict in judge(survey(err), catalogue):  # noqa: SIM110 - any() costs as much as the rest
-        if verdict.condition == condition:
-            return True
-    return False
+    return condition in [verdict.condition for verdict in judge(survey(err), catalogue)]
 
 
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
@@ -147,10 +158,12 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
         code, text, infos, _, held = found[0]
         if not infos and not held:
             return _bare(code, text, catalogue)
-    verdicts = [each for _, _, infos, _, _ in found if (each := _detailed(infos, catalogue))]
+    typed = [each for _, _, infos, _, _ in found if (each := _typed(infos, catalogue))]
+    if detailed := [verdict for verdict in typed if verdict.evidence is Evidence.DETAILS]:
+        return detailed
     # If a guard vouches that the model was there, words and code mean something else.
-    if verdicts or any(held for *_, held in found):
-        return verdicts
+    if typed or any(held for *_, held in found):
+        return typed
     # An error without a code may quote the error that it wraps, and only the code of that one shows
     # whether the words are a backend's or a user's. So it counts only if no error has a code.
     coded = any(code for code, *_ in found)
@@ -166,18 +179,20 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     return [] if any(infos for _, _, infos, *_ in found) else bare
 
 
-def _detailed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
-    """Judge by an ErrorInfo of a known domain, whatever the code or text."""
+def _typed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
+    """Judge by an ErrorInfo of a known domain, else by the plain trailer, which comes last."""
     known = None
     for info in infos:
         if info.domain in catalogue.domains:
-            if known is not None and (info.domain, info.reason) != (known.domain, known.reason):
+            if known is None:
+                known = info
+            elif info[:2] != known[:2] and not info.plain:
                 return None  # They contradict each other: AIP-193 allows one ErrorInfo.
-            known = info
     if known is None:
         return None
-    condition = catalogue.by_reason(known.domain, known.reason)
-    return Verdict(condition, Evidence.DETAILS, known, None, known.metadata)
+    condition = catalogue.by_reason.get(known[:2])
+    evidence = Evidence.TRAILER if known.plain else Evidence.DETAILS
+    return Verdict(condition, evidence, known, None, known.metadata)
 
 
 # A router meets the same few errors over and over.
@@ -188,5 +203,5 @@ def _bare(code: StatusCode | None, text: str, catalogue: Catalogue) -> tuple[Ver
         condition, dialect, backend = said
         fields = MappingProxyType({"backend": backend} if backend else {})
         return (Verdict(condition, Evidence.TEXT, dialect=dialect, fields=fields),)
-    alone = catalogue.by_code(code)
+    alone = catalogue.by_code.get(code) if code else None
     return (Verdict(alone, Evidence.CODE),) if alone else ()

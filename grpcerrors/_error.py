@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -21,21 +21,30 @@ class ContractError(Exception):
     Attributes:
         code: the `grpc.StatusCode`.
         details: the status message.
-        trailing_metadata: the trailers that carry the `google.rpc.Status`.
+        trailing_metadata: the trailers: first the `google.rpc.Status`; then, if the error proves
+            that the request was not executed, `grpcerrors-unexecuted`, which a proxy can read.
         condition: what is wrong.
         fields: the ErrorInfo's metadata.
         started: whether the handler had begun to work on the request, so that nothing proves
             that the request was not executed.
+        retry_after: how many seconds the caller should wait before it tries again, or None.
     """
 
     def __init__(
-        self, condition: Condition, /, *, started: bool = False, **fields: str | None
+        self,
+        condition: Condition,
+        /,
+        *,
+        started: bool = False,
+        retry_after: float | None = None,
+        **fields: str | None,
     ) -> None:
         """Build the error of `condition`.
 
         Args:
             condition: what is wrong.
             started: see the attribute.
+            retry_after: see the attribute. It is sent as a `google.rpc.RetryInfo`.
             **fields: a value for each field of the condition's message, and further values to send
                 with it; None and empty values are left out. Any string is accepted: what UTF-8
                 cannot encode is replaced, and what makes the trailers too long is cut.
@@ -49,13 +58,18 @@ class ContractError(Exception):
         for name, value in values.items():
             if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-        status, self.fields = _wire.encode(condition, values, started=started)
-        super().__init__(status.details)
-        self.code: grpc.StatusCode = status.code
-        self.details: str = status.details
-        self.trailing_metadata = cast("tuple[tuple[str, bytes], ...]", status.trailing_metadata)
+        metadata = values | ({_wire.STARTED: "true"} if started else {})
+        self.details, self.trailing_metadata, self.fields = _wire.encode(
+            condition.code,
+            lambda cut: condition.message.format_map({name: cut(values[name]) for name in values}),
+            _wire.ErrorInfo(condition.domain, condition.reason, metadata, retry_after),
+            unexecuted=condition.unexecuted and not started,
+        )
+        super().__init__(self.details)
+        self.code: grpc.StatusCode = condition.code
         self.condition = condition
         self.started = started
+        self.retry_after = retry_after
 
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self.fields.items()]
@@ -64,7 +78,8 @@ class ContractError(Exception):
     def __reduce__(self) -> tuple[partial[ContractError], tuple[Condition]]:
         sent = {name: value for name, value in self.fields.items() if name != _wire.STARTED}
         fields = dict.fromkeys(self.condition.fields, "") | sent
-        return partial(ContractError, started=self.started, **fields), (self.condition,)
+        build = partial(ContractError, started=self.started, retry_after=self.retry_after, **fields)
+        return build, (self.condition,)
 
 
 grpc.Status.register(ContractError)
@@ -84,6 +99,15 @@ def model_mismatch(backend: str, *, loaded: str, requested: str) -> ContractErro
     """NOT_FOUND: `backend` holds the model `loaded`, but the request names `requested`."""
     return ContractError(
         _builtin.MODEL_MISMATCH, backend=backend, loaded=loaded, requested=requested
+    )
+
+
+def model_loading(
+    backend: str, *, model: str | None = None, retry_after: float = 1.0
+) -> ContractError:
+    """UNAVAILABLE: `backend` is loading the model; the caller may try again in `retry_after` s."""
+    return ContractError(
+        _builtin.MODEL_LOADING, backend=backend, model=model, retry_after=retry_after
     )
 
 

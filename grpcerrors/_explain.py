@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grpcerrors import _wire
 from grpcerrors._builtin import ADVICE, CATALOGUE
 from grpcerrors._detect import Verdict, judge
 from grpcerrors._read import survey
@@ -51,7 +52,8 @@ def _reason(verdict: Verdict, found: list[Facts]) -> str:
     """Return which rung decided, and what to do if the caller cannot know."""
     condition, _, info, dialect, _ = verdict
     if info:
-        said = f"its details say so ({info.domain}/{info.reason})"
+        told = "plain trailer says so, as its details are gone" if info.plain else "details say so"
+        said = f"its {told} ({info.domain}/{info.reason})"
         if condition:
             return f"{said}; the handler had begun to work on it" if verdict.started else said
         unknown = "a reason that this version does not know, so text and code do not count"
@@ -73,7 +75,9 @@ def _shown(facts: Facts) -> str:
     parts = [code.name if code else "no code", _quoted(text)]
     for info in infos:
         fields = (f" {name}={_quoted(value)}" for name, value in sorted(info.metadata.items()))
-        parts.append(f"{info.domain}/{info.reason}{''.join(fields)}")
+        said = f"{info.domain}/{info.reason}{''.join(fields)}"
+        parts.append(f"{_wire.UNEXECUTED_KEY}: {said}" if info.plain else said)
+        parts += [] if info.retry_after is None else [f"retry after {info.retry_after:g} s"]
     return ", ".join([*parts, f"model {_quoted(held)} held"] if held else parts)
 
 

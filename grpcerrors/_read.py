@@ -189,15 +189,17 @@ def _args_text(args: tuple[object, ...]) -> str:
 def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
     """Return the ErrorInfos in metadata, and the model that a guard reports as held, or None.
 
-    Different values of the details trailer contradict each other, so none of them counts (as in
-    grpc-go's internal/status); a proxy may have doubled equal ones.
+    Different values of one trailer contradict each other, so none of them counts (as in grpc-go's
+    internal/status); a proxy may have doubled equal ones.
     """
-    details = held = None
+    details = plain = held = None
     try:
         pairs = metadata.items() if isinstance(metadata, dict) else metadata
         for key, value in islice(pairs, _wire.ITEMS_LIMIT):
             if key == _wire.DETAILS_KEY:
                 details = value if details in (None, value) else False
+            elif key == _wire.UNEXECUTED_KEY:
+                plain = value if plain in (None, value) else False
             elif key == _wire.HELD_KEY:
                 from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
 
@@ -205,4 +207,4 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
     except Exception:  # noqa: BLE001 - what cannot be read says nothing
         _closed(metadata)
         return (), None
-    return _wire.decode(details) if type(details) is bytes else (), held
+    return _wire.decode(details if type(details) is bytes else b"", _text(plain)), held

@@ -1,17 +1,17 @@
 """The contract's bytes: encode an error into its trailers, and decode them again.
 
 CONTRACT.md states the format for authors in any language. Internal, but stable: the router builds
-its own errors with `encode_status`.
+its own errors with `encode`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from grpcerrors._condition import DOMAIN
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from grpcerrors._condition import Condition
-
-    # A status as it is sent, and the ErrorInfo metadata in it.
-    Encoded: TypeAlias = tuple[grpc.Status, Mapping[str, str]]
+    Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
+    # The message and the trailers of an error, and the ErrorInfo metadata in them.
+    Encoded: TypeAlias = tuple[str, Trailers, Mapping[str, str]]
 
 DETAILS_KEY = "grpc-status-details-bin"  # a serialized google.rpc.Status
+UNEXECUTED_KEY = "grpcerrors-unexecuted"  # the reason, if nothing was executed: for proxies
 HELD_KEY = "grpcerrors-held"  # the model that a guard still held when the handler failed
 STARTED = "started"  # ErrorInfo metadata that marks a request whose handler had begun
 
@@ -44,107 +44,88 @@ _UTF_16 = "utf-16-le"  # without a byte order mark
 
 
 class ErrorInfo(NamedTuple):
-    """A decoded `google.rpc.ErrorInfo`."""
+    """A `google.rpc.ErrorInfo` with the delay of the RetryInfo beside it; or the plain trailer."""
 
     domain: str
     reason: str
     metadata: Mapping[str, str]
+    retry_after: float | None = None
+    plain: bool = False
 
 
 @cache
 def _protobuf() -> tuple[Any, Any, Any]:
     """Import protobuf with the first error: it takes half as long as importing grpc itself."""
     from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
-    from grpc_status import rpc_status  # noqa: PLC0415
 
-    return error_details_pb2, status_pb2.Status, rpc_status.to_status
-
-
-def encode(condition: Condition, fields: Mapping[str, str], *, started: bool) -> Encoded:
-    """Encode the error of a condition; return it with the ErrorInfo metadata that it contains."""
-
-    def build(longest: int) -> Encoded:
-        values = {name: cut(value, longest) for name, value in fields.items()}
-        message = condition.message.format_map(values)
-        values |= {STARTED: "true"} if started else {}
-        info = ErrorInfo(condition.domain, condition.reason, values)
-        return _built(condition.code, message, info)
-
-    return _fit(build)
+    return error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, status_pb2.Status
 
 
-def encode_status(
+def encode(
     code: grpc.StatusCode,
-    message: str,
+    compose: Callable[[Callable[[str], str]], str],
+    info: ErrorInfo,
     *,
-    reason: str,
-    domain: str = DOMAIN,
-    metadata: Mapping[str, str] | None = None,
-    retry_after: float | None = None,
-) -> grpc.Status:
-    """Encode an error that is not a condition of the contract, such as one of the router's own.
+    unexecuted: bool = False,
+) -> Encoded:
+    """Encode an error, each value cut to the same number of bytes: to as many as fit.
 
     Args:
         code: the status code, not OK.
-        message: the status message, any string.
-        reason: `google.rpc.ErrorInfo.reason`.
-        domain: `google.rpc.ErrorInfo.domain`.
-        metadata: `google.rpc.ErrorInfo.metadata`; empty values are left out.
-        retry_after: seconds of a `google.rpc.RetryInfo`; None for no RetryInfo.
+        compose: returns the status message, with each value in it cut by the given function.
+        info: what to send. Empty metadata is left out, and the delay is bounded.
+        unexecuted: whether to send the plain trailer, upon which a proxy may send the call again.
 
     Returns:
-        What `context.abort_with_status` takes: `code`, `details` (the message) and
-        `trailing_metadata`, a tuple of one pair named `DETAILS_KEY`. The bytes are deterministic.
-        The message and the longest values are cut until the trailers fit into `TRAILERS_LIMIT`.
+        The message; the trailers, of at most `TRAILERS_LIMIT` bytes, details first, which are
+        deterministic; and the metadata that they contain.
     """
 
     def build(longest: int) -> Encoded:
-        values = {name: cut(value, longest) for name, value in (metadata or {}).items()}
-        return _built(code, cut(message, longest), ErrorInfo(domain, reason, values), retry_after)
+        cut_here = partial(cut, limit=longest)
+        sent = {name: cut_here(value) for name, value in info.metadata.items()}
+        sent |= {STARTED: info.metadata[STARTED]} if STARTED in info.metadata else {}
+        sent = {name: value for name, value in sent.items() if value}
+        message = compose(cut_here)
+        details = _serialized(code, message, info._replace(metadata=sent))
+        trailers: Trailers = ((DETAILS_KEY, details),)
+        return message, trailers + (plain,) * unexecuted, sent
 
-    return _fit(build)[0]
+    plain = UNEXECUTED_KEY, info.reason if info.domain == DOMAIN else f"{info.domain}/{info.reason}"
+    built = build(TRAILERS_LIMIT)
+    if trailers_size(*built[:2]) <= TRAILERS_LIMIT:
+        return built
+    lengths = range(TRAILERS_LIMIT)
+    too_long = bisect_right(lengths, TRAILERS_LIMIT, key=lambda n: trailers_size(*build(n)[:2]))
+    return build(max(too_long - 1, 0))
 
 
-def _built(
-    code: grpc.StatusCode, message: str, info: ErrorInfo, retry_after: float | None = None
-) -> Encoded:
-    protobuf, status, to_status = _protobuf()
-    metadata = {name: value for name, value in info.metadata.items() if value}
-    details = [protobuf.ErrorInfo(**info._replace(metadata=metadata)._asdict())]
-    if retry_after is not None:
-        details.append(protobuf.RetryInfo())
-        delay = min(max(0, retry_after), _LONGEST_DELAY)
+def _serialized(code: grpc.StatusCode, message: str, info: ErrorInfo) -> bytes:
+    error_info, retry_info, status = _protobuf()
+    details = [error_info(domain=info.domain, reason=info.reason, metadata=info.metadata)]
+    if info.retry_after is not None:
+        details.append(retry_info())
+        delay = min(max(0, info.retry_after), _LONGEST_DELAY)
         details[1].retry_delay.FromNanoseconds(int(delay * 1e9))
     rich = status(code=code.value[0], message=message)
     for detail in details:
         # Not Any.Pack(), which serializes a map in an order that differs between processes.
         value = detail.SerializeToString(deterministic=True)
         rich.details.add(type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=value)
-    return to_status(rich), metadata
+    return cast("bytes", rich.SerializeToString(deterministic=True))
 
 
-def _fit(build: Callable[[int], Encoded]) -> Encoded:
-    """Build an error within the limit, cutting its values to as many bytes as fit."""
-    built = build(TRAILERS_LIMIT)
-    if trailers_size(built[0]) <= TRAILERS_LIMIT:
-        return built
-    lengths = range(TRAILERS_LIMIT)
-    too_long = bisect_right(lengths, TRAILERS_LIMIT, key=lambda n: trailers_size(build(n)[0]))
-    return build(max(too_long - 1, 0))
+def trailers_size(message: str, trailers: Trailers) -> int:
+    """Count the bytes of an error's trailers as HPACK does.
 
-
-def trailers_size(status: grpc.Status) -> int:
-    """Count the bytes of a status's trailers as HPACK does; the message is percent-encoded."""
-    message = status.details.encode()
-    percent_encoded = len(message) + 2 * len(message.translate(None, UNESCAPED))
-    return _FIXED_SIZE + percent_encoded + sum(map(trailer_size, status.trailing_metadata))
-
-
-def trailer_size(trailer: tuple[str, str | bytes]) -> int:
-    """Count the bytes of one trailer as HPACK does; a binary value is in base64."""
-    name, value = trailer
-    size = (len(value) + 2) // 3 * 4 if name.endswith("-bin") else len(value)
-    return len(name) + _HEADER_OVERHEAD + size
+    The message is percent-encoded, and binary values are in base64.
+    """
+    text = message.encode()
+    size = _FIXED_SIZE + len(text) + 2 * len(text.translate(None, UNESCAPED))
+    for name, value in trailers:
+        size += len(name) + _HEADER_OVERHEAD
+        size += (len(value) + 2) // 3 * 4 if name.endswith("-bin") else len(value)
+    return size
 
 
 def cut(value: str, limit: int) -> str:
@@ -158,11 +139,17 @@ def cut(value: str, limit: int) -> str:
 
 # The bytes are deterministic, so a burst of one failure is decoded once.
 @lru_cache(maxsize=128)
-def decode(trailer: bytes) -> tuple[ErrorInfo, ...]:
-    """Return every ErrorInfo of a serialized `google.rpc.Status`; none if it cannot be decoded."""
+def decode(trailer: bytes, plain: str = "") -> tuple[ErrorInfo, ...]:
+    """Return every ErrorInfo of a serialized `google.rpc.Status`, then what a plain trailer says.
+
+    What is empty or cannot be decoded says nothing.
+    """
+    infos: tuple[ErrorInfo, ...] = ()
     with contextlib.suppress(Exception):  # each protobuf implementation raises its own
-        return decode_details(_protobuf()[1].FromString(trailer).details)
-    return ()
+        infos = decode_details(_protobuf()[2].FromString(trailer).details) if trailer else ()
+    domain, _, reason = plain.strip().rpartition("/")
+    said = ErrorInfo(domain or DOMAIN, reason, MappingProxyType({}), plain=True)
+    return (*infos, said) if reason else infos
 
 
 def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
@@ -171,29 +158,41 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
     the same object many times.
     """
-    infos: list[ErrorInfo] = []
+    infos, retry_after = [], None
     if details is None or isinstance(details, (str, bytes)):
         return ()
     with contextlib.suppress(Exception):
+        error_info, retry_info, _ = _protobuf()
         for detail in islice(details, ITEMS_LIMIT):
             with contextlib.suppress(Exception):
-                if info := _unpacked(detail):
-                    metadata = MappingProxyType(dict(info.metadata))
-                    infos.append(ErrorInfo(info.domain, info.reason, metadata))
-    return tuple(infos)
+                if (info := _unpacked(detail, error_info)) is not None:
+                    infos.append(info)
+                elif (retry := _unpacked(detail, retry_info)) is not None:
+                    delay = retry.retry_delay
+                    if 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9:
+                        retry_after = delay.seconds + delay.nanos / 1e9
+    return tuple(
+        ErrorInfo(info.domain, info.reason, MappingProxyType(dict(info.metadata)), retry_after)
+        for info in infos
+    )
 
 
-def _unpacked(detail: Any) -> Any:
-    """Return a detail as a protobuf ErrorInfo, None if it is of another type."""
-    error_info = _protobuf()[0].ErrorInfo
+def _unpacked(detail: Any, kind: Any) -> Any:
+    """Return a detail as a protobuf message of a kind, None if it is of another."""
     match detail:
-        case error_info():  # google-api-core, grpclib
+        case kind():  # google-api-core, grpclib
             return detail
         case {"@type": type_url}:  # REST errors of google-api-core
-            info = error_info(**{name: detail.get(name) for name in ErrorInfo._fields})
+            data = detail
         case object(type_url=type_url, value=data) | object(type_name=type_url, message_bytes=data):
-            info = error_info.FromString(data)  # Connect
+            pass  # Connect
         case _:  # grpclib drops it if nobody has imported its type: it may be one of ours
-            type_url, info = detail._name, error_info(domain=DOMAIN)  # noqa: SLF001
+            type_url, data = detail._name, None  # noqa: SLF001
     # Some senders and proxies write another prefix, or none: only the type's name counts.
-    return info if type_url.rpartition("/")[2] == "google.rpc.ErrorInfo" else None
+    if type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
+        return None
+    if isinstance(data, dict):
+        from google.protobuf.json_format import ParseDict  # noqa: PLC0415 - rarely needed
+
+        return ParseDict(data, kind(), ignore_unknown_fields=True)
+    return kind(domain=DOMAIN) if data is None else kind.FromString(data)

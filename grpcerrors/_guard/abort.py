@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from grpcerrors._error import ContractError
 
-_OF_THE_ERROR = (_wire.DETAILS_KEY, _wire.HELD_KEY)
+_OF_THE_ERROR = (_wire.DETAILS_KEY, _wire.UNEXECUTED_KEY, _wire.HELD_KEY)
 
 
 class SyncContext(Protocol):
@@ -43,7 +43,7 @@ def abort(context: Any, error: ContractError) -> Coroutine[Any, Any, NoReturn]:
     In an aio handler: `await abort(context, model_not_loaded("x"))`.
     A sync handler that another interceptor runs in a thread pool counts as sync, whatever its
     context is. Trailers set earlier are kept, which `context.abort_with_status` does not do, except
-    for details and `grpcerrors-held`, which belong to another error.
+    for details, `grpcerrors-unexecuted` and `grpcerrors-held`, which belong to another error.
 
     Raises:
         Exception: always; on gRPC's own contexts the one with which gRPC ends a handler, else

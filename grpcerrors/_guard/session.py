@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpc import StatusCode
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
     from typing import TypeAlias
-
-    import grpc
 
     from grpcerrors._guard.models import Change, Models
     from grpcerrors._guard.protocol import Protocol
@@ -70,9 +68,12 @@ class Outcome(NamedTuple):
 
     @property
     def typed(self) -> bool:
-        """Whether its error has details that a program can read."""
-        details = (value for key, value in self.trailers or () if key == _wire.DETAILS_KEY)
-        return isinstance(self.error, ContractError) or any(map(_wire.decode, details))
+        """Whether its error has details, or a plain trailer, that a program can read."""
+        said = (
+            _wire.decode(value) if key == _wire.DETAILS_KEY else key == _wire.UNEXECUTED_KEY
+            for key, value in self.trailers or ()
+        )
+        return isinstance(self.error, ContractError) or any(said)
 
     @property
     def message(self) -> str:
@@ -86,13 +87,6 @@ class Outcome(NamedTuple):
 
     def _is(self, *codes: StatusCode) -> bool:
         return any(self.code in (code, code.value[0]) for code in codes)
-
-
-class _Status(NamedTuple):
-    """The attributes that `_wire.trailers_size` reads."""
-
-    details: str
-    trailing_metadata: Trailers
 
 
 class Ending(NamedTuple):
@@ -212,7 +206,6 @@ def _vouching(outcome: Outcome, held: str) -> Trailers | None:
     earlier = tuple(item for item in outcome.trailers or () if item[0] != _wire.HELD_KEY)
     for name in (held, ""):
         trailers = (*earlier, held_trailer(name))
-        status = cast("grpc.Status", _Status(outcome.message, trailers))
-        if _wire.trailers_size(status) <= _wire.TRAILERS_LIMIT:
+        if _wire.trailers_size(outcome.message, trailers) <= _wire.TRAILERS_LIMIT:
             return trailers
     return None

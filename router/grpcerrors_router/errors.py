@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 
-from grpcerrors._wire import encode_status
+from grpcerrors._condition import DOMAIN
+from grpcerrors._wire import ErrorInfo, encode
 from grpcerrors_router.closest import closest
 
 if TYPE_CHECKING:
@@ -42,11 +43,10 @@ class RouteError(grpc.aio.AioRpcError):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        status = encode_status(
-            code, details, reason=self.reason, metadata=metadata, retry_after=retry_after
-        )
-        trailers = grpc.aio.Metadata(*status.trailing_metadata)
-        super().__init__(code, grpc.aio.Metadata(), trailers, details=status.details)
+        info = ErrorInfo(DOMAIN, self.reason, metadata or {}, retry_after)
+        text, trailers, _ = encode(code, lambda cut: cut(details), info)
+        sent = grpc.aio.Metadata(*trailers)
+        super().__init__(code, grpc.aio.Metadata(), sent, details=text)
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Callable[..., RouteError], tuple[object, ...], dict[str, object]]:
