@@ -135,7 +135,7 @@ class Condition:
                 f"reason must be UPPER_SNAKE_CASE, 3 to 63 characters: {self.reason!r}"
             )
         if not _DOMAIN.fullmatch(self.domain):
-            raise ValueError("domain must be 1 to 190 characters, such as example.com")
+            raise ValueError("domain must be 1 to 190 characters of ASCII, no spaces")
         if len(self.message.encode()) > _LONGEST:
             raise ValueError(f"message must have at most {_LONGEST} bytes to fit into the trailers")
         if self.code is grpc.StatusCode.OK:

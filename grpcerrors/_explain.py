@@ -76,7 +76,7 @@ def _shown(facts: Facts) -> str:
     for info in infos:
         fields = (f" {name}={_quoted(value)}" for name, value in sorted(info.metadata.items()))
         said = f"{info.domain}/{info.reason}{''.join(fields)}"
-        parts.append(f"{_wire.UNEXECUTED_KEY}: {said}" if info.plain else said)
+        parts.append(": ".join(_wire.plain_trailer(*info[:2])) if info.plain else said)
         parts += [] if info.retry_after is None else [f"retry after {info.retry_after:g} s"]
     return ", ".join([*parts, f"model {_quoted(held)} held"] if held else parts)
 

@@ -83,15 +83,15 @@ def encode(
 
     def build(longest: int) -> Encoded:
         cut_here = partial(cut, limit=longest)
-        sent = {name: cut_here(value) for name, value in info.metadata.items()}
-        sent |= {STARTED: info.metadata[STARTED]} if STARTED in info.metadata else {}
+        given = info.metadata.items()
+        sent = {name: value if name == STARTED else cut_here(value) for name, value in given}
         sent = {name: value for name, value in sent.items() if value}
         message = compose(cut_here)
         details = _serialized(code, message, info._replace(metadata=sent))
         trailers: Trailers = ((DETAILS_KEY, details),)
         return message, trailers + (plain,) * unexecuted, sent
 
-    plain = UNEXECUTED_KEY, info.reason if info.domain == DOMAIN else f"{info.domain}/{info.reason}"
+    plain = plain_trailer(info.domain, info.reason)
     built = build(TRAILERS_LIMIT)
     if trailers_size(*built[:2]) <= TRAILERS_LIMIT:
         return built
@@ -113,6 +113,11 @@ def _serialized(code: grpc.StatusCode, message: str, info: ErrorInfo) -> bytes:
         value = detail.SerializeToString(deterministic=True)
         rich.details.add(type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=value)
     return cast("bytes", rich.SerializeToString(deterministic=True))
+
+
+def plain_trailer(domain: str, reason: str) -> tuple[str, str]:
+    """Return the trailer that says without protobuf that nothing was executed, and why."""
+    return UNEXECUTED_KEY, reason if domain == DOMAIN else f"{domain}/{reason}"
 
 
 def trailers_size(message: str, trailers: Trailers) -> int:
@@ -158,30 +163,34 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
     the same object many times.
     """
-    infos, retry_after = [], None
+    infos: list[Any] = []
+    delays: list[Any] = []
     if details is None or isinstance(details, (str, bytes)):
         return ()
     with contextlib.suppress(Exception):
         error_info, retry_info, _ = _protobuf()
         for detail in islice(details, ITEMS_LIMIT):
             with contextlib.suppress(Exception):
-                if (info := _unpacked(detail, error_info)) is not None:
-                    infos.append(info)
-                elif (retry := _unpacked(detail, retry_info)) is not None:
-                    delay = retry.retry_delay
-                    if 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9:
-                        retry_after = delay.seconds + delay.nanos / 1e9
+                infos += _unpacked(detail, error_info)
+            with contextlib.suppress(Exception):
+                delays += (retry.retry_delay for retry in _unpacked(detail, retry_info))
+    valid = (
+        delay.seconds + delay.nanos / 1e9
+        for delay in delays
+        if 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9
+    )
+    retry_after = next(valid, None)
     return tuple(
         ErrorInfo(info.domain, info.reason, MappingProxyType(dict(info.metadata)), retry_after)
         for info in infos
     )
 
 
-def _unpacked(detail: Any, kind: Any) -> Any:
-    """Return a detail as a protobuf message of a kind, None if it is of another."""
+def _unpacked(detail: Any, kind: Any) -> tuple[Any, ...]:
+    """Return a detail as a protobuf message, if it is of this kind."""
     match detail:
         case kind():  # google-api-core, grpclib
-            return detail
+            return (detail,)
         case {"@type": type_url}:  # REST errors of google-api-core
             data = detail
         case object(type_url=type_url, value=data) | object(type_name=type_url, message_bytes=data):
@@ -190,9 +199,9 @@ def _unpacked(detail: Any, kind: Any) -> Any:
             type_url, data = detail._name, None  # noqa: SLF001
     # Some senders and proxies write another prefix, or none: only the type's name counts.
     if type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
-        return None
+        return ()
     if isinstance(data, dict):
         from google.protobuf.json_format import ParseDict  # noqa: PLC0415 - rarely needed
 
-        return ParseDict(data, kind(), ignore_unknown_fields=True)
-    return kind(domain=DOMAIN) if data is None else kind.FromString(data)
+        return (ParseDict(data, kind(), ignore_unknown_fields=True),)
+    return (kind(domain=DOMAIN) if data is None else kind.FromString(data),)

@@ -64,6 +64,7 @@ class Finding(str, Enum):
 
 _BY_EVIDENCE: dict[Evidence | None, Finding] = {
     Evidence.DETAILS: Finding.TYPED,
+    Evidence.TRAILER: Finding.TYPED,
     Evidence.TEXT: Finding.TEXT_ONLY,
     Evidence.CODE: Finding.CODE_ONLY,
 }
@@ -264,5 +265,5 @@ def _said_instead(verdict: Verdict) -> str:
     if verdict.condition is None:
         reason = verdict.info.reason if verdict.info else ""
         return f"its details say {reason}, which is not a condition of the contract"
-    how = "its details say" if verdict.evidence is Evidence.DETAILS else "its words mean"
+    how = "its details say" if verdict.typed else "its words mean"
     return f"{how} {verdict.condition.reason} instead of {MODEL_NOT_LOADED.reason}"

@@ -31,6 +31,8 @@ class BuildVector(NamedTuple):
         code: the status code.
         message: the status message.
         details: the value of grpc-status-details-bin.
+        trailers: the trailers that follow it.
+        retry_after: what the error was built with.
     """
 
     name: str
@@ -40,6 +42,8 @@ class BuildVector(NamedTuple):
     code: grpc.StatusCode
     message: str
     details: bytes
+    trailers: tuple[tuple[str, str], ...] = ()
+    retry_after: float | None = None
 
 
 class DetectVector(NamedTuple):
@@ -54,6 +58,8 @@ class DetectVector(NamedTuple):
         evidence: the rung that decides; None if none does.
         trailers: trailers other than grpc-status-details-bin.
         held: what `held_model` returns.
+        unexecuted: whether it proves that the request was not executed.
+        retry_after: seconds to wait before the next attempt, if the sender names them.
     """
 
     name: str
@@ -64,6 +70,8 @@ class DetectVector(NamedTuple):
     evidence: Evidence | None
     trailers: tuple[tuple[str, str], ...] = ()
     held: str | None = None
+    unexecuted: bool = False
+    retry_after: float | None = None
 
     def error(self) -> FakeRpcError:
         """Return the error."""
@@ -90,6 +98,8 @@ def vectors() -> Vectors:
             _CODES[row["code"]],
             row["message"],
             bytes.fromhex(row["details_hex"]),
+            tuple((name, value) for name, value in row["trailers"]),
+            row["retry_after"],
         )
         for row in document["build"]
     )
@@ -101,8 +111,10 @@ def vectors() -> Vectors:
             tuple(map(bytes.fromhex, row["details_hex"] or ())),
             row["condition"] and _CONDITIONS[row["condition"]],
             row["evidence"] and Evidence(row["evidence"]),
-            tuple((name, value) for name, value in row.get("trailers", ())),
-            row.get("held"),
+            tuple((name, value) for name, value in row["trailers"]),
+            row["held"],
+            row["unexecuted"],
+            row["retry_after"],
         )
         for row in document["detect"]
     )

@@ -18,7 +18,7 @@ from grpc.aio import AioRpcError, Metadata
 from grpcerrors._builtin import CATALOGUE, MODEL_NOT_LOADED
 from grpcerrors._condition import Catalogue
 from grpcerrors._error import ContractError
-from grpcerrors._wire import DETAILS_KEY
+from grpcerrors._wire import DETAILS_KEY, UNEXECUTED_KEY, plain_trailer
 from grpcerrors.testing._errors import FakeRpcError
 
 try:
@@ -43,6 +43,7 @@ __all__ = [
     "contract_errors",
     "damaged_errors",
     "text_errors",
+    "trailer_errors",
     "typed_errors",
     "unrelated_errors",
     "vetoed_errors",
@@ -61,7 +62,7 @@ _QUOTING = (
 _MEANINGLESS = tuple(
     code
     for code in grpc.StatusCode
-    if code is not grpc.StatusCode.OK and CATALOGUE.by_code(code) is None
+    if code is not grpc.StatusCode.OK and CATALOGUE.by_code.get(code) is None
 )
 
 _groups: Any = getattr(builtins, "ExceptionGroup", None)  # Python 3.11
@@ -79,18 +80,31 @@ class _Wire(NamedTuple):
     code: grpc.StatusCode
     text: str
     details: tuple[bytes, ...] = ()
+    plain: tuple[str, ...] = ()
 
 
 @st.composite
 def contract_errors(draw: DrawFn, condition: Condition = MODEL_NOT_LOADED) -> ContractError:
     """Errors of a condition as a backend builds them."""
     fields = {name: draw(_names) for name in condition.fields}
-    return ContractError(condition, started=draw(st.booleans()), **fields)
+    retry_after = draw(st.none() | st.floats(0, 1e6))
+    return ContractError(condition, started=draw(st.booleans()), retry_after=retry_after, **fields)
 
 
 def typed_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
     """Errors that arrive as they were sent. They mean the condition, by details."""
     return _met(_sent(condition))
+
+
+def trailer_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
+    """Errors whose details were stripped. They mean the condition, by the plain trailer.
+
+    Raises:
+        ValueError: the condition does not prove that nothing was executed.
+    """
+    if not condition.unexecuted:
+        raise ValueError(f"{condition.reason} has no plain trailer: it proves nothing")
+    return _met(_stripped(condition))
 
 
 def text_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
@@ -120,16 +134,17 @@ def damaged_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[gr
     """Errors that a proxy or an old client library has mangled. They still mean the condition.
 
     The details are stripped, doubled, truncated, replaced, contradicted or given another type
-    prefix while the text remains; or the text or the code is rewritten while the details remain.
+    prefix while the text or the plain trailer remains; or the text or the code is rewritten while
+    the details or the plain trailer remain.
     """
     return _met(_damaged(condition))
 
 
 def vetoed_errors(condition: Condition = MODEL_NOT_LOADED) -> SearchStrategy[grpc.RpcError]:
-    """Errors that look like the condition, but whose details say otherwise. They do not mean it.
+    """Errors that look like the condition, but whose trailers say otherwise. They do not mean it.
 
-    Either the contract's own domain names another reason under the condition's code and words; or
-    another domain explains the bare code.
+    Either the contract's own domain names another reason under the condition's code and words, in
+    details or in the plain trailer; or another domain explains the bare code.
     """
     return _met(_vetoed(condition))
 
@@ -140,7 +155,7 @@ def unrelated_errors() -> SearchStrategy[grpc.RpcError]:
         lambda code: _plain_texts(code).map(lambda text: _Wire(code, text))
     )
     quoting = st.sampled_from(tuple(CATALOGUE)).flatmap(
-        lambda condition: st.builds(_Wire, st.sampled_from(_QUOTING), _texts(condition))
+        lambda condition: _worded(st.sampled_from(_QUOTING), condition)
     )
     return _met(plain | quoting)
 
@@ -171,20 +186,28 @@ def _met(draw: DrawFn, wires: SearchStrategy[_Wire]) -> grpc.RpcError:
     """Turn what is sent into what a sync or an aio client catches."""
     wire = draw(wires)
     trailers = [*draw(_other_trailers), *((DETAILS_KEY, value) for value in wire.details)]
+    trailers += ((UNEXECUTED_KEY, value) for value in wire.plain)
     if draw(st.booleans()):
         return AioRpcError(wire.code, Metadata(), Metadata(*trailers), wire.text)
     return FakeRpcError(wire.code, wire.text, trailers)
 
 
 def _sent(condition: Condition) -> SearchStrategy[_Wire]:
-    return contract_errors(condition).map(
-        lambda error: _Wire(error.code, error.details, (_details_of(error),))
-    )
+    return contract_errors(condition).map(_wire_of)
 
 
-def _details_of(error: ContractError) -> bytes:
-    ((_, details),) = error.trailing_metadata
-    return details
+def _wire_of(error: ContractError) -> _Wire:
+    trailers: dict[str, Any] = dict(error.trailing_metadata)
+    details = (trailers.pop(DETAILS_KEY),)
+    return _Wire(error.code, error.details, details, tuple(trailers.values()))
+
+
+@st.composite
+def _stripped(draw: DrawFn, condition: Condition) -> _Wire:
+    wire = draw(_sent(condition).filter(lambda wire: bool(wire.plain)))
+    code = draw(st.sampled_from([wire.code, *_MEANINGLESS]))
+    details = draw(st.sampled_from([(), (b"",), (_explained(code, *_FOREIGN),)]))
+    return _Wire(code, draw(_plain_texts(code) | st.just(wire.text)), details, wire.plain)
 
 
 @st.composite
@@ -195,6 +218,10 @@ def _texts(draw: DrawFn, condition: Condition) -> str:
     return draw(st.sampled_from(["", "rpc error: ", "Exception calling application: "])) + case(
         text
     )
+
+
+def _worded(codes: SearchStrategy[grpc.StatusCode], condition: Condition) -> SearchStrategy[_Wire]:
+    return st.tuples(codes, _texts(condition)).map(lambda sent: _Wire(*sent))
 
 
 def _codes_of_words(condition: Condition) -> list[grpc.StatusCode]:
@@ -209,7 +236,7 @@ def _means(condition: Condition, text: str, code: grpc.StatusCode) -> bool:
 
 def _said(condition: Condition, codes: list[grpc.StatusCode]) -> SearchStrategy[_Wire]:
     # A name may happen to contain the words of another condition.
-    return st.builds(_Wire, st.sampled_from(codes), _texts(condition)).filter(
+    return _worded(st.sampled_from(codes), condition).filter(
         lambda wire: _means(condition, wire.text, wire.code)
     )
 
@@ -235,11 +262,14 @@ def _damaged(draw: DrawFn, condition: Condition) -> _Wire:
         (b"",),
         (draw(st.binary(min_size=1, max_size=20).map(lambda tail: b"\xff" + tail)),),
         (details[: draw(st.integers(1, len(details) - 1))],),
-        (details, _details_of(draw(contract_errors(condition))) + b"\x12\x00"),
+        (details, draw(_sent(condition)).details[0] + b"\x12\x00"),
         (_explained(condition.code, *_FOREIGN),),
     ]
     if draw(st.booleans()) and _means(condition, wire.text, wire.code):
-        return _Wire(wire.code, wire.text, draw(st.sampled_from(kept + lost)))
+        plain = draw(st.sampled_from([(), wire.plain, wire.plain * 2]))
+        return _Wire(wire.code, wire.text, draw(st.sampled_from(kept + lost)), plain)
+    if condition.unexecuted and draw(st.booleans()):
+        return draw(_stripped(condition))
     code = draw(st.sampled_from([wire.code, *_MEANINGLESS]))
     return _Wire(code, draw(_plain_texts(code)), draw(st.sampled_from(kept)))
 
@@ -270,6 +300,8 @@ def _vetoed(draw: DrawFn, condition: Condition) -> _Wire:
     ours = _explained(condition.code, condition.domain, reason)
     foreign = _explained(condition.code, *_FOREIGN)
     with_words = _Wire(condition.code, draw(_texts(condition)), (ours,))
+    plain = plain_trailer(condition.domain, reason)[1]
+    in_plain = _Wire(condition.code, draw(_texts(condition)), (), (plain,))
     bare = _Wire(condition.code, draw(_plain_texts(condition.code)), (foreign,))
-    chosen: _Wire = draw(st.sampled_from([with_words, bare]))
+    chosen: _Wire = draw(st.sampled_from([with_words, in_plain, bare]))
     return chosen

@@ -222,6 +222,22 @@ var conditions = []*condition{
 		},
 	},
 	{
+		reason:     "MODEL_LOADING",
+		code:       codes.Unavailable,
+		message:    "{backend}: model is loading",
+		codeAlone:  false,
+		unexecuted: true,
+		dialects: []dialect{
+			said( // the contract
+				[]codes.Code{codes.Unknown, codes.Unavailable},
+				[]string{"model is loading"},
+				"^(?P<backend>[^\\s'\\\"`]{0,100}: )?model is loading$",
+				"",
+				true,
+			),
+		},
+	},
+	{
 		reason:     "LIVE_TRANSCRIPTION_UNSUPPORTED",
 		code:       codes.Unimplemented,
 		message:    "{backend}: live transcription unsupported: {reason}",

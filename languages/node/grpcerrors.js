@@ -182,6 +182,25 @@ const CONDITIONS = [
     ],
   },
   {
+    reason: "MODEL_LOADING",
+    code: status.UNAVAILABLE,
+    message: "{backend}: model is loading",
+    codeAlone: false,
+    unexecuted: true,
+    dialects: [
+      {
+        // the contract
+        codes: [status.UNKNOWN, status.UNAVAILABLE],
+        hints: ["model is loading"],
+        pattern:
+          "^(?<backend>[^\\s'\\\"`]{0,100}: )?model is loading$",
+        unless:
+          "",
+        unexecuted: true,
+      },
+    ],
+  },
+  {
     reason: "LIVE_TRANSCRIPTION_UNSUPPORTED",
     code: status.UNIMPLEMENTED,
     message: "{backend}: live transcription unsupported: {reason}",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NOT_LOADED = st.builds(grpcerrors.model_not_loaded, ANY_TEXT, model=ANY_TEXT, started=st.booleans())
 BUILT: st.SearchStrategy[grpcerrors.ContractError] = st.one_of(
     NOT_LOADED,
+    st.builds(grpcerrors.model_loading, ANY_TEXT, model=ANY_TEXT, retry_after=st.floats(0, 1e9)),
     st.builds(grpcerrors.model_mismatch, ANY_TEXT, loaded=ANY_TEXT, requested=ANY_TEXT),
     st.builds(grpcerrors.live_transcription_unsupported, ANY_TEXT, ANY_TEXT),
     st.builds(grpcerrors.stream_transcription_unsupported, ANY_TEXT, ANY_TEXT),
@@ -28,6 +29,7 @@ BUILT: st.SearchStrategy[grpcerrors.ContractError] = st.one_of(
 PREDICATES: dict[grpcerrors.Condition, Callable[[object], bool]] = {
     grpcerrors.MODEL_NOT_LOADED: grpcerrors.is_model_not_loaded,
     grpcerrors.MODEL_MISMATCH: grpcerrors.is_model_mismatch,
+    grpcerrors.MODEL_LOADING: grpcerrors.is_model_loading,
     grpcerrors.LIVE_TRANSCRIPTION_UNSUPPORTED: grpcerrors.is_live_transcription_unsupported,
 }
 
@@ -56,25 +58,34 @@ def _go_says_not_loaded(code: StatusCode, text: str) -> bool:
     return code is StatusCode.FAILED_PRECONDITION or "model not loaded" in text.lower()
 
 
-def _truncate(trailers: errors.Trailers, at: float) -> errors.Trailers:
-    return tuple((key, value[: int(len(value) * at)]) for key, value in trailers)
+def _of_details(
+    change: Callable[[bytes, float], bytes],
+) -> Callable[[errors.Trailers, float], errors.Trailers]:
+    """A proxy that changes binary trailers, and passes plain ones."""
+    return lambda trailers, at: tuple(
+        (key, change(value, at) if isinstance(value, bytes) else value) for key, value in trailers
+    )
 
 
+def _flip(value: bytes, at: float) -> bytes:
+    middle = int((len(value) - 1) * at)
+    return value[:middle] + bytes([value[middle] ^ 1]) + value[middle + 1 :]
+
+
+_truncate = _of_details(lambda value, at: value[: int(len(value) * at)])
 MUTATIONS: dict[str, Callable[..., errors.Trailers]] = {
     "untouched": lambda trailers, _: trailers,
-    "-bin stripped": lambda _, __: (),
+    "all stripped": lambda _, __: (),
+    "-bin stripped": lambda trailers, _: trailers[1:],
+    "plain stripped": lambda trailers, _: trailers[:1],
     "doubled": lambda trailers, _: trailers * 2,
     "doubled and truncated": lambda trailers, at: (*trailers, *_truncate(trailers, at)),
     "truncated": _truncate,
-    "emptied": lambda trailers, _: tuple((key, b"") for key, _value in trailers),
-    "re-prefixed": lambda trailers, _: tuple(
-        (key, value.replace(b"type.googleapis.com/", b"type.example.test.io/"))
-        for key, value in trailers
+    "emptied": _of_details(lambda _, __: b""),
+    "re-prefixed": _of_details(
+        lambda value, _: value.replace(b"type.googleapis.com/", b"type.example.test.io/")
     ),
-    "bit flipped": lambda trailers, at: tuple(
-        (key, value[: (i := int((len(value) - 1) * at))] + bytes([value[i] ^ 1]) + value[i + 1 :])
-        for key, value in trailers
-    ),
+    "bit flipped": _of_details(_flip),
 }
 
 
@@ -100,7 +111,7 @@ def test_a_proxy_never_makes_one_condition_of_another(
     """Broken trailers leave it what it was, or nothing, or what its bare code stands for."""
     received = errors.sync_error(error.code, "", MUTATIONS[mutation](error.trailing_metadata, at))
     verdict = classify(received)
-    if verdict.evidence is Evidence.DETAILS:
+    if verdict.typed:
         assert verdict.condition in (error.condition, None)
     else:
         assert verdict.evidence in (Evidence.CODE, None)

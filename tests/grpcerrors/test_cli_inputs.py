@@ -20,6 +20,7 @@ from grpcerrors import cli, explain, model_not_loaded
 from grpcerrors.cli import _inputs
 from grpcerrors.cli._text import printable
 from grpcerrors.testing import FakeRpcError
+from tests.grpcerrors.support import errors
 from tests.grpcerrors.support.command import run
 
 if TYPE_CHECKING:
@@ -151,14 +152,14 @@ def test_explain_says_what_explain_says(capsys: Capture, code: str) -> None:
 @pytest.mark.parametrize("strip", ["", "="])
 def test_explain_reads_details_with_and_without_padding(capsys: Capture, strip: str) -> None:
     error = model_not_loaded("x", model="m")
-    text = base64.b64encode(error.trailing_metadata[0][1]).decode().rstrip(strip)
+    text = base64.b64encode(errors.details_of(error)).decode().rstrip(strip)
     ran = run(capsys, "explain", "--code", "UNKNOWN", "--details-bin", text)
-    met = FakeRpcError(grpc.StatusCode.UNKNOWN, "", error.trailing_metadata)
+    met = FakeRpcError(grpc.StatusCode.UNKNOWN, "", error.trailing_metadata[:1])
     assert ran == (0, explain(met) + "\n", "")
 
 
 def test_explain_reads_several_details(capsys: Capture) -> None:
-    values = [model_not_loaded(name).trailing_metadata[0][1] for name in "xy"]
+    values = [errors.details_of(model_not_loaded(name)) for name in "xy"]
     options = [
         part for value in values for part in ("--details-bin", base64.b64encode(value).decode())
     ]

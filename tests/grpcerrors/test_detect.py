@@ -35,7 +35,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
 
 NOT_LOADED = grpcerrors.model_not_loaded("x", model="m")
-RICH = NOT_LOADED.trailing_metadata[0][1]
+RICH = errors.details_of(NOT_LOADED)
 RICH_PROTO = status_pb2.Status.FromString(RICH)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,13 @@ BUILT = [
         StatusCode.FAILED_PRECONDITION,
         ": model not loaded",
         {"started": "true"},
+    ),
+    (
+        grpcerrors.model_loading("x", model="tiny.en", retry_after=2.5),
+        grpcerrors.MODEL_LOADING,
+        StatusCode.UNAVAILABLE,
+        "x: model is loading",
+        {"backend": "x", "model": "tiny.en"},
     ),
     (
         grpcerrors.model_mismatch("x", loaded="a", requested="b"),
@@ -77,13 +85,16 @@ def test_built(
     assert error.condition is condition
     assert error.fields == fields
     assert error.started is ("started" in fields)
-    [(key, value)] = error.trailing_metadata
+    (key, value), *plain = error.trailing_metadata
     assert key == "grpc-status-details-bin"
     assert isinstance(value, bytes)
+    assert plain == ([] if error.started else [("grpcerrors-unexecuted", condition.reason)])
     verdict = grpcerrors.classify(error)
     assert (verdict.condition, verdict.evidence) == (condition, grpcerrors.Evidence.DETAILS)
     assert (dict(verdict.fields), verdict.started) == (fields, error.started)
     assert verdict.unexecuted is not error.started
+    assert verdict.typed
+    assert verdict.retry_after == error.retry_after
     assert (verdict.backend, verdict.model) == (fields.get("backend", ""), fields.get("model", ""))
 
 
@@ -103,7 +114,28 @@ def test_copies_are_the_same(
         error.details,
         error.condition,
     )
-    assert (repr(copied), copied.started) == (repr(error), error.started)
+    assert (repr(copied), copied.started, copied.retry_after) == (
+        repr(error),
+        error.started,
+        error.retry_after,
+    )
+
+
+def test_a_condition_of_another_domain_names_it_in_the_plain_trailer() -> None:
+    """And one that proves nothing has no such trailer."""
+    gone = grpcerrors.Condition(
+        "GONE", StatusCode.ABORTED, "gone", domain="example.com", unexecuted=True
+    )
+    assert ContractError(gone).trailing_metadata[1:] == (
+        ("grpcerrors-unexecuted", "example.com/GONE"),
+    )
+    assert ContractError(gone, started=True).trailing_metadata[1:] == ()
+    assert ContractError(dataclasses.replace(gone, unexecuted=False)).trailing_metadata[1:] == ()
+
+
+def test_loading_asks_to_wait_a_second() -> None:
+    """Unless the author knows better."""
+    assert grpcerrors.classify(grpcerrors.model_loading("x")).retry_after == 1.0
 
 
 def test_repr_is_for_people() -> None:

@@ -9,6 +9,8 @@ import grpcerrors
 from grpcerrors import Condition, _builtin, _wire, explain
 from tests.grpcerrors.support import errors
 
+PLAIN = "grpcerrors-unexecuted"
+
 
 def _with(code: StatusCode, text: str, *infos: tuple[str, str]) -> object:
     return errors.sync_error(code, text, errors.trailers(errors.status(code, text, *infos)))
@@ -21,7 +23,37 @@ CASES = {
 model not loaded, backend 'x', model 'm'
   because its details say so (grpcerrors/MODEL_NOT_LOADED)
   error: FAILED_PRECONDITION, 'x: model not loaded', grpcerrors/MODEL_NOT_LOADED backend='x' \
-model='m'""",
+model='m', grpcerrors-unexecuted: MODEL_NOT_LOADED""",
+    ),
+    "the plain trailer": (
+        errors.sync_error(StatusCode.UNAVAILABLE, "no", ((PLAIN, "MODEL_LOADING"),)),
+        """\
+model loading
+  because its plain trailer says so, as its details are gone (grpcerrors/MODEL_LOADING)
+  error: UNAVAILABLE, 'no', grpcerrors-unexecuted: MODEL_LOADING""",
+    ),
+    "the plain trailer, of a later version": (
+        errors.sync_error(StatusCode.UNKNOWN, "model not loaded", ((PLAIN, "FROM_2030"),)),
+        """\
+nothing that the contract knows
+  because its plain trailer says so, as its details are gone (grpcerrors/FROM_2030): a reason \
+that this version does not know, so text and code do not count
+  error: UNKNOWN, 'model not loaded', grpcerrors-unexecuted: FROM_2030""",
+    ),
+    "the plain trailer, of another domain": (
+        errors.sync_error(StatusCode.UNKNOWN, "no", ((PLAIN, "example.com/QUOTA"),)),
+        """\
+nothing that the contract knows
+  because its details are of another domain, which rules out the code, and no words are known
+  error: UNKNOWN, 'no', grpcerrors-unexecuted: example.com/QUOTA""",
+    ),
+    "loading": (
+        grpcerrors.model_loading("x", retry_after=2.5),
+        """\
+model loading, backend 'x'
+  because its details say so (grpcerrors/MODEL_LOADING)
+  error: UNAVAILABLE, 'x: model is loading', grpcerrors/MODEL_LOADING backend='x', retry after \
+2.5 s, grpcerrors-unexecuted: MODEL_LOADING""",
     ),
     "details, started": (
         grpcerrors.model_not_loaded("x", started=True),
@@ -128,10 +160,9 @@ def test_five_errors_of_a_chain_are_shown() -> None:
 
 
 def test_the_router_is_explained_with_model_and_node() -> None:
-    status = _wire.encode_status(
-        StatusCode.UNAVAILABLE, "no", reason="LOAD_FAILED", metadata={"model": "m", "node": "n"}
-    )
-    err = errors.sync_error(status.code, status.details, status.trailing_metadata)
+    info = _wire.ErrorInfo("grpcerrors", "LOAD_FAILED", {"model": "m", "node": "n"})
+    text, trailers, _ = _wire.encode(StatusCode.UNAVAILABLE, lambda _: "no", info)
+    err = errors.sync_error(StatusCode.UNAVAILABLE, text, trailers)
     assert explain(err).startswith("load failed, model 'm', node 'n'\n")
 
 

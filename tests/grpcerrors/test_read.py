@@ -33,7 +33,8 @@ if sys.version_info < (3, 11):
 
 INTERNAL = StatusCode.INTERNAL
 TRAILERS = grpcerrors.model_not_loaded("x").trailing_metadata
-([INFO], _) = _read._trailers(TRAILERS)
+DETAILS = errors.details_of(grpcerrors.model_not_loaded("x"))
+([INFO, PLAIN], _) = _read._trailers(TRAILERS)
 LIMIT = 16_384
 NOTHING: Facts = (None, "", (), (), None)
 
@@ -79,8 +80,9 @@ def test_errors_of_grpc_are_read_the_short_way(
         (None, "reset", (), (), None),
     ]
     rich = grpcerrors.model_not_loaded("x")
-    [(_, _, [info], *_)] = survey(make(INTERNAL, "boom", rich.trailing_metadata))
-    assert (info.domain, info.reason) == ("grpcerrors", "MODEL_NOT_LOADED")
+    [(_, _, infos, *_)] = survey(make(INTERNAL, "boom", rich.trailing_metadata))
+    assert [each[:2] for each in infos] == [("grpcerrors", "MODEL_NOT_LOADED")] * 2
+    assert [each.plain for each in infos] == [False, True]
 
 
 def test_an_error_without_details_has_no_text() -> None:
@@ -142,7 +144,7 @@ def test_the_texts_of_all_errors_are_bounded_together() -> None:
     typed = grpcerrors.model_not_loaded("x")
     found = survey(ExceptionGroup("several", [*map(ValueError, texts), typed]))
     assert [len(text) for _, text, *_ in found] == [7, LIMIT - 7, 0, 0]
-    assert found[-1][2] == (INFO,)
+    assert found[-1][2] == (INFO, PLAIN)
 
 
 def test_all_that_an_error_of_another_make_wraps_is_read() -> None:
@@ -199,7 +201,7 @@ def test_a_text_is_cut(given: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "text", 7, [], bytearray(TRAILERS[0][1])],
+    [None, "text", 7, [], bytearray(DETAILS)],
     ids=lambda value: type(value).__name__,
 )
 def test_a_trailer_that_is_no_bytes_spoils_nothing(value: Any) -> None:
@@ -215,6 +217,7 @@ def test_a_trailer_that_is_no_bytes_spoils_nothing(value: Any) -> None:
 def test_a_thousand_pairs_of_metadata_are_enough() -> None:
     """More than that never came over a wire."""
     filler = (("key", b"value"),)
+    assert _read._trailers(filler * 998 + TRAILERS) == ((INFO, PLAIN), None)
     assert _read._trailers(filler * 999 + TRAILERS) == ((INFO,), None)
     assert _read._trailers(filler * 1000 + TRAILERS) == ((), None)
 
@@ -257,7 +260,27 @@ class Detail:
         ([SimpleNamespace(_name="google.rpc.ErrorInfo")], (ErrorInfo("grpcerrors", "", {}),)),
         ([SimpleNamespace(_name="google.rpc.Help")], ()),
         ([{"domain": "d", "reason": "R"}], ()),
-        ([error_details_pb2.RetryInfo(), None, 7, *errors.packed([("d", "R")])], (("d", "R", {}),)),
+        (
+            [error_details_pb2.RetryInfo(), None, 7, *errors.packed([("d", "R")])],
+            (ErrorInfo("d", "R", {}, 0.0),),
+        ),
+        (
+            [{"@type": TYPE}, {"@type": "x/google.rpc.RetryInfo", "retryDelay": "1.5s"}],
+            (ErrorInfo("", "", {}, 1.5),),
+        ),
+        ([{"@type": TYPE}, {"@type": "google.rpc.RetryInfo"}], (ErrorInfo("", "", {}, 0.0),)),
+        (
+            [{"@type": TYPE}, {"@type": "google.rpc.RetryInfo", "retryDelay": "-1s"}],
+            (ErrorInfo("", "", {}),),
+        ),
+        (
+            [{"@type": TYPE}, {"@type": "google.rpc.RetryInfo", "retryDelay": 7}],
+            (ErrorInfo("", "", {}),),
+        ),
+        (
+            [{"@type": TYPE}, SimpleNamespace(_name="google.rpc.RetryInfo")],
+            (ErrorInfo("", "", {}),),
+        ),
         (None, ()),
         (7, ()),
         ("boom", ()),

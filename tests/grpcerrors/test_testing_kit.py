@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import re
 import runpy
@@ -60,6 +61,16 @@ def test_text_errors_mean_the_condition_by_text(data: Any, condition: Condition)
 
 
 @FEW
+@given(st.data(), conditions)
+def test_trailer_errors_mean_the_condition_by_the_plain_trailer(
+    data: Any, condition: Condition
+) -> None:
+    verdict = classify(data.draw(maybe_wrapped(strategies.trailer_errors(condition))))
+    assert (verdict.condition, verdict.evidence) == (condition, Evidence.TRAILER)
+    assert verdict.unexecuted
+
+
+@FEW
 @given(st.data(), coded)
 def test_code_errors_mean_the_condition_by_code(data: Any, condition: Condition) -> None:
     verdict = classify(data.draw(maybe_wrapped(strategies.code_errors(condition))))
@@ -71,7 +82,7 @@ def test_code_errors_mean_the_condition_by_code(data: Any, condition: Condition)
 def test_damaged_errors_still_mean_the_condition(data: Any, condition: Condition) -> None:
     verdict = classify(data.draw(maybe_wrapped(strategies.damaged_errors(condition))))
     assert verdict.condition == condition
-    assert verdict.evidence in (Evidence.DETAILS, Evidence.TEXT)
+    assert verdict.evidence in (Evidence.DETAILS, Evidence.TRAILER, Evidence.TEXT)
 
 
 @FEW
@@ -103,6 +114,14 @@ def test_a_condition_of_ones_own_has_typed_errors(data: Any) -> None:
 def test_a_condition_without_words_has_no_text_errors() -> None:
     with pytest.raises(ValueError, match="no dialect of LOW_BATTERY knows"):
         strategies.text_errors(MINE)
+
+
+def test_a_condition_that_proves_nothing_has_no_plain_trailer() -> None:
+    with pytest.raises(ValueError, match="LOW_BATTERY has no plain trailer"):
+        strategies.trailer_errors(MINE)
+    proves = dataclasses.replace(MINE, unexecuted=True)
+    error = find(strategies.trailer_errors(proves), lambda _: True)
+    assert matches(error, proves)
 
 
 def test_a_condition_whose_code_says_nothing_has_no_code_errors() -> None:

@@ -48,7 +48,7 @@ print(error.trailing_metadata[0][1].hex())
 def test_the_bytes_are_frozen() -> None:
     """They are those that went out with the first version."""
     error = grpcerrors.model_not_loaded("x", model="m")
-    assert error.trailing_metadata[0][1].hex() == GOLDEN
+    assert errors.details_of(error).hex() == GOLDEN
 
 
 @pytest.mark.parametrize("implementation", ["upb", "python"])
@@ -67,14 +67,15 @@ def test_the_bytes_are_the_same_in_any_process(implementation: str, seed: str) -
         check=True,
     ).stdout.strip()
     here = grpcerrors.model_mismatch("x", loaded="a", requested="b" * 5000)
-    assert printed == here.trailing_metadata[0][1].hex()
+    assert printed == errors.details_of(here).hex()
 
 
 def _transmitted(error: grpcerrors.ContractError) -> int:
     """Count the message percent-encoded and the details in base64, as gRPC over HTTP/2 does."""
     encoded = error.details.encode()
     message = sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in encoded)
-    return message + 4 * -(-len(error.trailing_metadata[0][1]) // 3)
+    plain = sum(32 + len(key) + len(value) for key, value in error.trailing_metadata[1:])
+    return message + 4 * -(-len(error.trailing_metadata[0][1]) // 3) + plain
 
 
 @given(backend=ANY_TEXT, loaded=ANY_TEXT, requested=ANY_TEXT, started=st.booleans())
@@ -100,12 +101,12 @@ def _block(error: grpcerrors.ContractError) -> int:
 
 def test_what_fits_exactly_is_not_cut() -> None:
     """A trailer block of 4,096 bytes is within the limit; one more byte is not."""
-    error = grpcerrors.model_not_loaded("x" * 250, model="m" * 2134)
+    error = grpcerrors.model_not_loaded("x" * 249, model="m" * 2085)
     assert _block(error) == 4096
-    assert len(error.fields["model"]) == 2134
-    error = grpcerrors.model_not_loaded("x" * 250, model="m" * 2135)
+    assert len(error.fields["model"]) == 2085
+    error = grpcerrors.model_not_loaded("x" * 249, model="m" * 2086)
     assert _block(error) <= 4096
-    assert len(error.fields["model"]) == 2134
+    assert len(error.fields["model"]) == 2085
 
 
 def test_an_error_that_started_is_cut_to_the_limit_too() -> None:
@@ -194,7 +195,7 @@ def test_any_bytes_are_read(trailer: bytes) -> None:
 
 def test_nobody_can_change_what_was_read() -> None:
     """The same bytes are decoded once and given to many."""
-    trailer = grpcerrors.model_not_loaded("x").trailing_metadata[0][1]
+    trailer = errors.details_of(grpcerrors.model_not_loaded("x"))
     [info] = _wire.decode(trailer)
     with pytest.raises(TypeError):
         info.metadata["backend"] = "y"  # type: ignore[index]
@@ -204,35 +205,42 @@ def test_nobody_can_change_what_was_read() -> None:
 CODE = StatusCode.RESOURCE_EXHAUSTED
 
 
-@given(message=ANY_TEXT, value=ANY_TEXT, retry_after=st.none() | st.floats())
-def test_any_status_fits(message: str, value: str, retry_after: float | None) -> None:
+def _encoded(message: str, unexecuted: bool = False, **given: Any) -> tuple[str, Any]:
+    given = {"domain": "grpcerrors", "reason": "R_R", "metadata": {}} | given
+    info = _wire.ErrorInfo(**given)
+    text, trailers, _ = _wire.encode(CODE, lambda cut: cut(message), info, unexecuted=unexecuted)
+    assert _wire.trailers_size(text, trailers) <= 4096
+    return text, trailers
+
+
+@given(
+    message=ANY_TEXT,
+    value=ANY_TEXT,
+    retry_after=st.none() | st.floats(),
+    unexecuted=st.booleans(),
+)
+def test_any_status_fits(
+    *, message: str, value: str, retry_after: float | None, unexecuted: bool
+) -> None:
     """An error that is no condition has the same bound, and keeps its code, reason and delay."""
-    status = _wire.encode_status(
-        CODE,
-        message,
-        reason="LOAD_FAILED",
-        metadata={"model": value, "node": "n1"},
-        retry_after=retry_after,
-    )
-    assert _wire.trailers_size(status) <= 4096
-    assert status.code is CODE
-    [(key, details)] = status.trailing_metadata
+    metadata = {"model": value, "node": "n1"}
+    text, trailers = _encoded(message, unexecuted, metadata=metadata, retry_after=retry_after)
+    [(key, details), *plain] = trailers
     assert key == errors.DETAILS_KEY
+    assert plain == [("grpcerrors-unexecuted", "R_R")] * unexecuted
     rich = status_pb2.Status.FromString(details)
-    assert (rich.code, rich.message) == (CODE.value[0], status.details)
+    assert (rich.code, rich.message) == (CODE.value[0], text)
     [info] = _wire.decode(details)
-    assert (info.domain, info.reason) == ("grpcerrors", "LOAD_FAILED")
+    assert (info.domain, info.reason) == ("grpcerrors", "R_R")
     assert info.metadata["node"] == "n1"
     assert len(rich.details) == 1 + (retry_after is not None)
 
 
 def test_a_status_that_fits_is_sent_whole() -> None:
     """With everything that it was given; empty values are left out."""
-    status = _wire.encode_status(
-        CODE, "try later", reason="R_R", metadata={"a": "b", "c": ""}, retry_after=1.25
-    )
-    assert status.details == "try later"
-    [info_any, retry_any] = status_pb2.Status.FromString(status.trailing_metadata[0][1]).details
+    text, [(_, details)] = _encoded("try later", metadata={"a": "b", "c": ""}, retry_after=1.25)
+    assert text == "try later"
+    [info_any, retry_any] = status_pb2.Status.FromString(details).details
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert info_any.Unpack(info)
     assert retry_any.Unpack(retry)
@@ -242,21 +250,22 @@ def test_a_status_that_fits_is_sent_whole() -> None:
 
 def test_a_message_is_cut_to_what_fits() -> None:
     """What is short next to it stays whole."""
-    status = _wire.encode_status(CODE, "x" * 8000, reason="R_R", metadata={"model": "tiny"})
-    assert set(status.details) == {"x"}
-    assert 4060 < _wire.trailers_size(status) <= 4096
-    assert _wire.decode(status.trailing_metadata[0][1])[0].metadata == {"model": "tiny"}
+    text, trailers = _encoded("x" * 8000, metadata={"model": "tiny"})
+    assert set(text) == {"x"}
+    assert _wire.trailers_size(text, trailers) > 4060
+    assert _wire.decode(trailers[0][1])[0].metadata == {"model": "tiny"}
 
 
 @pytest.mark.parametrize(
     ("seconds", "delay"), [(-1, 0), (float("nan"), 0), (float("inf"), 315_576_000_000)]
 )
 def test_a_delay_that_no_duration_can_have_is_bounded(seconds: float, delay: int) -> None:
-    status = _wire.encode_status(CODE, "", reason="R_R", retry_after=seconds)
-    [_, packed] = status_pb2.Status.FromString(status.trailing_metadata[0][1]).details
+    _, [(_, details)] = _encoded("", retry_after=seconds)
+    [_, packed] = status_pb2.Status.FromString(details).details
     retry = error_details_pb2.RetryInfo()
     assert packed.Unpack(retry)
     assert retry.retry_delay.ToSeconds() == delay
+    assert _wire.decode(details)[0].retry_after == delay
 
 
 @given(ANY_TEXT.filter(bool))

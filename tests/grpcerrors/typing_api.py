@@ -29,19 +29,22 @@ def builds() -> None:
     assert_type(grpcerrors.model_not_loaded("x"), ContractError)
     assert_type(grpcerrors.model_not_loaded("x", model="m", started=True), ContractError)
     assert_type(grpcerrors.model_mismatch("x", loaded="a", requested="b"), ContractError)
+    assert_type(grpcerrors.model_loading("x", model="m", retry_after=1.5), ContractError)
     assert_type(grpcerrors.live_transcription_unsupported("x", "y"), ContractError)
     assert_type(grpcerrors.stream_transcription_unsupported("x", "y"), ContractError)
     error = ContractError(CONDITION, backend="x", node=None)
     assert_type(error.condition, Condition)
     assert_type(error.details, str)
-    assert_type(error.trailing_metadata, tuple[tuple[str, bytes], ...])
+    assert_type(error.trailing_metadata, tuple[tuple[str, str | bytes], ...])
     assert_type(error.fields, Mapping[str, str])
     assert_type(error.started, bool)
+    assert_type(error.retry_after, float | None)
 
 
 def detects(err: object) -> None:
     assert_type(grpcerrors.is_model_not_loaded(err), bool)
     assert_type(grpcerrors.is_model_mismatch(None), bool)
+    assert_type(grpcerrors.is_model_loading(err), bool)
     assert_type(grpcerrors.is_live_transcription_unsupported(7), bool)
     assert_type(grpcerrors.is_stream_transcription_unsupported(err), bool)
     assert_type(grpcerrors.held_model(err), str | None)
@@ -57,6 +60,8 @@ def detects(err: object) -> None:
     assert_type(verdict.fields, Mapping[str, str])
     assert_type(verdict.started, bool)
     assert_type(verdict.unexecuted, bool)
+    assert_type(verdict.typed, bool)
+    assert_type(verdict.retry_after, float | None)
 
 
 def sends_sync(context: SyncContext) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
-from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Evidence, Verdict, classify, held_model
+from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Verdict, classify, held_model
 from grpcerrors_router.calls.causes import RECONNECT, Belief, Cause, Causes, cause_of
 from grpcerrors_router.nodes.prober import SILENT
 from grpcerrors_router.tasks import stop
@@ -129,14 +129,13 @@ class Reconciler:
     ) -> Reaction:
         verdict = classify(error)
         held = held_model(error) is not None
-        typed = verdict.evidence is Evidence.DETAILS
-        if held or typed:
+        if held or verdict.typed:
             self._causes.note_typed(entry)
         if held or verdict.condition not in _STALE:
             if error.code() in _FROM_HANDLERS:
                 self._proved(entry)
             return Reaction.KEEP
-        if not typed and entry.live:
+        if not verdict.typed and entry.live:
             cause = cause_of(method, error.code(), error.details() or "")
             if not await self._confirmed(entry, verdict, cause):
                 return Reaction.KEEP

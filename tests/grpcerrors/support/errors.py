@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
     from google.protobuf import any_pb2
 
+    from grpcerrors import ContractError
+
 DETAILS_KEY = "grpc-status-details-bin"
-Trailers = tuple[tuple[str, bytes], ...]
+Trailers = tuple[tuple[str, str | bytes], ...]
 
 
 def trailers(*values: bytes) -> Trailers:
     """Return trailing metadata with each value under the key of rich statuses."""
     return tuple((DETAILS_KEY, value) for value in values)
+
+
+def details_of(error: ContractError) -> bytes:
+    """Return the `google.rpc.Status` that an error carries."""
+    value = error.trailing_metadata[0][1]
+    assert isinstance(value, bytes)
+    return value
 
 
 def status(code: StatusCode | None, text: str, *infos: tuple[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""The rows of grpcerrors/vectors.json.
+"""The rows of grpcerrors/vectors.json, and of vectors.tsv, which holds the same in a flat form.
 
 After a change: `python -m tests.grpcerrors.support.make_vectors`.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 import grpcerrors
 from grpcerrors import (
     LIVE_TRANSCRIPTION_UNSUPPORTED,
+    MODEL_LOADING,
     MODEL_MISMATCH,
     MODEL_NOT_LOADED,
     STREAM_TRANSCRIPTION_UNSUPPORTED,
@@ -26,7 +27,12 @@ from grpcerrors import (
     ContractError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PATH = Path(grpcerrors.__file__).with_name("vectors.json")
+FLAT_PATH = PATH.with_suffix(".tsv")
+PLAIN, HELD = "grpcerrors-unexecuted", "grpcerrors-held"
 
 UNKNOWN, INVALID_ARGUMENT, NOT_FOUND = 2, 3, 5
 FAILED_PRECONDITION, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 9, 12, 13, 14
@@ -48,6 +54,12 @@ def _built() -> list[Row]:
         _build("not loaded, beyond the BMP", MODEL_NOT_LOADED, backend="🦙.cpp"),
         _build("not loaded, backend cut", MODEL_NOT_LOADED, backend="rfdetr" * 1000),
         _build("not loaded, CJK cut", MODEL_NOT_LOADED, backend="rfdetr", model=kanji * 500),
+        _build("not loaded, retry named", MODEL_NOT_LOADED, retry_after=0.25, backend="rfdetr"),
+        _build("loading", MODEL_LOADING, retry_after=1.0, backend="rfdetr"),
+        _build("loading, model", MODEL_LOADING, retry_after=2.5, backend="rfdetr", model=kanji),
+        _build("loading, at once", MODEL_LOADING, retry_after=0.0, backend="rfdetr"),
+        _build("loading, no delay", MODEL_LOADING, backend="rfdetr"),
+        _build("loading, cut", MODEL_LOADING, retry_after=90.0, backend="rfdetr" * 1000),
         _build("mismatch", MODEL_MISMATCH, backend="vllm", loaded="a", requested="b"),
         _build("mismatch, nothing named", MODEL_MISMATCH, backend="vllm", loaded="", requested=""),
         _build("mismatch, quotes", MODEL_MISMATCH, backend="x", loaded="'a\"", requested='"b'),
@@ -67,17 +79,26 @@ def _built() -> list[Row]:
     ]
 
 
-def _build(name: str, condition: Condition, *, started: bool = False, **fields: str) -> Row:
-    error = ContractError(condition, started=started, **fields)
-    ((_, details),) = error.trailing_metadata
+def _build(
+    name: str,
+    condition: Condition,
+    *,
+    started: bool = False,
+    retry_after: float | None = None,
+    **fields: str,
+) -> Row:
+    error = ContractError(condition, started=started, retry_after=retry_after, **fields)
+    trailers: dict[str, Any] = dict(error.trailing_metadata)
     return {
         "name": name,
         "condition": condition.reason,
         "fields": fields,
         "started": started,
+        "retry_after": retry_after,
         "code": error.code.value[0],
         "message": error.details,
-        "details_hex": details.hex(),
+        "details_hex": trailers.pop("grpc-status-details-bin").hex(),
+        "trailers": [list(pair) for pair in trailers.items()],
     }
 
 
@@ -93,11 +114,23 @@ def _status(code: int, message: str, *details: any_pb2.Any) -> bytes:
     )
 
 
+def _retry(seconds: int, nanos: int = 0) -> any_pb2.Any:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds, retry.retry_delay.nanos = seconds, nanos
+    url = "type.googleapis.com/google.rpc.RetryInfo"
+    return any_pb2.Any(type_url=url, value=retry.SerializeToString())
+
+
+def _loading(*others: any_pb2.Any) -> bytes:
+    return _status(UNAVAILABLE, IS_LOADING, _info("MODEL_LOADING", backend="x"), *others)
+
+
 def _prefixed(detail: any_pb2.Any, prefix: str) -> any_pb2.Any:
     return any_pb2.Any(type_url=f"{prefix}google.rpc.ErrorInfo", value=detail.value)
 
 
 SAID = "x: model not loaded"
+IS_LOADING = "x: model is loading"
 OURS = _info("MODEL_NOT_LOADED", backend="x")
 TYPED = _status(FAILED_PRECONDITION, SAID, OURS)
 OTHER_TYPED = _status(FAILED_PRECONDITION, SAID, _info("MODEL_NOT_LOADED", backend="y"))
@@ -112,7 +145,12 @@ BESIDE = any_pb2.Any(
 )
 BROKEN_INFO = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\x0a\x7fx")
 
-NOT_LOADED, MISMATCH = "MODEL_NOT_LOADED", "MODEL_MISMATCH"
+STARTED = _status(FAILED_PRECONDITION, SAID, _info("MODEL_NOT_LOADED", backend="x", started="true"))
+CONTRADICTORY = _status(
+    FAILED_PRECONDITION, SAID, _info("MODEL_NOT_LOADED"), _info("MODEL_MISMATCH")
+)
+
+NOT_LOADED, MISMATCH, LOADING = "MODEL_NOT_LOADED", "MODEL_MISMATCH", "MODEL_LOADING"
 NO_LIVE, NO_STREAM = "LIVE_TRANSCRIPTION_UNSUPPORTED", "STREAM_TRANSCRIPTION_UNSUPPORTED"
 
 _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]] = [
@@ -258,6 +296,20 @@ _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]
         NOT_LOADED,
         "text",
     ),
+    # Loading: the words count as a whole sentence only, and the code says nothing.
+    ("loading, the words", UNAVAILABLE, IS_LOADING, None, LOADING, "text"),
+    (
+        "loading, raised in Python",
+        UNKNOWN,
+        "Exception calling application: x: model is loading",
+        None,
+        LOADING,
+        "text",
+    ),
+    ("loading, words within a sentence", UNAVAILABLE, "the model is loading", None, None, None),
+    ("loading, words before others", UNAVAILABLE, "x: model is loading a", None, None, None),
+    ("loading, under INTERNAL", INTERNAL, IS_LOADING, None, None, None),
+    ("loading, capitals", UNAVAILABLE, "X: MODEL IS LOADING", None, None, None),
     ("connection refused", UNAVAILABLE, "connection refused", None, None, None),
     ("uncaught", UNKNOWN, "Exception calling application: division by zero", None, None, None),
     ("not found", NOT_FOUND, "voice 'alloy' not found", None, None, None),
@@ -276,35 +328,164 @@ _HELD: list[tuple[str, int, str, list[bytes], str, str | None, str | None, str |
     ("held, empty", UNKNOWN, SAID, [], "", NOT_LOADED, "text", None),
 ]
 
+# The plain trailer: name, code, message, details, its values, condition, evidence, unexecuted.
+_PLAIN: list[tuple[str, int, str, list[bytes], list[str], str | None, str | None, bool]] = [
+    # A hop that strips or breaks the details leaves it.
+    ("plain, details stripped", UNKNOWN, "no", [], [NOT_LOADED], NOT_LOADED, "trailer", True),
+    ("plain, details empty", UNKNOWN, "no", [b""], [NOT_LOADED], NOT_LOADED, "trailer", True),
+    ("plain, details broken", UNKNOWN, "no", [TYPED[:-9]], [MISMATCH], MISMATCH, "trailer", True),
+    ("plain, other words", UNKNOWN, SAID, [], [MISMATCH], MISMATCH, "trailer", True),
+    ("plain, loading", UNAVAILABLE, "", [], [LOADING], LOADING, "trailer", True),
+    ("plain, live", UNIMPLEMENTED, "", [], [NO_LIVE], NO_LIVE, "trailer", True),
+    ("plain, spaces around", UNKNOWN, "no", [], [f" {MISMATCH} "], MISMATCH, "trailer", True),
+    ("plain twice the same", UNKNOWN, "no", [], [MISMATCH] * 2, MISMATCH, "trailer", True),
+    # Details win, whichever they are.
+    ("plain beside details", UNKNOWN, SAID, [TYPED], [NOT_LOADED], NOT_LOADED, "details", True),
+    ("plain, other details", UNKNOWN, SAID, [MISMATCHED], [NOT_LOADED], MISMATCH, "details", True),
+    ("plain, had begun", UNKNOWN, SAID, [STARTED], [NOT_LOADED], NOT_LOADED, "details", False),
+    ("plain, unknown details", UNKNOWN, SAID, [UNHEARD_OF], [NOT_LOADED], None, "details", False),
+    ("plain, at odds", UNKNOWN, "no", [CONTRADICTORY], [NOT_LOADED], None, None, False),
+    (
+        "plain, details that differ",
+        UNKNOWN,
+        "no",
+        [TYPED, OTHER_TYPED],
+        [NOT_LOADED],
+        NOT_LOADED,
+        "trailer",
+        True,
+    ),
+    ("plain, foreign details", UNKNOWN, "no", [FOREIGN], [MISMATCH], MISMATCH, "trailer", True),
+    # An unknown reason vetoes words and code. The request was not executed all the same.
+    ("plain, unknown reason", UNKNOWN, SAID, [], ["FROM_THE_FUTURE"], None, "trailer", True),
+    ("plain, lower case", UNKNOWN, SAID, [], ["model_not_loaded"], None, "trailer", True),
+    # Another domain explains the code, as foreign details do.
+    ("plain, foreign", FAILED_PRECONDITION, "no", [], ["example.com/QUOTA"], None, None, False),
+    ("plain, foreign, words", UNKNOWN, SAID, [], ["example.com/QUOTA"], NOT_LOADED, "text", True),
+    ("plain, ours in full", UNKNOWN, "", [], [f"grpcerrors/{LOADING}"], LOADING, "trailer", True),
+    # What says nothing, or two things at once, counts as absent.
+    ("plain, empty", UNKNOWN, SAID, [], [""], NOT_LOADED, "text", True),
+    ("plain, two that differ", UNKNOWN, SAID, [], [MISMATCH, LOADING], NOT_LOADED, "text", True),
+    ("plain, no reason", UNKNOWN, SAID, [], ["example.com/"], NOT_LOADED, "text", True),
+]
+
+# The delay of a RetryInfo: name, details, seconds.
+_DELAYED: list[tuple[str, bytes, float | None]] = [
+    ("loading", _loading(_retry(2)), 2.0),
+    ("loading, a fraction", _loading(_retry(1, 500_000_000)), 1.5),
+    ("loading, at once", _loading(_retry(0)), 0.0),
+    ("loading, no delay", _loading(), None),
+    ("loading, negative delay", _loading(_retry(-1)), None),
+    ("loading, negative nanoseconds", _loading(_retry(1, -1)), None),
+    ("loading, too many nanoseconds", _loading(_retry(1, 1_000_000_000)), None),
+    ("loading, more than a Duration holds", _loading(_retry(315_576_000_001)), None),
+    (
+        "loading, RetryInfo first",
+        _status(UNAVAILABLE, IS_LOADING, _retry(3), _info("MODEL_LOADING")),
+        3.0,
+    ),
+]
+
+
+def _detect(
+    name: str,
+    code: int,
+    message: str,
+    details: list[bytes] | None,
+    condition: str | None,
+    evidence: str | None,
+    *,
+    trailers: Sequence[tuple[str, str]] = (),
+    unexecuted: bool | None = None,
+    retry_after: float | None = None,
+    held: str | None = None,
+) -> Row:
+    proved = evidence in ("details", "text") and condition is not None
+    return {
+        "name": name,
+        "code": code,
+        "message": message,
+        "details_hex": None if details is None else [value.hex() for value in details],
+        "trailers": [list(pair) for pair in trailers],
+        "condition": condition,
+        "evidence": evidence,
+        "unexecuted": proved if unexecuted is None else unexecuted,
+        "retry_after": retry_after,
+        "held": held,
+    }
+
 
 def rows() -> dict[str, Any]:
     """Return what vectors.json holds."""
-    detect: list[Row] = [
-        {
-            "name": name,
-            "code": code,
-            "message": message,
-            "details_hex": None if details is None else [value.hex() for value in details],
-            "condition": condition,
-            "evidence": evidence,
-        }
-        for name, code, message, details, condition, evidence in _DETECTED
-    ]
+    detect = [_detect(*row) for row in _DETECTED]
+    for name, code, message, details, value, condition, evidence, held in _HELD:
+        row = (name, code, message, details, condition, evidence)
+        detect.append(_detect(*row, trailers=[(HELD, value)], held=held))
+    for name, code, message, details, values, condition, evidence, unexecuted in _PLAIN:
+        row = (name, code, message, details, condition, evidence)
+        trailers = [(PLAIN, value) for value in values]
+        detect.append(_detect(*row, trailers=trailers, unexecuted=unexecuted))
+    detect.append(
+        _detect(
+            "plain, held",
+            UNKNOWN,
+            SAID,
+            [],
+            MISMATCH,
+            "trailer",
+            trailers=[(HELD, "m"), (PLAIN, MISMATCH)],
+            unexecuted=True,
+            held="m",
+        )
+    )
     detect += [
-        {
-            "name": name,
-            "code": code,
-            "message": message,
-            "details_hex": [each.hex() for each in details],
-            "trailers": [["grpcerrors-held", value]],
-            "condition": condition,
-            "evidence": evidence,
-            "held": held,
-        }
-        for name, code, message, details, value, condition, evidence, held in _HELD
+        _detect(
+            name, UNAVAILABLE, IS_LOADING, [details], LOADING, "details", retry_after=retry_after
+        )
+        for name, details, retry_after in _DELAYED
     ]
     return {"version": 1, "build": _built(), "detect": detect}
 
 
+_BUILD_COLUMNS = ("name", "condition", "started", "retry_after", "code", "message")
+_DETECT_COLUMNS = tuple(
+    "name code message condition evidence unexecuted retry_after held".split()  # noqa: SIM905
+)
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"})
+
+
+def flat(document: dict[str, Any]) -> str:
+    """Return the same vectors in the flat form, which CONTRACT.md describes."""
+    details = "grpc-status-details-bin"
+    lines = [
+        ["#build", *_BUILD_COLUMNS, "trailers", "(name, value)...", "fields", "(name, value)..."],
+        ["#detect", *_DETECT_COLUMNS, "trailers", "(name, value)..."],
+    ]
+    for row in document["build"]:
+        trailers = [[details, row["details_hex"]], *row["trailers"]]
+        given = [*row["fields"].items()]
+        lines.append(["build", *_cells(row, _BUILD_COLUMNS), *_pairs(trailers), *_pairs(given)])
+    for row in document["detect"]:
+        trailers = [*([details, value] for value in row["details_hex"] or ()), *row["trailers"]]
+        lines.append(["detect", *_cells(row, _DETECT_COLUMNS), *_pairs(trailers)])
+    return "".join("\t".join(cell.translate(_ESCAPES) for cell in line) + "\n" for line in lines)
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    return [_cell(row[name]) for name in columns]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
+def _pairs(pairs: Sequence[Sequence[str]]) -> list[str]:
+    return [str(len(pairs)), *(text for pair in pairs for text in pair)]
+
+
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(rows(), indent=1) + "\n", encoding="ascii")
+    made = rows()
+    PATH.write_text(json.dumps(made, indent=1) + "\n", encoding="ascii")
+    FLAT_PATH.write_text(flat(made), encoding="utf-8", newline="\n")

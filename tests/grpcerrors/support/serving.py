@@ -29,18 +29,24 @@ class Answer(NamedTuple):
 
     code: StatusCode
     details: str
-    trailing_metadata: tuple[tuple[str, bytes], ...] = ()
+    trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
     def dump(self) -> bytes:
         """Serialize."""
-        metadata = [(key, base64.b64encode(value).decode()) for key, value in self[2]]
+        metadata = [
+            (key, base64.b64encode(value).decode() if isinstance(value, bytes) else [value])
+            for key, value in self.trailing_metadata
+        ]
         return json.dumps([self.code.name, self.details, metadata]).encode()
 
     @classmethod
     def load(cls, request: bytes) -> Answer:
         """Read what `dump` wrote."""
         code, details, metadata = json.loads(request)
-        trailers = tuple((key, base64.b64decode(value)) for key, value in metadata)
+        trailers = tuple(
+            (key, value[0] if isinstance(value, list) else base64.b64decode(value))
+            for key, value in metadata
+        )
         return cls(StatusCode[code], details, trailers)
 
     @staticmethod
