@@ -28,7 +28,12 @@ def _fail(context: Any, row: str) -> Any:
     if kind == "build":
         given = vectors.BUILD[name]
         condition = vectors.CONDITIONS[given["condition"]]
-        error = grpcerrors.ContractError(condition, started=given["started"], **given["fields"])
+        error = grpcerrors.ContractError(
+            condition,
+            started=given["started"],
+            retry_after=given["retry_after"],
+            **given["fields"],
+        )
         return grpcerrors.abort(context, error)
     given = vectors.DETECT[name]
     values = [bytes.fromhex(value) for value in given["details_hex"] or ()]

@@ -21,9 +21,9 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def error_info(details_hex: str) -> tuple[status_pb2.Status, error_details_pb2.ErrorInfo]:
-    """Read details without grpcerrors; return the status without its detail, and the detail."""
+    """Read details without grpcerrors; return the status without them, and the ErrorInfo."""
     status = status_pb2.Status.FromString(bytes.fromhex(details_hex))
-    (packed,) = status.details
+    packed = status.details[0]
     info = error_details_pb2.ErrorInfo()
     assert packed.Unpack(info), f"{packed.type_url} is no ErrorInfo"
     del status.details[:]
