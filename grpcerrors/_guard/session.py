@@ -53,8 +53,7 @@ class Outcome(NamedTuple):
 
     def successful(self, protocol: Protocol) -> bool:
         """Whether it did not fail, and did not return a response that says that it did."""
-        says = (getattr(self.answer, name, True) for name in protocol.success)
-        return not self.failed and False not in says
+        return not self.failed and all(_says(self.answer, name) for name in protocol.success)
 
     @property
     def unimplemented(self) -> bool:
@@ -209,3 +208,13 @@ def _vouching(outcome: Outcome, held: str) -> Trailers | None:
         if _wire.trailers_size(outcome.message, trailers) <= _wire.TRAILERS_LIMIT:
             return trailers
     return None
+
+
+def _says(answer: Any, field: str) -> bool:
+    """Whether a response reports success; a field that it lacks or leaves unset says nothing."""
+    try:
+        if not answer.HasField(field):
+            return True
+    except (AttributeError, ValueError):  # a boolean that cannot tell unset from false
+        pass
+    return getattr(answer, field, True) is not False

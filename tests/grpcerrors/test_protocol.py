@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import pkgutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
-from grpcerrors import KSERVE, LOCALAI, Protocol
+from grpcerrors import KSERVE, LOCALAI, ModelGuard, Protocol
 from grpcerrors._guard.protocol import text_at
-from grpcerrors_protocol import backend_pb2, inference_pb2
+from grpcerrors_protocol import backend_pb2, inference_pb2, inference_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +54,44 @@ def test_responses_say_by_these_fields_that_they_failed() -> None:
     )
     fields = {name for answer in answers for name in answer.DESCRIPTOR.fields_by_name}
     assert set(KSERVE.success) <= fields
+
+
+LOADED = inference_pb2.RepositoryModelLoadResponse
+
+
+@pytest.mark.parametrize(
+    ("response", "loaded"),
+    [
+        (LOADED(isLoaded=True), True),
+        (LOADED(), True),  # as Triton's, which has no such field
+        (LOADED(isLoaded=False), False),
+    ],
+    ids=["true", "unset", "false"],
+)
+def test_a_field_that_is_not_set_is_no_failure(response: object, *, loaded: bool) -> None:
+    class Servicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
+        def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+            return response
+
+        def ModelInfer(self, request: Any, context: Any) -> Any:
+            return inference_pb2.ModelInferResponse()
+
+    guard = ModelGuard("b", protocol=KSERVE)
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[guard])
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            load = inference_pb2.RepositoryModelLoadRequest(model_name="m")
+            infer = inference_pb2.ModelInferRequest(model_name="m")
+            stub.RepositoryModelLoad(load, timeout=60)
+            refused = nullcontext() if loaded else pytest.raises(grpc.RpcError, match="not loaded")
+            with refused:
+                stub.ModelInfer(infer, timeout=60)
+    finally:
+        server.stop(None).wait()
 
 
 def test_other_languages_can_read_them() -> None:
