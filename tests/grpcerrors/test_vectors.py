@@ -78,7 +78,7 @@ def test_the_flat_form_can_be_read_with_split_and_a_few_escapes() -> None:
             row.name,
             row.condition.reason,
             str(int(row.started)),
-            "" if row.retry_after is None else str(row.retry_after),
+            "" if row.retry_after is None else f"{row.retry_after:g}",
             str(row.code.value[0]),
             row.message,
             [("grpc-status-details-bin", row.details.hex()), *row.trailers],
@@ -94,7 +94,7 @@ def test_the_flat_form_can_be_read_with_split_and_a_few_escapes() -> None:
             row.condition.reason if row.condition else "",
             row.evidence.value if row.evidence else "",
             str(int(row.unexecuted)),
-            "" if row.retry_after is None else str(row.retry_after),
+            "" if row.retry_after is None else f"{row.retry_after:g}",
             row.held or "",
             [*(("grpc-status-details-bin", each.hex()) for each in row.details), *row.trailers],
         )

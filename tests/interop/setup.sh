@@ -29,10 +29,10 @@ if ((${#missing[@]})); then
   DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null
 fi
 
-npm ci --prefix node --no-audit --no-fund --ignore-scripts --loglevel=error
+npm ci --prefix ../../languages/node --no-audit --no-fund --ignore-scripts --loglevel=error
 
 go version
 echo "grpc-go $(sed -n 's/^const Version = "\(.*\)"/\1/p' /usr/share/gocode/src/google.golang.org/grpc/version.go)"
-echo "node $(node --version), @grpc/grpc-js $(node -p "require('./node/node_modules/@grpc/grpc-js/package.json').version")"
+echo "node $(node --version), @grpc/grpc-js $(node -p "require('../../languages/node/node_modules/@grpc/grpc-js/package.json').version")"
 nginx -v 2>&1
 haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe

@@ -478,6 +478,8 @@ def _cells(row: Row, columns: Sequence[str]) -> list[str]:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, float):
+        return f"{value:g}"  # as printf writes it
     return "" if value is None else str(value)
 
 

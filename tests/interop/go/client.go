@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
+	"fmt"
 	"io"
-	"os"
+	"sort"
+	"strconv"
 
-	"github.com/golang/protobuf/proto"
 	"github.com/golang/protobuf/ptypes/wrappers"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"grpcerrors"
 )
 
 var shapes = []grpc.StreamDesc{
@@ -22,41 +21,20 @@ var shapes = []grpc.StreamDesc{
 	{StreamName: "Bidi", ServerStreams: true, ClientStreams: true},
 }
 
-// What the client saw of one error.
-type sighting struct {
-	Row       string                  `json:"row"`
-	Shape     string                  `json:"shape"`
-	Received  int                     `json:"received"`
-	Code      uint32                  `json:"code"`
-	Message   string                  `json:"message"`
-	Infos     []*errdetails.ErrorInfo `json:"infos"`
-	Details   string                  `json:"details_hex"`
-	Condition string                  `json:"condition"`
-	Evidence  string                  `json:"evidence"`
-}
-
-func ask(address string, rows vectors) error {
+func ask(address string, rows []row) error {
 	connection, err := grpc.Dial(address, grpc.WithInsecure())
 	if err != nil {
 		return err
 	}
 	defer connection.Close()
-	var names []string
-	for _, row := range rows.Build {
-		names = append(names, "build/"+row.Name)
-	}
-	for _, row := range rows.Detect {
-		names = append(names, "detect/"+row.Name)
-	}
-	output := json.NewEncoder(os.Stdout)
-	for _, name := range names {
+	for _, each := range rows {
+		if each.name == "" {
+			continue
+		}
 		for _, shape := range shapes {
+			name := each.kind + "/" + each.name
 			received, trailer, err := call(connection, shape, name)
-			seen := see(err, trailer)
-			seen.Row, seen.Shape, seen.Received = name, shape.StreamName, received
-			if err := output.Encode(seen); err != nil {
-				return err
-			}
+			fmt.Println(line(append([]string{name, shape.StreamName, strconv.Itoa(received)}, seen(err, trailer)...)))
 		}
 	}
 	return nil
@@ -88,14 +66,14 @@ func call(
 	return received, stream.Trailer(), err
 }
 
-func see(err error, trailer metadata.MD) (seen sighting) {
-	answer, _ := status.FromError(err)
-	seen.Code, seen.Message = uint32(answer.Code()), answer.Message()
-	seen.Infos = errorInfos(answer)
-	if rich := answer.Proto(); len(rich.GetDetails()) > 0 {
-		bytes, _ := proto.Marshal(rich)
-		seen.Details = hex.EncodeToString(bytes)
+// seen returns code, message and the answers of grpcerrors.go, and the metadata of the ErrorInfo.
+func seen(err error, trailer metadata.MD) []string {
+	answer := status.Convert(err)
+	cells := append([]string{strconv.Itoa(int(answer.Code())), answer.Message()}, answers(err, trailer)...)
+	var metadata [][2]string
+	for name, value := range grpcerrors.Classify(err, trailer).Metadata {
+		metadata = append(metadata, [2]string{name, value})
 	}
-	seen.Condition, seen.Evidence = detect(err, trailer)
-	return seen
+	sort.Slice(metadata, func(i, j int) bool { return metadata[i][0] < metadata[j][0] })
+	return append(cells, joined(metadata)...)
 }

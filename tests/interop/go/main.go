@@ -1,7 +1,9 @@
-// Command interop is the Go half of tests/interop: a client and a server on grpc-go.
+// Command peer is the Go half of tests/interop: a client and a server on grpc-go.
 //
-//	interop client ADDRESS VECTORS  asks a server for every row; prints a line of JSON for each
-//	interop server VECTORS          prints its address, serves every row until stdin ends
+//	peer client ADDRESS VECTORS  asks a server for every row; prints a line for each
+//	peer server VECTORS          prints its address, serves every row until stdin ends
+//
+// It is built together with rows.go of languages/go/vectors.
 package main
 
 import (
@@ -14,9 +16,9 @@ func main() {
 	var err error
 	switch {
 	case len(os.Args) == 4 && os.Args[1] == "client":
-		err = ask(os.Args[2], read(os.Args[3]))
+		err = ask(os.Args[2], readRows(os.Args[3]))
 	case len(os.Args) == 3 && os.Args[1] == "server":
-		err = serve(read(os.Args[2]))
+		err = serve(readRows(os.Args[2]))
 	default:
 		err = fmt.Errorf("usage: %s client ADDRESS VECTORS | server VECTORS", os.Args[0])
 	}

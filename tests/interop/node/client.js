@@ -1,22 +1,20 @@
 import { Client, credentials } from "@grpc/grpc-js";
-import { DETAILS, service, unpackErrorInfos } from "./wire.js";
+import { classify } from "./grpcerrors.js";
+import { answers, joined, line } from "./rows.js";
+import { service } from "./service.js";
 
-export async function ask(address, { build, detect }) {
+export async function ask(address, rows) {
   const client = new Client(address, credentials.createInsecure());
-  const rows = [
-    ...build.map(({ name }) => `build/${name}`),
-    ...detect.map(({ name }) => `detect/${name}`),
-  ];
-  for (const row of rows) {
+  for (const { kind, name } of rows.filter(({ name }) => name)) {
     for (const shape of Object.keys(service)) {
-      const { error, received } = await call(client, service[shape], row);
-      console.log(JSON.stringify({ row, shape, received, ...see(error) }));
+      const { error, received } = await call(client, service[shape], `${kind}/${name}`);
+      console.log(line([`${kind}/${name}`, shape, String(received), ...seen(error)]));
     }
   }
   client.close();
 }
 
-// Resolves to the call's error, null where there is none, and how many messages came before it.
+// Resolves to the call's error, null if there is none, and how many messages came before it.
 function call(client, method, row) {
   const { path, requestSerialize, responseDeserialize, requestStream, responseStream } = method;
   const codecs = [path, requestSerialize, responseDeserialize];
@@ -39,18 +37,9 @@ function call(client, method, row) {
   });
 }
 
-function see(error) {
-  const trailers = error?.metadata?.get(DETAILS) ?? [];
-  let infos = [];
-  try {
-    infos = trailers.flatMap(unpackErrorInfos);
-  } catch {
-    // not a google.rpc.Status: then there are none
-  }
-  return {
-    code: error?.code ?? 0,
-    message: error?.details ?? "",
-    infos,
-    details_hex: trailers.map((trailer) => trailer.toString("hex")).join(),
-  };
+// Returns code, message and the answers of grpcerrors.js, and the metadata of the ErrorInfo.
+function seen(error) {
+  const { code = 0, details = "" } = error ?? {};
+  const metadata = Object.entries(classify(error).metadata).sort();
+  return [String(code), details, ...answers(error), ...joined(metadata)];
 }

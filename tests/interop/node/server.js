@@ -1,5 +1,18 @@
 import { Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
-import { DETAILS, DOMAIN, packErrorInfo, service } from "./wire.js";
+import { setHeld } from "./grpcerrors.js";
+import { built, received } from "./rows.js";
+import { service } from "./service.js";
+
+const failure = (code, details) => ({ code, details });
+
+// google.rpc.Status of code 9, message "quota" and one ErrorInfo: reason QUOTA, domain example.com.
+const FOREIGN = Buffer.from(
+  "0809120571756f74611a400a28747970652e676f6f676c65617069732e636f6d2f676f6f676c652e7270632e" +
+    "4572726f72496e666f12140a0551554f5441120b6578616d706c652e636f6d",
+  "hex",
+);
+const foreign = new Metadata();
+foreign.set("grpc-status-details-bin", FOREIGN);
 
 // What Node backends without the contract say.
 const native = {
@@ -12,39 +25,34 @@ const native = {
     'rfdetr: model identity mismatch: loaded "a", requested "b"',
   ),
   quoted: failure(status.INVALID_ARGUMENT, 'cannot parse "model not loaded"'),
-  foreign: typed(status.FAILED_PRECONDITION, "quota", { reason: "QUOTA", domain: "example.com" }),
+  foreign: { ...failure(status.FAILED_PRECONDITION, "quota"), metadata: foreign },
   other: new Error("out of memory"),
 };
 
-export async function serve({ build, detect }) {
+export async function serve(rows) {
   const answers = new Map();
   for (const [name, answer] of Object.entries(native)) answers.set(`native/${name}`, answer);
-  for (const row of build) {
-    const given = Object.entries(row.fields).filter(([, value]) => value !== "");
-    if (row.started) given.push(["started", "true"]);
-    const metadata = Object.fromEntries(given);
-    const info = { reason: row.condition, domain: DOMAIN, metadata };
-    answers.set(`build/${row.name}`, typed(row.code, row.message, info));
-    answers.set(`exact/${row.name}`, raw({ ...row, details_hex: [row.details_hex] }));
+  for (const row of rows) {
+    if (row.kind === "build") answers.set(`build/${row.name}`, built(row));
+    if (row.kind === "build") answers.set(`refuse/${row.name}`, built(row));
+    if (row.kind === "detect") answers.set(`detect/${row.name}`, received(row));
   }
-  for (const row of detect) {
-    answers.set(`detect/${row.name}`, raw(row));
-  }
-  const find = (row) => answers.get(row) ?? failure(status.OUT_OF_RANGE, `no row ${row}`);
+  const find = (row) => {
+    if (row.startsWith("held/")) return held(row.slice("held/".length));
+    return answers.get(row) ?? failure(status.OUT_OF_RANGE, `no row ${row}`);
+  };
+  // A streaming method sends a message before the error, unless the row is a refusal.
+  const fail = (call, row) => {
+    if (!row.startsWith("refuse/")) call.write(row);
+    call.emit("error", find(row));
+  };
 
   const server = new Server();
   server.addService(service, {
     Unary: (call, callback) => callback(find(call.request)),
-    ServerStream: (call) => {
-      call.write(call.request);
-      call.emit("error", find(call.request));
-    },
+    ServerStream: (call) => fail(call, call.request),
     ClientStream: (call, callback) => call.on("data", (row) => callback(find(row))),
-    Bidi: (call) =>
-      call.on("data", (row) => {
-        call.write(row);
-        call.emit("error", find(row));
-      }),
+    Bidi: (call) => call.on("data", (row) => fail(call, row)),
   });
   const bind = ["127.0.0.1:0", ServerCredentials.createInsecure()];
   const port = await new Promise((resolve, reject) =>
@@ -54,19 +62,8 @@ export async function serve({ build, detect }) {
   console.log(`127.0.0.1:${port}`);
 }
 
-function typed(code, message, info) {
-  return failure(code, message, [packErrorInfo(code, message, info)]);
-}
-
-function raw({ code, message, details_hex: values, trailers = [] }) {
-  const details = (values ?? []).map((value) => Buffer.from(value, "hex"));
-  const answer = failure(code, message, details);
-  for (const [name, value] of trailers) answer.metadata.add(name, value);
-  return answer;
-}
-
-function failure(code, details, trailers = []) {
+function held(model) {
   const metadata = new Metadata();
-  for (const trailer of trailers) metadata.add(DETAILS, trailer);
-  return { code, details, metadata };
+  setHeld(metadata, model);
+  return Object.assign(new Error("x: model not loaded"), { metadata });
 }

@@ -1,10 +1,14 @@
 """A Python service of errors, and a Python client of the same service in any language.
 
-A call names a row, as `build/mismatch`. Streaming methods answer with a message before the error.
+A call names a row, as `build/mismatch`, or `held/MODEL`, a failure of a handler that holds a model.
+Streaming methods answer with a message before the error, unless the row is `refuse/...`: the same
+error as `build/...`, before any work.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from concurrent import futures
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,20 +20,32 @@ import grpcerrors
 from tests.interop.support import vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 DETAILS = "grpc-status-details-bin"
+UNEXECUTED = "grpcerrors-unexecuted"
 SHAPES = ("Unary", "ServerStream", "ClientStream", "Bidi")
+STREAMING = ("ServerStream", "Bidi")  # answer with a stream
 SECONDS = 60.0  # that only a hang reaches
+
+_CODECS = {
+    "request_deserializer": StringValue.FromString,
+    "response_serializer": StringValue.SerializeToString,
+}
+
+
+def received(row: str, shape: str) -> int:
+    """Return how many messages come before the error of a row."""
+    return int(shape in STREAMING and not row.startswith("refuse/"))
 
 
 def _fail(context: Any, row: str) -> Any:
+    """End a call as its row says; on an aio server, the result must be awaited."""
     kind, _, name = row.partition("/")
-    if kind == "build":
+    if kind in {"build", "refuse"}:
         given = vectors.BUILD[name]
-        condition = vectors.CONDITIONS[given["condition"]]
         error = grpcerrors.ContractError(
-            condition,
+            vectors.CONDITIONS[given["condition"]],
             started=given["started"],
             retry_after=given["retry_after"],
             **given["fields"],
@@ -38,7 +54,7 @@ def _fail(context: Any, row: str) -> Any:
     given = vectors.DETECT[name]
     values = [bytes.fromhex(value) for value in given["details_hex"] or ()]
     details = ((DETAILS, value) for value in values)
-    context.set_trailing_metadata((*details, *map(tuple, given.get("trailers", ()))))
+    context.set_trailing_metadata((*details, *map(tuple, given["trailers"])))
     return context.abort(vectors.CODES[given["code"]], given["message"])
 
 
@@ -47,7 +63,8 @@ def _unary(request: StringValue, context: Any) -> Any:
 
 
 def _server_stream(request: StringValue, context: Any) -> Iterator[StringValue]:
-    yield request
+    if received(request.value, "ServerStream"):
+        yield request
     _fail(context, request.value)
 
 
@@ -59,27 +76,77 @@ def _bidi(requests: Iterator[StringValue], context: Any) -> Iterator[StringValue
     return _server_stream(next(requests), context)
 
 
+async def _aio_unary(request: StringValue, context: Any) -> Any:
+    await _fail(context, request.value)
+
+
+async def _aio_server_stream(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+    if received(request.value, "ServerStream"):
+        yield request
+    await _fail(context, request.value)
+
+
+async def _aio_client_stream(requests: AsyncIterator[StringValue], context: Any) -> Any:
+    await _fail(context, (await anext(requests)).value)
+
+
+async def _aio_bidi(
+    requests: AsyncIterator[StringValue], context: Any
+) -> AsyncIterator[StringValue]:
+    async for message in _aio_server_stream(await anext(requests), context):
+        yield message
+
+
+def _add(server: Any, *behaviours: Callable[..., Any]) -> int:
+    kinds = (
+        grpc.unary_unary_rpc_method_handler,
+        grpc.unary_stream_rpc_method_handler,
+        grpc.stream_unary_rpc_method_handler,
+        grpc.stream_stream_rpc_method_handler,
+    )
+    made = [kind(behaviour, **_CODECS) for kind, behaviour in zip(kinds, behaviours, strict=True)]
+    methods = dict(zip(SHAPES, made, strict=True))
+    service = grpc.method_handlers_generic_handler("interop.Errors", methods)
+    server.add_generic_rpc_handlers((service,))
+    port: int = server.add_insecure_port("127.0.0.1:0")
+    return port
+
+
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve every row on a free port; yield the address."""
-    codecs = {
-        "request_deserializer": StringValue.FromString,
-        "response_serializer": StringValue.SerializeToString,
-    }
-    handlers = {
-        "Unary": grpc.unary_unary_rpc_method_handler(_unary, **codecs),
-        "ServerStream": grpc.unary_stream_rpc_method_handler(_server_stream, **codecs),
-        "ClientStream": grpc.stream_unary_rpc_method_handler(_client_stream, **codecs),
-        "Bidi": grpc.stream_stream_rpc_method_handler(_bidi, **codecs),
-    }
+    """Serve every row on a free port of a sync server; yield the address."""
     server = grpc.server(futures.ThreadPoolExecutor(8))
-    server.add_registered_method_handlers("interop.Errors", handlers)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = _add(server, _unary, _server_stream, _client_stream, _bidi)
     server.start()
     try:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+@contextmanager
+def serving_aio() -> Iterator[str]:
+    """Serve every row on a free port of an aio server, in a thread; yield the address."""
+    started: futures.Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = futures.Future()
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        port = _add(server, _aio_unary, _aio_server_stream, _aio_client_stream, _aio_bidi)
+        await server.start()
+        stopping = asyncio.Event()
+        started.set_result((port, asyncio.get_running_loop(), stopping))
+        await stopping.wait()
+        await server.stop(None)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    port, loop, stopping = started.result(SECONDS)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(SECONDS)
+        assert not thread.is_alive()
 
 
 class Answer(NamedTuple):
@@ -88,10 +155,14 @@ class Answer(NamedTuple):
     error: grpc.RpcError
     received: int
 
+    def trailers(self, name: str) -> list[Any]:
+        """Return the values of a trailer."""
+        return [value for key, value in self.error.trailing_metadata() or () if key == name]
+
     @property
     def details(self) -> list[bytes]:
         """The values of grpc-status-details-bin."""
-        return [value for key, value in self.error.trailing_metadata() or () if key == DETAILS]
+        return self.trailers(DETAILS)
 
 
 def _method(channel: Any, shape: str) -> Callable[..., Any]:
@@ -108,14 +179,17 @@ def _method(channel: Any, shape: str) -> Callable[..., Any]:
     return method
 
 
+def _request(shape: str, row: str) -> Any:
+    request = StringValue(value=row)
+    return iter([request]) if shape in {"ClientStream", "Bidi"} else request
+
+
 def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
     """Request a row; raise AssertionError if no error comes."""
-    request: Any = StringValue(value=row)
-    request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
     received = 0
     try:
-        replies = _method(channel, shape)(request, timeout=SECONDS)
-        if shape in {"ServerStream", "Bidi"}:
+        replies = _method(channel, shape)(_request(shape, row), timeout=SECONDS)
+        if shape in STREAMING:
             for _ in replies:
                 received += 1
     except grpc.RpcError as error:
@@ -126,12 +200,10 @@ def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
 
 async def call_aio(channel: grpc.aio.Channel, shape: str, row: str) -> Answer:
     """Do the same as `call` on an aio channel."""
-    request: Any = StringValue(value=row)
-    request = iter([request]) if shape in {"ClientStream", "Bidi"} else request
     received = 0
     try:
-        replies = _method(channel, shape)(request, timeout=SECONDS)
-        if shape in {"ServerStream", "Bidi"}:
+        replies = _method(channel, shape)(_request(shape, row), timeout=SECONDS)
+        if shape in STREAMING:
             async for _ in replies:
                 received += 1
         else:
