@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from grpcerrors_router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
+from tests.router.support.registry import CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -137,3 +138,10 @@ def postgres_url(postgres: Any) -> Iterator[str]:
 def url(request: pytest.FixtureRequest) -> str:
     """A registry on SQLite, and on PostgreSQL in the slow run."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[NodeRegistry]:
+    """A registry on the clock that tests move by hand."""
+    async with NodeRegistry(url, router="r1", clock=CLOCK) as registry:
+        yield registry

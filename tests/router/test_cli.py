@@ -1,48 +1,28 @@
-"""The command line, against a running router."""
+"""The commands, against a running router."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
 import sqlite3
-import subprocess
-import sys
-import time
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import structlog
-from rich.console import Console
-from typer.main import get_command
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import cli
-from grpcerrors_router.cli import tables
-from grpcerrors_router.cli.app import app
 from grpcerrors_router.cli.models import _Progress
-from grpcerrors_router.entities import (
-    Heal,
-    Load,
-    Node,
-    NodeView,
-    Replica,
-    RouterRow,
-    Snapshot,
-)
 from tests.router.conftest import eventually
+from tests.router.support.cli import Run, command
 from tests.router.support.rawnode import Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-Run = tuple[int, str, str]
-SCRIPT = str(Path(sys.executable).with_name("grpcerrors-router"))
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -65,21 +45,6 @@ def run(served: Stack, capsys: Any, monkeypatch: Any) -> Callable[..., Awaitable
         return code, captured.out, captured.err
 
     return run
-
-
-async def command(served: Stack, *arguments: str, module: bool = True) -> Run:
-    """Run a command as a user does."""
-    program = (sys.executable, "-m", "grpcerrors_router") if module else (SCRIPT,)
-    plain = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
-    process = await asyncio.create_subprocess_exec(
-        *(*program, *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**plain, "ROUTER_REGISTRY": served.url, "ROUTER_GATEWAY": served.address},
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_load_status_and_unload(served: Stack, run: Any) -> None:
@@ -310,148 +275,3 @@ async def test_a_server_that_is_no_gateway_is_reported(served: Stack, run: Any) 
     assert (code, err.count("\n")) == (2, 1)
     assert "is not a gateway of grpcerrors-router" in err
     await server.stop(0)
-
-
-async def test_the_script_and_the_module_are_the_same_command(served: Stack) -> None:
-    for arguments in (("--version",), ("serve", "--help")):
-        first, second = [
-            await command(served, *arguments, module=module) for module in (True, False)
-        ]
-        assert first == second
-    code, out, _ = await command(served, "--version")
-    assert (code, out) == (0, f"grpcerrors-router {version('grpcerrors-router')}\n")
-
-
-async def test_without_a_command_it_lists_them(served: Stack) -> None:
-    code, _, err = await command(served)
-    assert code == 2
-    for name in ("serve", "status", "heals", "add-node", "drain", "load", "unload"):
-        assert f"  {name} " in err
-
-
-@pytest.mark.parametrize("name", [command.name for command in app.registered_commands])
-def test_each_command_is_explained_in_full(name: str | None) -> None:
-    commands: Any = get_command(app).commands  # type: ignore[attr-defined]
-    listed = {command.get_short_help_str(): command for command in commands.values()}
-    assert not any(short.endswith("...") for short in listed)
-    for command in commands.values():
-        assert f"grpcerrors-router {command.name}" in command.epilog
-        assert all(each.help for each in command.params)
-
-
-async def test_completion_knows_the_commands(served: Stack) -> None:
-    words = {
-        "_GRPCERRORS_ROUTER_COMPLETE": "complete_bash",
-        "COMP_WORDS": "x sta",
-        "COMP_CWORD": "1",
-    }
-    process = await asyncio.create_subprocess_exec(
-        SCRIPT, stdout=subprocess.PIPE, env={**os.environ, **words}
-    )
-    out, _ = await process.communicate()
-    assert out.decode().split() == ["status"]
-
-
-HEAVY = ("alembic", "psycopg", "prometheus_client", "structlog", "uvloop")
-
-
-async def test_status_imports_only_what_it_needs(served: Stack) -> None:
-    """Imports take most of the run time of `status`, and Ctrl-C may interrupt them."""
-    program = (
-        "import sys; from grpcerrors_router.cli import main; main(sys.argv[1:]); "
-        f"print([name for name in {HEAVY} if name in sys.modules])"
-    )
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", program, "status"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ROUTER_REGISTRY": served.url},
-    )
-    assert "raw-1" in done.stdout
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
-NOW = time.time()
-
-
-def draw(renderable: Any, width: int = 100) -> str:
-    console = Console(width=width, highlight=False, force_terminal=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
-
-
-def test_tables_show_the_states_of_nodes() -> None:
-    def view(node: Node, *replicas: Replica) -> NodeView:
-        jobs = tuple(
-            Load(node.name, "o", 9, "r", "running", NOW, NOW + 9, "n", victim_generation=8)
-            for replica in replicas
-            if replica.model == "n"
-        )
-        return NodeView(1, node.name, node, replicas, jobs, NOW)
-
-    snapshot = Snapshot(
-        9,
-        (
-            view(
-                Node("a", "h:1", "x", 2, last_seen=NOW),
-                Replica("a", "m", 7, 7, in_flight=3, last_used=NOW - 5),
-                Replica("a", "n", 8, 8),
-            ),
-            view(Node("b", "h:2", "x", last_seen=NOW - 75)),
-            view(Node("c", "h:3", "x", draining=True, last_seen=NOW)),
-            view(Node("h:4", "h:4", "x", foreign=True)),
-            view(Node("x@h:5", "h:5", "x", foreign=True)),
-            NodeView(2, "gone", None),
-        ),
-    )
-    lines = draw(tables.node_table(snapshot, NOW, {"h:4": True, "h:5": False})).splitlines()
-    assert len(lines) == 6
-    assert lines[1].split() == ["a", "h:1", "x", "up", "2/2"]
-    assert "silent 1 min 15 s" in lines[2]
-    assert "draining" in lines[3]
-    assert lines[4].split() == ["h:4", "h:4", "x", "up", "(asked)", "0/1"]
-    assert "unreachable" in lines[5]
-    replicas = draw(tables.replica_table(snapshot, NOW)).splitlines()
-    assert replicas[1].split() == ["m", "a", "7", "3", "5", "s", "ago"]
-    assert replicas[2].split() == ["n", "(evicting)", "a", "8", "0", "-"]
-    assert "\x1b" not in "".join(lines + replicas)
-
-
-def test_tables_break_nothing_that_one_may_copy_at_80_columns() -> None:
-    generation, name = 1_795_557_468_112, "transcriber-23616c"
-    node = Node(name, "192.168.100.127:39559", "transcriber", foreign=True)
-    view = NodeView(1, name, node, (Replica(name, "en-us", generation, 1, last_used=NOW),), (), NOW)
-    snapshot = Snapshot(9, (view,))
-    nodes = draw(tables.node_table(snapshot, NOW, {}), 80).splitlines()
-    replicas = draw(tables.replica_table(snapshot, NOW), 80).splitlines()
-    heal = Heal(NOW - 82, name, "en-us", generation, "heartbeat", "dropped", "router-1df8e845")
-    heals = draw(tables.heal_table([heal], NOW), 80).splitlines()
-    assert max(map(len, nodes + replicas + heals)) <= 80
-    assert nodes[1].split() == [name, node.address, "transcriber", "unreachable", "1/1"]
-    assert {name, str(generation)} <= set(replicas[1].split())
-    assert {str(generation), "heartbeat", "dropped"} <= set(heals[1].split())
-
-
-def test_tables_show_loads_heals_and_routers() -> None:
-    node = Node("a", "h:1", "x")
-    running = Load("a", "m", 3, "r1", "running", NOW - 65, NOW + 10)
-    failed = Load("a", "n", 4, "r1", "failed", NOW - 65, 0, retry_at=NOW + 30, message="no file")
-    left = Load("a", "o", 5, "r0", "running", NOW - 65, NOW - 1)
-    past = Load("a", "p", 6, "r1", "failed", NOW - 65, 0, retry_at=NOW - 1, message="out of memory")
-    jobs = (running, failed, left, past)
-    text = draw(tables.load_table(Snapshot(1, (NodeView(1, "a", node, (), jobs),)), NOW))
-    assert "loading" in text
-    assert "1 min 5 s" in text
-    assert "failed, next try in 30 s" in text
-    assert "no file" in text
-    assert "abandoned" in text
-    assert "out of memory" not in text, "its back-off has ended"
-    heal = Heal(NOW - 90_000, "a", "m", 3, "code", "dropped", "r1")
-    assert "(1 d 1 h ago)" in draw(tables.heal_table([heal], NOW))
-    assert "routers: r1, r2" in draw(
-        tables.router_line([RouterRow("r1", 1, NOW), RouterRow("r2", 1, NOW)], 1)
-    )
-    assert "no router is running" in draw(tables.router_line([], 1))

@@ -25,7 +25,7 @@ MUTANTS = (
         "registry/registry.py",
         "if generation is not None:\n                where",
         "if False:\n                where",
-        "test_registry.py::test_a_drop_names_a_generation[sqlite]",
+        "test_registry_jobs.py::test_a_drop_names_a_generation[sqlite]",
         'remove_node_model("a", "m", old.generation)',
     ),
     Mutant(
@@ -41,7 +41,7 @@ MUTANTS = (
         "registry/jobs.py",
         "        loads.c.generation == load.generation,\n",
         "",
-        "test_registry.py::test_a_stale_token_changes_nothing[sqlite]",
+        "test_registry_jobs.py::test_a_stale_token_changes_nothing[sqlite]",
         "assert not await registry.renew_load(stalled, 10)",
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = (
         "registry/jobs.py",
         "return len(there) + len(coming) >= request.wanted",
         "return False",
-        "test_registry.py::test_no_more_loads_than_wanted[sqlite]",
+        "test_registry_jobs.py::test_no_more_loads_than_wanted[sqlite]",
         "isinstance(claim, Load) for claim in claims) == 2",
     ),
     Mutant(
@@ -99,7 +99,7 @@ MUTANTS = (
         "registry/jobs.py",
         "return slots is not None and len(taken) < slots",
         "return slots is not None",
-        "test_registry.py::test_slots_are_never_overbooked[sqlite]",
+        "test_registry_jobs.py::test_slots_are_never_overbooked[sqlite]",
         "== [False, True]",
     ),
     Mutant(
@@ -123,7 +123,7 @@ MUTANTS = (
         "registry/jobs.py",
         "loads.c.asked, loads.c.node.in_(foreign)",
         'loads.c.victim != "", loads.c.node.in_(foreign)',
-        "test_registry.py::"
+        "test_registry_jobs.py::"
         "test_a_victim_that_a_foreign_node_was_not_asked_to_unload_stays[sqlite-m1]",
         "isinstance(await registry.claim_load(request(model=model)), Load)",
     ),
@@ -140,7 +140,7 @@ MUTANTS = (
         "registry/membership.py",
         "elif beat.inventory_version < node.inventory:",
         "elif False:",
-        "test_registry.py::test_a_heartbeat_older_than_the_load_disproves_nothing[sqlite]",
+        "test_registry_nodes.py::test_a_heartbeat_older_than_the_load_disproves_nothing[sqlite]",
         'assert await registry.heartbeat(beat("b1", 1)) == Correction()',
     ),
     Mutant(
@@ -148,7 +148,7 @@ MUTANTS = (
         "registry/membership.py",
         "        if not moved and _is_past(conn, beat):\n            return Correction()\n",
         "        conn.execute(sa.delete(boots))\n",
-        "test_registry.py::test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good[sqlite]",
+        "test_registry_nodes.py::test_a_new_boot_invalidates_the_rows_of_the_old_one_for_good[sqlite]",
         'assert await registry.heartbeat(beat("b1", 6, Held("m", 7))) == Correction()',
     ),
     Mutant(
@@ -156,7 +156,7 @@ MUTANTS = (
         "registry/membership.py",
         "if name not in running]",
         "]",
-        "test_registry.py::test_a_heartbeat_does_not_adopt_what_is_just_being_loaded[sqlite]",
+        "test_registry_nodes.py::test_a_heartbeat_does_not_adopt_what_is_just_being_loaded[sqlite]",
         "assert await rows(registry) == {}",
     ),
     Mutant(
@@ -211,7 +211,7 @@ MUTANTS = (
     Mutant(
         "a drop is forgotten while the registry is away",
         "view/table.py",
-        "if row.generation <= self._dropped.get((row.node, row.model), 0):",
+        "if dropped is not None and row.generation <= dropped.generation:",
         "if False:",
         "test_registry.py::test_the_table_never_goes_back",
         'assert table.pick("m") is None',
