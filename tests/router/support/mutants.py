@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "a bare code is believed",
         "calls/reconcile.py",
-        "if not typed and entry.live:",
+        "if not verdict.typed and entry.live:",
         "if False:",
         "test_evidence.py::test_a_poisoned_request_asks_once[no antispoof]",
         'assert router.table.pick("m") is not None',
