@@ -21,7 +21,7 @@ from grpcerrors._guard.session import Outcome
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from grpcerrors._guard.session import Session
+    from grpcerrors._guard.session import Opening, Session
 
 
 class ModelGuard(Guard, grpc.aio.ServerInterceptor):
@@ -33,39 +33,35 @@ class ModelGuard(Guard, grpc.aio.ServerInterceptor):
         return self._guard(handler_call_details.method, handler)
 
     def _wrap(
-        self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
+        self, behavior: Callable[..., Any], opening: Opening, *, streams: bool
     ) -> Callable[..., Any]:
         # gRPC distinguishes kinds of handlers by these tests, so the guarded one keeps its kind.
         if inspect.iscoroutinefunction(behavior):
-            return _wrap_coroutine(behavior, begin, self._drain)
+            return _wrap_coroutine(behavior, opening)
         if inspect.isasyncgenfunction(behavior):
-            return _wrap_generator(behavior, begin, self._drain)
-        guarded = sync.wrap(behavior, begin, self._drain, streams=streams)
+            return _wrap_generator(behavior, opening)
+        guarded = sync.wrap(behavior, opening, streams=streams)
         return _wrap_sync(guarded, asyncio.get_running_loop(), streams=streams)
 
 
-def _wrap_coroutine(
-    behavior: Callable[..., Any], begin: Callable[[Any], Session], drain: float | None
-) -> Callable[..., Any]:
+def _wrap_coroutine(behavior: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
     """Wrap a unary handler, or a streaming one that uses `context.write`."""
 
     @functools.wraps(behavior)
     async def coroutine(request: Any, context: Any) -> Any:
-        async with _Serving(begin, drain, request, context) as serving:
-            serving.answer = await behavior(request, serving.context)
+        async with _Serving(opening, request, context) as serving:
+            serving.answer = await behavior(serving.request, serving.context)
             return serving.answer
 
     return coroutine
 
 
-def _wrap_generator(
-    behavior: Callable[..., Any], begin: Callable[[Any], Session], drain: float | None
-) -> Callable[..., Any]:
+def _wrap_generator(behavior: Callable[..., Any], opening: Opening) -> Callable[..., Any]:
     @functools.wraps(behavior)
     async def generator(request: Any, context: Any) -> AsyncIterator[Any]:
         async with (
-            _Serving(begin, drain, request, context) as serving,
-            contextlib.aclosing(behavior(request, serving.context)) as messages,
+            _Serving(opening, request, context) as serving,
+            contextlib.aclosing(behavior(serving.request, serving.context)) as messages,
         ):
             async for message in messages:
                 yield message
@@ -114,25 +110,28 @@ class _Serving:
 
     context: _AioContext
 
-    def __init__(
-        self, begin: Callable[[Any], Session], drain: float | None, request: Any, context: Any
-    ) -> None:
-        self._begin = begin
-        self._drain = drain
-        self._request = request
+    def __init__(self, opening: Opening, request: Any, context: Any) -> None:
+        self._opening = opening
+        self.request = request
         self._context = context
         self.answer: Any = None
 
     async def __aenter__(self) -> _Serving:  # noqa: PYI034 - Self is not in Python 3.10
+        begin, drain, peeks = self._opening
+        message = self.request
+        if peeks:
+            requests = aiter(self.request)
+            message = await anext(requests, None)
+            self.request = _Requests(message, requests)
         try:
-            self._session = self._begin(self._request)
+            self._session = begin(message)
         except ContractError as refusal:
             await abort(self._context, refusal)
-        self.context = _AioContext(self._context, self._session)
-        if self._drain is not None and self._session.drained is not None:
+        self.context = _AioContext(self._context, self._session, self.request)
+        if drain is not None and self._session.drained is not None:
             drained = asyncio.wrap_future(self._session.drained)
             try:
-                await asyncio.wait((drained,), timeout=self._drain)
+                await asyncio.wait((drained,), timeout=drain)
             except asyncio.CancelledError as error:
                 self._session.finish(Outcome(None, None, None, error))
                 raise
@@ -150,17 +149,42 @@ class _Serving:
             context.set_trailing_metadata(ending.trailers)
 
 
+class _Requests:
+    """A request stream whose first message has been read already, None if it has none."""
+
+    def __init__(self, first: Any, rest: AsyncIterator[Any]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> Any:
+        first = self.first()
+        return await anext(self._rest) if first is None else first
+
+    def first(self) -> Any:
+        """Return the first message if it has not been handed out yet."""
+        first, self._first = self._first, None
+        return first
+
+
 class _AioContext:
     """An aio handler's context. It judges an abort first, because gRPC sends it at once."""
 
-    def __init__(self, context: Any, session: Session) -> None:
+    def __init__(self, context: Any, session: Session, request: Any) -> None:
         self._context = context
         self._session = session
+        self._request = request
         self._loop = asyncio.get_running_loop()
         self.aborted = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        first = self._request.first() if isinstance(self._request, _Requests) else None
+        return await self._context.read() if first is None else first
 
     def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> Any:
         # In a sync handler that another interceptor runs in a thread pool, nothing awaits it.

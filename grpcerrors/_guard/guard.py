@@ -10,7 +10,7 @@ from grpcerrors._guard import methods
 from grpcerrors._guard.methods import Role
 from grpcerrors._guard.models import Asked, Tracked
 from grpcerrors._guard.protocol import LOCALAI, Protocol, text_at
-from grpcerrors._guard.session import Changing, Inference, Session
+from grpcerrors._guard.session import Changing, Inference, Opening, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -128,9 +128,24 @@ class Guard:
         behavior = methods.behavior_of(handler)
         if methods.is_unimplemented(behavior):
             return handler
-        begin = functools.partial(self._begin, name, bool(handler.request_streaming))
-        wrapped = self._wrap(behavior, begin, streams=bool(handler.response_streaming))
+        role = methods.role_of(self._protocol, name, self._exempt)
+        path = self._path(role, name, streamed=bool(handler.request_streaming))
+        opening = Opening(
+            functools.partial(self._begin, role, path),
+            self._drain,
+            peeks=bool(path and handler.request_streaming),
+        )
+        wrapped = self._wrap(behavior, opening, streams=bool(handler.response_streaming))
         return methods.with_behavior(handler, wrapped)
+
+    def _path(self, role: Role, name: str, *, streamed: bool) -> str:
+        """Return the request field that names the model of an RPC, "" if there is none."""
+        protocol = self._protocol
+        fields = {**protocol.load, **protocol.unload, **protocol.inference}
+        if role is Role.CONTROL:
+            return ""
+        # Reading a stream that nobody described could wait for a client that waits for an answer.
+        return fields.get(name, "" if streamed else protocol.field_of(name))
 
     def _warn(self, service: str) -> None:
         """Log once that a service is not guarded, unless the author chose the one to guard."""
@@ -147,22 +162,17 @@ class Guard:
         )
 
     def _wrap(
-        self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
+        self, behavior: Callable[..., Any], opening: Opening, *, streams: bool
     ) -> Callable[..., Any]:
         raise NotImplementedError
 
-    def _begin(self, name: str, streamed: bool, request: Any) -> Session:  # noqa: FBT001 - bound
-        protocol = self._protocol
-        role = methods.role_of(protocol, name, self._exempt)
+    def _begin(self, role: Role, path: str, request: Any) -> Session:
+        protocol, models = self._protocol, self._models
+        identity = text_at(request, path)
         if role is Role.INFERENCE:
-            # The model that a request stream asks for is known only once the handler reads it.
-            identity = "" if streamed else text_at(request, protocol.field_of(name))
-            return Inference(protocol, self._models, identity)
+            return Inference(protocol, models, identity)
         if role is Role.LOAD:
-            change = self._models.load(text_at(request, protocol.load[name]))
-            return Changing(protocol, self._models, change)
+            return Changing(protocol, models, models.load(identity))
         if role is Role.UNLOAD:
-            path = protocol.unload[name]
-            change = self._models.unload(text_at(request, path) if path else None)
-            return Changing(protocol, self._models, change)
+            return Changing(protocol, models, models.unload(identity if path else None))
         return Session()

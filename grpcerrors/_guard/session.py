@@ -12,7 +12,7 @@ from grpcerrors._error import ContractError, model_not_loaded
 from grpcerrors._guard.held import held_trailer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
     from typing import TypeAlias
 
@@ -98,6 +98,23 @@ class Ending(NamedTuple):
 
     instead: ContractError | None = None
     trailers: Trailers | None = None
+
+
+class Opening(NamedTuple):
+    """How the calls of an RPC are let in.
+
+    Attributes:
+        begin: opens the session of a call, by its request; for a request stream whose messages name
+            their model, by the first message, None if there is none. It raises the `ContractError`
+            that refuses the call.
+        drain: for how many seconds to wait for the calls that a change would disturb; None for no
+            wait.
+        peeks: whether it is such a request stream.
+    """
+
+    begin: Callable[[Any], Session]
+    drain: float | None
+    peeks: bool
 
 
 class Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from grpcerrors._guard.abort import SyncContext
-    from grpcerrors._guard.session import Session
+    from grpcerrors._guard.session import Opening
 
 
 class ModelGuard(Guard, grpc.ServerInterceptor):
@@ -28,30 +29,24 @@ class ModelGuard(Guard, grpc.ServerInterceptor):
         return self._guard(handler_call_details.method, continuation(handler_call_details))
 
     def _wrap(
-        self, behavior: Callable[..., Any], begin: Callable[[Any], Session], *, streams: bool
+        self, behavior: Callable[..., Any], opening: Opening, *, streams: bool
     ) -> Callable[..., Any]:
-        return wrap(behavior, begin, self._drain, streams=streams)
+        return wrap(behavior, opening, streams=streams)
 
 
-def wrap(
-    behavior: Callable[..., Any],
-    begin: Callable[[Any], Session],
-    drain: float | None,
-    *,
-    streams: bool,
-) -> Callable[..., Any]:
-    """Return a sync behavior that runs `behavior` within the session that `begin` opens."""
+def wrap(behavior: Callable[..., Any], opening: Opening, *, streams: bool) -> Callable[..., Any]:
+    """Return a sync behavior that runs `behavior` within a session."""
 
     @functools.wraps(behavior)
     def unary(request: Any, context: Any) -> Any:
-        with _Serving(begin, drain, request, context) as serving:
-            serving.answer = behavior(request, context)
+        with _Serving(opening, request, context) as serving:
+            serving.answer = behavior(serving.request, context)
             return serving.answer
 
     @functools.wraps(behavior)
     def stream(request: Any, context: Any) -> Iterator[Any]:
-        with _Serving(begin, drain, request, context):
-            yield from behavior(request, context)
+        with _Serving(opening, request, context) as serving:
+            yield from behavior(serving.request, context)
 
     return stream if streams else unary
 
@@ -59,28 +54,31 @@ def wrap(
 class _Serving:
     """A session around a sync handler."""
 
-    def __init__(
-        self,
-        begin: Callable[[Any], Session],
-        drain: float | None,
-        request: Any,
-        context: SyncContext,
-    ) -> None:
-        self._begin = begin
-        self._drain = drain
-        self._request = request
+    def __init__(self, opening: Opening, request: Any, context: SyncContext) -> None:
+        self._opening = opening
+        self.request = request
         self._context = context
         self.answer: Any = None
 
     def __enter__(self) -> _Serving:  # noqa: PYI034 - Self is not in Python 3.10
+        begin, drain, _ = self._opening
         try:
-            self._session = self._begin(self._request)
+            self._session = begin(self._peek())
         except ContractError as refusal:
             abort(self._context, refusal)
-        if self._drain is not None and self._session.drained is not None:
-            futures.wait((self._session.drained,), self._drain)
+        if drain is not None and self._session.drained is not None:
+            futures.wait((self._session.drained,), drain)
         self._session.start()
         return self
+
+    def _peek(self) -> Any:
+        """Return the request, or the first of a stream, which the handler gets all the same."""
+        if not self._opening.peeks:
+            return self.request
+        requests = iter(self.request)
+        first = list(itertools.islice(requests, 1))
+        self.request = itertools.chain(first, requests)
+        return first[0] if first else None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         ending = self._session.finish(Outcome.of(self._context, error, self.answer))
