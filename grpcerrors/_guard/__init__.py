@@ -1,1 +1,5 @@
-"""The guard: one logic (`methods`, `models`, `session`, `guard`) under two surfaces."""
+"""The guard: `sync` and `aio` are two surfaces of one logic.
+
+`protocol` and `methods` say what an RPC does, `models` and `hosts` which models are there, and
+`session` and `guard` what a call gets.
+"""

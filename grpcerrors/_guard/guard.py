@@ -7,8 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors._guard import methods
+from grpcerrors._guard.hosts import Asked, Tracked
 from grpcerrors._guard.methods import Role
-from grpcerrors._guard.models import Asked, Tracked
 from grpcerrors._guard.protocol import LOCALAI, Protocol, text_at
 from grpcerrors._guard.session import Changing, Inference, Opening, Session
 
@@ -27,21 +27,22 @@ class Guard:
     """A server interceptor that answers for a backend whose model is not loaded.
 
     It watches the RPCs that load and unload models (`LoadModel` and `Free` in LocalAI's protocol),
-    and answers every inference RPC with `MODEL_NOT_LOADED` before its handler runs while its model
-    is not loaded, or with `MODEL_MISMATCH` if the process holds only one model at a time and the
-    request names another. If a handler fails and its model is gone by then, it replaces the failure
-    with `MODEL_NOT_LOADED`, marked `started`; if the model is still there, it adds the trailer
-    `grpcerrors-held`, which tells a router that the failure has another cause. A `ContractError`
-    that a handler raises is sent as it is. Control-plane RPCs pass, and RPCs that the backend does
-    not implement stay UNIMPLEMENTED.
+    and answers every inference RPC before its handler runs while its model is not there: with
+    `MODEL_LOADING` while a load of that model runs, with `MODEL_MISMATCH` if the process holds only
+    one model at a time and the request names another, and else with `MODEL_NOT_LOADED`. If a
+    handler fails and its model is gone by then, it replaces the failure with `MODEL_NOT_LOADED`,
+    marked `started`; if the model is still there, it adds the trailer `grpcerrors-held`, which
+    tells a router that the failure has another cause. A `ContractError` that a handler raises is
+    sent as it is. Control-plane RPCs pass, and RPCs that the backend does not implement stay
+    UNIMPLEMENTED.
 
     Put it last among the interceptors, behind authentication: in front of it, callers without a
     token learn whether a model is loaded.
 
-    After a load that fails, is cancelled or overlaps with another of the same model (of any model
-    if the process holds only one), that model counts as not loaded. The same holds after an unload
-    that fails with any code but UNIMPLEMENTED. A load or unload that ends with UNAUTHENTICATED or
-    PERMISSION_DENIED changes nothing.
+    After a load that fails or is cancelled, its model counts as not loaded, and so does the one
+    before if the process holds only one. The same holds after an unload that fails with any code
+    but UNIMPLEMENTED, and after changes that overlap, except for loads of the same model that all
+    succeed. A load or unload that ends with UNAUTHENTICATED or PERMISSION_DENIED changes nothing.
 
     Args:
         backend: the backend's name, as in `<backend>: model not loaded`.

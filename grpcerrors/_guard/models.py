@@ -7,17 +7,18 @@ enters and leaves. Every method may be called from any thread.
 from __future__ import annotations
 
 import abc
-import logging
 import threading
 from concurrent.futures import Future
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from grpcerrors._error import ContractError, model_mismatch, model_not_loaded
+from grpcerrors._error import ContractError, model_loading, model_not_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection
 
-_logger = logging.getLogger(__name__)
+# Bounds for when a caller asks again for a model that is being loaded, in seconds.
+_SOONEST, _LATEST = 0.1, 5.0
 
 
 class Call:
@@ -44,17 +45,19 @@ class Change:
         model: the identity of the model that is being loaded; None for an unload.
         scope: the identity of the only model that it can replace; None if it can replace all.
         drained: done when all calls in flight before that it can disturb have left.
-        overlapped: whether another change of the same model took effect meanwhile.
+        overlapped: whether another change that makes its outcome unknown took effect meanwhile.
         started: whether its handler has begun, so that the model may be gone already.
+        since: when it began, in seconds of the monotonic clock.
     """
 
-    __slots__ = ("_earlier", "drained", "model", "overlapped", "scope", "started")
+    __slots__ = ("_earlier", "drained", "model", "overlapped", "scope", "since", "started")
 
     def __init__(self, model: str | None, scope: str | None, calls: Collection[Call]) -> None:
         self.model = model
         self.scope = scope
         self.overlapped = False
         self.started = False
+        self.since = monotonic()
         self.drained: Future[None] = Future()
         self._earlier = {call for call in calls if call.model is None or self.touches(call.model)}
         self._settle()
@@ -63,9 +66,13 @@ class Change:
         """Whether the change can replace that model."""
         return self.scope is None or self.scope == model
 
-    def disturbs(self, other: Change) -> bool:
+    def meets(self, other: Change) -> bool:
         """Whether both can replace the same model."""
         return other.scope is None or self.touches(other.scope)
+
+    def repeats(self, other: Change) -> bool:
+        """Whether both load the same model, so that it makes no difference which comes last."""
+        return self.model is not None and self.model == other.model
 
     def left(self, call: Call) -> None:
         """Stop waiting for `call`."""
@@ -93,6 +100,7 @@ class Models(abc.ABC):
         self._lock = threading.RLock()
         self._calls: set[Call] = set()
         self._changes: set[Change] = set()
+        self._took = 0.0  # how long the last load took, in seconds
 
     @abc.abstractmethod
     def refusal(self, identity: str) -> ContractError | None:
@@ -164,117 +172,31 @@ class Models(abc.ABC):
         with self._lock:
             self._changes.discard(change)
 
-
-class Tracked(Models):
-    """A process whose models are known from its loads and unloads."""
-
-    def __init__(self, backend: str, *, several: bool) -> None:
-        super().__init__(backend, several=several)
-        self._loaded: set[str] = set()
-
-    def enter(self, identity: str) -> Call:
-        """As above; which model serves the call is known from then on."""
-        with self._lock:
-            call = super().enter(identity)
-            there = self._without(self._changes)
-            call.model = next(iter(there)) if len(there) == 1 else None
-            call.model = next((name for name in (identity, "") if name in there), call.model)
-            return call
-
-    def refusal(self, identity: str) -> ContractError | None:
-        """While a model is being changed, it cannot be served."""
-        with self._lock:
-            if _serve(self._without(self._changes), identity):
-                return None
-            if self._changes or self._several or not self._loaded:
-                return model_not_loaded(self.backend, model=identity)
-            (loaded,) = self._loaded
-            return model_mismatch(self.backend, loaded=loaded, requested=identity)
-
-    def held(self, call: Call) -> str | None:
-        """A change that is still waiting for calls to end has not touched the model."""
-        with self._lock:
-            there = self._without(change for change in self._changes if change.started)
-            if call.stale or not there:
-                return None
-            return "" if call.model is None else call.model if call.model in there else None
-
-    def commit(self, change: Change, *, loaded: bool) -> None:
-        """If changes overlapped, it is unknown which came last, so nothing counts as loaded."""
-        with self._lock:
-            self._changes.discard(change)
-            for other in self._changes:
-                other.overlapped |= change.disturbs(other)
-            model = change.model if loaded and not change.overlapped else None
-            self._replace(change, model)
-
-    def loaded(self, identity: str) -> None:
-        """It replaces the model before, unless the process can hold several."""
-        with self._lock:
-            self._replace(self.load(identity), identity)
-
-    def unloaded(self, identity: str | None) -> None:
-        """A change in progress is not affected: a load may begin by dropping the old model."""
-        with self._lock:
-            self._replace(self.unload(identity), None)
-
-    def _replace(self, change: Change, model: str | None) -> None:
+    def _end(self, change: Change, *, loaded: bool) -> None:
         self._changes.discard(change)
-        self._loaded = self._without((change,))
-        for call in tuple(self._calls):
-            call.stale |= not self._loaded if call.model is None else change.touches(call.model)
-        if model is not None:
-            self._loaded.add(model)
+        if loaded:
+            self._took = monotonic() - change.since
 
-    def _without(self, changes: Iterable[Change]) -> set[str]:
-        """Return the models that no change can replace."""
-        changes = tuple(changes)
-        return {model for model in self._loaded if not any(each.touches(model) for each in changes)}
-
-
-class Asked(Models):
-    """A process whose models are known only to its host.
-
-    Args:
-        backend: the backend's name.
-        several: whether the process can hold several models.
-        holds: returns whether the host holds the model of that identity, or any model for "".
-    """
-
-    def __init__(self, backend: str, *, several: bool, holds: Callable[[str], bool]) -> None:
-        super().__init__(backend, several=several)
-        self._holds = holds
-
-    def refusal(self, identity: str) -> ContractError | None:
-        """If the predicate raises, the model counts as not held, which is the safe answer."""
-        try:
-            held = self._holds(identity)
-        except Exception:
-            _logger.exception("%s: holds(%r) failed", self.backend, identity)
-            held = False
-        return None if held else model_not_loaded(self.backend, model=identity)
-
-    def held(self, call: Call) -> str | None:
-        """The host is asked again."""
-        return None if call.stale or self.refusal(call.identity) else call.identity
-
-    def commit(self, change: Change, *, loaded: bool) -> None:  # noqa: ARG002 - the host knows
-        """Mark the calls whose model is gone, so that a later reload does not hide it."""
-        self.keep(change)
-        self.unloaded(None)
-
-    def loaded(self, identity: str) -> None:
-        """The host knows."""
-
-    def unloaded(self, identity: str | None) -> None:  # noqa: ARG002 - the host knows
-        """As after a change, the predicate decides which models are gone."""
+    def _coming(self, identity: str) -> list[Change]:
+        """Return the loads in progress after which a call for `identity` will be served."""
         with self._lock:
-            calls = tuple(self._calls)
-        gone = {each for each in {call.identity for call in calls} if self.refusal(each)}
-        for call in calls:
-            call.stale |= call.identity in gone
+            return [change for change in self._changes if self._brings(change, identity)]
+
+    def _absent(self, identity: str, loads: Collection[Change]) -> ContractError:
+        """Return the refusal of a call whose model is not there, given the loads that bring it."""
+        if not loads:
+            return model_not_loaded(self.backend, model=identity)
+        ran = monotonic() - min(load.since for load in loads)
+        # It should take as long as the last load; once it has taken longer, as long again.
+        left = self._took - ran if self._took > ran else ran
+        retry_after = min(max(left, _SOONEST), _LATEST)
+        return model_loading(self.backend, model=identity, retry_after=retry_after)
+
+    def _brings(self, change: Change, identity: str) -> bool:
+        """Whether a call for `identity` will be served if that change succeeds."""
+        return change.model is not None and serves({change.model}, identity)
 
 
-def _serve(models: Collection[str], identity: str) -> bool:
+def serves(models: Collection[str], identity: str) -> bool:
     """Whether one of the models serves an identity: a model without a name serves all of them."""
     return identity in models or "" in models if identity else bool(models)

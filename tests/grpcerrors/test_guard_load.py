@@ -24,7 +24,7 @@ from tests.grpcerrors.support.guarded import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-READABLE = {"OK", "MODEL_NOT_LOADED", "MODEL_NOT_LOADED started"}
+READABLE = {"OK", "MODEL_LOADING", "MODEL_NOT_LOADED", "MODEL_NOT_LOADED started"}
 
 
 class Model:

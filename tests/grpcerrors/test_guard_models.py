@@ -10,8 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, ContractError
-from grpcerrors._guard.models import Asked, Tracked
+from grpcerrors import (
+    MODEL_LOADING,
+    MODEL_MISMATCH,
+    MODEL_NOT_LOADED,
+    ContractError,
+    classify,
+)
+from grpcerrors._guard.hosts import Asked, Tracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +69,22 @@ class TrackedMachine(RuleBasedStateMachine):
         scopes = {self.under_way[change] for change in changes}
         return {model for model in self.loaded_at if not scopes & {None, model}}
 
+    def together(self, change: Change) -> list[Change]:
+        """The changes in progress, itself included, that can replace the same model."""
+        scope = self.under_way[change]
+        scopes = self.under_way.items()
+        return [other for other, its in scopes if None in (its, scope) or its == scope]
+
+    def coming(self, identity: str) -> bool:
+        """Whether a load is in progress that will serve that model if it succeeds."""
+        return any(
+            change.model is not None
+            and serve({change.model}, identity)
+            and change not in self.disturbed
+            and {other.model for other in self.together(change)} == {change.model}
+            for change in self.under_way
+        )
+
     @rule(target=calls, identity=wanted)
     def enter(self, identity: str) -> Call | None:
         there = self.there(self.under_way)
@@ -72,7 +94,7 @@ class TrackedMachine(RuleBasedStateMachine):
         elif not self.several and self.loaded_at and not self.under_way:
             assert refusal == MODEL_MISMATCH
         else:
-            assert refusal == MODEL_NOT_LOADED
+            assert refusal == (MODEL_LOADING if self.coming(identity) else MODEL_NOT_LOADED)
         if call is None:
             return None
         by_name = {identity, ""} & there if identity else there
@@ -135,10 +157,10 @@ class TrackedMachine(RuleBasedStateMachine):
         loaded = succeeded and change.model is not None
         alone = change not in self.disturbed
         self.models.commit(change, loaded=loaded)
-        scope = self.ended(change)
         self.disturbed |= {
-            other for other, its in self.under_way.items() if None in (its, scope) or its == scope
+            other for other in self.together(change) if not (loaded and other.model == change.model)
         }
+        scope = self.ended(change)
         self.replace(scope, change.model if loaded and alone else None)
 
     def replace(self, scope: str | None, model: str | None) -> None:
@@ -179,7 +201,7 @@ class SeveralModelsMachine(TrackedMachine):
 
 
 # A step is a whole history: hundreds of them say what thousands of single values do elsewhere.
-_FEW = settings(max_examples=300)
+_FEW = settings(max_examples=200)
 
 TestOneModel = OneModelMachine.TestCase
 TestOneModel.settings = _FEW
@@ -192,17 +214,23 @@ class AskedMachine(RuleBasedStateMachine):
     """A host whose models come and go; the guard hears of it by changes and by asking."""
 
     calls = Bundle("calls")
+    loads = Bundle("loads")
 
     def __init__(self) -> None:
         super().__init__()
         self.held: set[str] = set()
         self.models = Asked("x", several=True, holds=lambda identity: identity in self.held)
         self.missed: dict[Call, bool] = {}
+        self.loading: dict[Change, str] = {}
 
     @rule(target=calls, identity=identities)
     def enter(self, identity: str) -> Call | None:
         call, refusal = enter(self.models, identity)
-        assert refusal == (None if identity in self.held else MODEL_NOT_LOADED)
+        if identity in self.held:
+            assert refusal is None
+        else:
+            coming = identity in self.loading.values()
+            assert refusal == (MODEL_LOADING if coming else MODEL_NOT_LOADED)
         if call is not None:
             self.missed[call] = False
         return call
@@ -214,6 +242,21 @@ class AskedMachine(RuleBasedStateMachine):
         gone = self.missed.pop(call) or call.identity not in self.held
         assert self.models.held(call) == (None if gone else call.identity)
         self.models.leave(call)
+
+    @rule(target=loads, identity=identities)
+    def load(self, identity: str) -> Change:
+        change = self.models.load(identity)
+        self.loading[change] = identity
+        return change
+
+    @rule(change=consumes(loads), succeeded=st.booleans())
+    def end(self, change: Change, succeeded: bool) -> None:
+        self.models.commit(change, loaded=succeeded)
+        identity = self.loading.pop(change)
+        for call in self.missed:
+            self.missed[call] |= call.identity not in self.held
+        if succeeded:
+            self.held.add(identity)
 
     @rule(held=st.sets(identities), told=st.booleans())
     def change(self, held: set[str], told: bool) -> None:
@@ -231,6 +274,63 @@ class AskedMachine(RuleBasedStateMachine):
 
 TestAsked = AskedMachine.TestCase
 TestAsked.settings = _FEW
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("kind", ["tracked", "asked"])
+def test_a_caller_is_told_when_to_ask_again(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the last load took; then after as long again, within bounds."""
+    clock = Clock()
+    monkeypatch.setattr("grpcerrors._guard.models.monotonic", clock)
+    held: set[str] = set()
+    made: Models = (
+        Tracked("x", several=False)
+        if kind == "tracked"
+        else Asked("x", several=False, holds=held.__contains__)
+    )
+
+    def told(after: float) -> float | None:
+        clock.now += after
+        refusal = made.refusal("m")
+        assert refusal is not None
+        assert refusal.condition == MODEL_LOADING
+        return classify(refusal).retry_after
+
+    first = made.load("m")
+    assert [told(0), told(0.3), told(0.3), told(100)] == pytest.approx([0.1, 0.3, 0.6, 5])
+    made.commit(first, loaded=False)
+    held.add("m")
+    second = made.load("m")
+    clock.now += 3
+    made.commit(second, loaded=True)
+    assert made.refusal("m") is None
+    held.clear()
+    third = made.load("m")
+    assert [told(0), told(2), told(0.95), told(0.25)] == pytest.approx([3, 1, 0.1, 3.2])
+    made.commit(third, loaded=False)
+    refusal = made.refusal("m")
+    assert refusal is not None
+    assert refusal.condition == MODEL_NOT_LOADED
+
+
+def test_a_load_that_ends_while_the_host_is_asked_counts_as_running() -> None:
+    """A model that is about to be there is not reported as gone."""
+
+    def holds(identity: str) -> bool:
+        made.commit(load, loaded=True)
+        return False
+
+    made = Asked("x", several=False, holds=holds)
+    load = made.load("m")
+    refusal = made.refusal("m")
+    assert refusal is not None
+    assert refusal.condition == MODEL_LOADING
 
 
 def test_a_predicate_that_raises_does_not_hold_the_model(caplog: pytest.LogCaptureFixture) -> None:

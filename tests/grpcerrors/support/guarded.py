@@ -417,8 +417,7 @@ def answer(call: Any) -> Answer:
     reason, started = "", False
     if details := trailers.get("grpc-status-details-bin"):
         info = error_details_pb2.ErrorInfo()
-        (detail,) = status_pb2.Status.FromString(details).details
-        assert detail.Unpack(info)
+        assert status_pb2.Status.FromString(details).details[0].Unpack(info)
         reason, started = info.reason, info.metadata.get("started") == "true"
     return Answer(call.code().name, call.details(), reason, started, messages, trailers)
 
