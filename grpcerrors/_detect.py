@@ -16,7 +16,7 @@ from grpcerrors._condition import Catalogue
 from grpcerrors._read import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from grpc import StatusCode
 
@@ -112,44 +112,33 @@ def held_model(err: object) -> str | None:
     return next((held for *_, held in survey(err) if held), None)
 
 
+def _predicate(condition: Condition, catalogue: Catalogue = CATALOGUE) -> Callable[[object], bool]:
+    def predicate(err: object) -> bool:
+        return condition in [verdict.condition for verdict in judge(survey(err), catalogue)]
+
+    predicate.__name__ = predicate.__qualname__ = f"is_{condition.reason.lower()}"
+    predicate.__doc__ = f"Whether an error, or one that it wraps, means {condition.reason}."
+    return predicate
+
+
+is_model_not_loaded = _predicate(_builtin.MODEL_NOT_LOADED)
+is_model_mismatch = _predicate(_builtin.MODEL_MISMATCH)
+is_model_loading = _predicate(_builtin.MODEL_LOADING)
+is_live_transcription_unsupported = _predicate(_builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
+is_stream_transcription_unsupported = _predicate(_builtin.STREAM_TRANSCRIPTION_UNSUPPORTED)
+
+
 @lru_cache(maxsize=128)
-def _catalogue(condition: Condition, *_what_equal_conditions_may_differ_in: object) -> Catalogue:
-    return Catalogue(condition, *CATALOGUE)
+def _predicate_of(
+    condition: Condition, *_what_equal_conditions_may_differ_in: object
+) -> Callable[[object], bool]:
+    return _predicate(condition, Catalogue(condition, *CATALOGUE))
 
 
 def matches(err: object, condition: Condition) -> bool:
     """Whether an error, or one that it wraps, means `condition`; False for None."""
-    catalogue = _catalogue(condition, condition.code_alone, condition.code, condition.dialects)
-    return _says(err, condition, catalogue)
-
-
-def is_model_not_loaded(err: object) -> bool:
-    """Whether an error, or one that it wraps, means MODEL_NOT_LOADED; False for None."""
-    return _says(err, _builtin.MODEL_NOT_LOADED)
-
-
-def is_model_mismatch(err: object) -> bool:
-    """Whether an error, or one that it wraps, means MODEL_MISMATCH; False for None."""
-    return _says(err, _builtin.MODEL_MISMATCH)
-
-
-def is_model_loading(err: object) -> bool:
-    """Whether an error, or one that it wraps, means MODEL_LOADING; False for None."""
-    return _says(err, _builtin.MODEL_LOADING)
-
-
-def is_live_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one it wraps, means LIVE_TRANSCRIPTION_UNSUPPORTED; False for None."""
-    return _says(err, _builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
-
-
-def is_stream_transcription_unsupported(err: object) -> bool:
-    """Whether an error, or one it wraps, means STREAM_TRANSCRIPTION_UNSUPPORTED; False for None."""
-    return _says(err, _builtin.STREAM_TRANSCRIPTION_UNSUPPORTED)
-
-
-def _says(err: object, condition: Condition, catalogue: Catalogue = CATALOGUE) -> bool:
-    return condition in [verdict.condition for verdict in judge(survey(err), catalogue)]
+    differences = condition.code_alone, condition.code, condition.dialects
+    return _predicate_of(condition, *differences)(err)
 
 
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:

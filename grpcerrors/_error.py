@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,16 +17,26 @@ class ContractError(Exception):
 
     It has the attributes of `grpc.Status`, so `context.abort_with_status(error)` takes it too.
 
+    Args:
+        condition: what is wrong.
+        started: whether the handler had begun to work on the request, so that nothing proves that
+            the request was not executed.
+        retry_after: how many seconds the caller should wait before it tries again; None to say
+            nothing. It is sent as a `google.rpc.RetryInfo`.
+        **fields: a value for each field of the condition's message, and further values to send with
+            it; None and empty values are left out. Any string is accepted: what UTF-8 cannot
+            encode is replaced, and what makes the trailers too long is cut.
+
     Attributes:
+        condition, started, retry_after: as given.
+        fields: the ErrorInfo's metadata.
         code: the `grpc.StatusCode`.
         details: the status message.
         trailing_metadata: the trailers: first the `google.rpc.Status`; then, if the error proves
             that the request was not executed, `grpcerrors-unexecuted`, which a proxy can read.
-        condition: what is wrong.
-        fields: the ErrorInfo's metadata.
-        started: whether the handler had begun to work on the request, so that nothing proves
-            that the request was not executed.
-        retry_after: how many seconds the caller should wait before it tries again, or None.
+
+    Raises:
+        TypeError: a field of the message is missing, or a value is not a string.
     """
 
     def __init__(
@@ -39,19 +48,6 @@ class ContractError(Exception):
         retry_after: float | None = None,
         **fields: str | None,
     ) -> None:
-        """Build the error of `condition`.
-
-        Args:
-            condition: what is wrong.
-            started: see the attribute.
-            retry_after: see the attribute. It is sent as a `google.rpc.RetryInfo`.
-            **fields: a value for each field of the condition's message, and further values to send
-                with it; None and empty values are left out. Any string is accepted: what UTF-8
-                cannot encode is replaced, and what makes the trailers too long is cut.
-
-        Raises:
-            TypeError: a field of the message is missing, or a value is not a string.
-        """
         if missing := [name for name in condition.fields if fields.get(name) is None]:
             raise TypeError(f"{condition.reason} needs a value for {', '.join(missing)}")
         values = {name: value for name, value in fields.items() if value is not None}
@@ -75,11 +71,9 @@ class ContractError(Exception):
         given = [f"{name}={value!r}" for name, value in self.fields.items()]
         return f"ContractError({', '.join([self.condition.reason, *given])})"
 
-    def __reduce__(self) -> tuple[partial[ContractError], tuple[Condition]]:
-        sent = {name: value for name, value in self.fields.items() if name != _wire.STARTED}
-        fields = dict.fromkeys(self.condition.fields, "") | sent
-        build = partial(ContractError, started=self.started, retry_after=self.retry_after, **fields)
-        return build, (self.condition,)
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception would be built again from its message.
+        return Exception.__new__, (type(self), self.details), vars(self)
 
 
 grpc.Status.register(ContractError)

@@ -68,17 +68,11 @@ def encode(
     *,
     unexecuted: bool = False,
 ) -> Encoded:
-    """Encode an error, each value cut to the same number of bytes: to as many as fit.
+    """Encode an error, each value cut to the same number of bytes, so that all of it fits.
 
-    Args:
-        code: the status code, not OK.
-        compose: returns the status message, with each value in it cut by the given function.
-        info: what to send. Empty metadata is left out, and the delay is bounded.
-        unexecuted: whether to send the plain trailer, upon which a proxy may send the call again.
-
-    Returns:
-        The message; the trailers, of at most `TRAILERS_LIMIT` bytes, details first, which are
-        deterministic; and the metadata that they contain.
+    `compose` returns the message, with each value in it cut by the function that it is given. Empty
+    metadata is left out, and the delay is bounded. Upon the plain trailer, which is sent if
+    `unexecuted` is true, a proxy may send the call again. The bytes are deterministic.
     """
 
     def build(longest: int) -> Encoded:

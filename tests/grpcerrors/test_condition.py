@@ -162,7 +162,7 @@ def test_conditions_that_nobody_holds_are_not_kept() -> None:
     for number in range(300):
         condition = dataclasses.replace(TOKENIZER_GONE, message=f"gone {number}")
         assert not matches(GONE_FISHING, condition)
-    assert _detect._catalogue.cache_info().currsize <= 128
+    assert _detect._predicate_of.cache_info().currsize <= 128
 
 
 def test_words_do_not_count_where_an_exception_is_found() -> None:
