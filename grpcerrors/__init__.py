@@ -4,6 +4,8 @@ In a backend: `grpc.server(pool, interceptors=[ModelGuard("rfdetr")])`.
 In a router: `if is_model_not_loaded(err): ...`. What travels on the wire is in CONTRACT.md.
 """
 
+from typing import TYPE_CHECKING
+
 from grpcerrors._builtin import (
     CATALOGUE,
     LIVE_TRANSCRIPTION_UNSUPPORTED,
@@ -25,18 +27,6 @@ from grpcerrors._detect import (
     is_stream_transcription_unsupported,
     matches,
 )
-from grpcerrors._error import (
-    ContractError,
-    live_transcription_unsupported,
-    model_loading,
-    model_mismatch,
-    model_not_loaded,
-    stream_transcription_unsupported,
-)
-from grpcerrors._explain import explain
-from grpcerrors._guard.abort import abort
-from grpcerrors._guard.protocol import KSERVE, LOCALAI, Protocol
-from grpcerrors._guard.sync import ModelGuard
 
 # fmt: off
 __all__ = [
@@ -52,3 +42,28 @@ __all__ = [
 # fmt: on
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from grpcerrors._error import (
+        ContractError,
+        live_transcription_unsupported,
+        model_loading,
+        model_mismatch,
+        model_not_loaded,
+        stream_transcription_unsupported,
+    )
+    from grpcerrors._explain import explain
+    from grpcerrors._guard.abort import abort
+    from grpcerrors._guard.protocol import KSERVE, LOCALAI, Protocol
+    from grpcerrors._guard.sync import ModelGuard
+else:
+
+    def __getattr__(name: str) -> object:
+        # What only senders and people need takes as long to import as all that a client needs.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from grpcerrors import _error, _explain  # noqa: PLC0415
+        from grpcerrors._guard import abort, protocol, sync  # noqa: PLC0415
+
+        homes = (protocol, sync, abort, _error, _explain)
+        return globals().setdefault(name, next(vars(m)[name] for m in homes if name in vars(m)))

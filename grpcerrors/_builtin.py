@@ -1,9 +1,6 @@
 """The built-in conditions, read from contract.json, which other languages can read too.
 
-In the words of the dialects, precision comes first: a false match costs a reload, which takes
-minutes for a large model. So none of them matches a message about one kind of model ("no Whisper
-model loaded", "LLM not loaded"): as often as not the process holds a model of another kind, and a
-reload cures nothing. `{{name}}` in a pattern stands for the fragment of that name.
+CONTRACT.md says why their patterns match no more. `{{name}}` in one stands for a fragment.
 """
 
 from __future__ import annotations
@@ -56,3 +53,5 @@ CATALOGUE = Catalogue(*map(_condition, _DATA["conditions"]))
 
 # What to do about an error of this project's router or model host: advice by reason.
 ADVICE: dict[str, str] = _DATA["other_reasons"]
+# What `explain` says of each rung.
+EXPLANATIONS: dict[str, str] = _DATA["explanations"]

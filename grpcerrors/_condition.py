@@ -143,8 +143,8 @@ class Condition:
         for _, name, spec, conversion in Formatter().parse(self.message):
             if name is not None and (not name.isidentifier() or spec or conversion):
                 raise ValueError(f"use plain named fields, as {{backend}}, in {self.message!r}")
-        for name in {"started", "retry_after"}.intersection(self.fields):
-            raise ValueError(f"a field cannot be named {name}, which has a meaning of its own")
+            if name in ("started", "retry_after"):
+                raise ValueError(f"a field cannot be named {name}, which has another meaning")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -153,14 +153,7 @@ class Condition:
 
 
 class Catalogue:
-    """Conditions to detect, indexed by what an error may show of them.
-
-    Attributes:
-        conditions: all of them, each once.
-        domains: their domains.
-        by_reason: the condition that a domain and a reason name.
-        by_code: the condition that a code alone stands for.
-    """
+    """Conditions to detect, indexed by what an error may show of them: reason, code or words."""
 
     def __init__(self, *conditions: Condition) -> None:
         """Index the conditions; of two with the same code alone, the earlier one counts."""
@@ -191,15 +184,12 @@ class Catalogue:
             return None
         whole = _PREFIX.sub("", text, count=1)
         unquoted = _unquoted(whole)
-        first, found = len(text), None
-        for condition, dialect in hinted:
-            match = dialect.find(whole, unquoted)
-            if match and match.start() < first:
-                first = match.start()
-                before = match.groupdict().get("backend") or match.string[:first]
-                backend = before[:-2] if before.endswith(": ") else ""
-                found = condition, dialect, backend
-        return found
+        hits = [(hit, *each) for each in hinted if (hit := each[1].find(whole, unquoted))]
+        if not hits:
+            return None
+        hit, condition, dialect = min(hits, key=lambda found: found[0].start())
+        before = hit.groupdict().get("backend") or hit.string[: hit.start()]
+        return condition, dialect, before[:-2] if before.endswith(": ") else ""
 
     def __iter__(self) -> Iterator[Condition]:
         return iter(self.conditions)

@@ -155,13 +155,8 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
         return typed
     # An error without a code may quote the error that it wraps, and only the code of that one shows
     # whether the words are a backend's or a user's. So it counts only if no error has a code.
-    coded = any(code for code, *_ in found)
-    bare = [
-        verdict
-        for code, text, *_ in found
-        if code or not coded
-        for verdict in _bare(code, text, catalogue)
-    ]
+    coded = [facts for facts in found if facts[0]] or found
+    bare = [verdict for code, text, *_ in coded for verdict in _bare(code, text, catalogue)]
     if said := [verdict for verdict in bare if verdict.evidence is Evidence.TEXT]:
         return said
     # An ErrorInfo of any domain says what the sender meant by its code.

@@ -82,10 +82,7 @@ grpc.Status.register(ContractError)
 def model_not_loaded(
     backend: str, *, model: str | None = None, started: bool = False
 ) -> ContractError:
-    """FAILED_PRECONDITION: `backend` does not hold the model, whose identity is `model` if known.
-
-    `started` says that the handler had begun to work on the request (LocalAI pull request 10181).
-    """
+    """FAILED_PRECONDITION: `backend` does not hold the model, whose identity may be `model`."""
     return ContractError(_builtin.MODEL_NOT_LOADED, backend=backend, model=model, started=started)
 
 

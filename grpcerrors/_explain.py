@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grpcerrors import _wire
-from grpcerrors._builtin import ADVICE, CATALOGUE
-from grpcerrors._detect import Verdict, judge
+from grpcerrors._builtin import ADVICE, CATALOGUE, EXPLANATIONS
+from grpcerrors._detect import Evidence, Verdict, judge
 from grpcerrors._read import survey
 
 if TYPE_CHECKING:
@@ -50,24 +50,17 @@ def _headline(verdict: Verdict) -> str:
 
 def _reason(verdict: Verdict, found: list[Facts]) -> str:
     """Return which rung decided, and what to do if the caller cannot know."""
-    condition, _, info, dialect, _ = verdict
-    if info:
-        told = "plain trailer says so, as its details are gone" if info.plain else "details say so"
-        said = f"its {told} ({info.domain}/{info.reason})"
-        if condition:
-            return f"{said}; the handler had begun to work on it" if verdict.started else said
-        unknown = "a reason that this version does not know, so text and code do not count"
-        return f"{said}: {ADVICE.get(info.reason, unknown)}"
-    if dialect:
-        return f"of its words, which are those of {dialect.system}; it has no known details"
-    if condition:
-        said = f"of its bare code, {condition.code.name}: it has no details and no known words"
-        return said if condition.rpc else f"{said}. Ask the backend's Status before acting on it"
-    if any(held for *_, held in found):
-        return "a guard reports that the model was loaded, so words and code mean something else"
-    foreign = "its details are of another domain, which rules out the code, and no words are known"
-    nothing = "neither its details nor its words nor its code are known"
-    return foreign if any(infos for _, _, infos, *_ in found) else nothing
+    condition, evidence, info, dialect, _ = verdict
+    if evidence is None:
+        held = any(held for *_, held in found)
+        foreign = any(infos for _, _, infos, *_ in found)
+        return EXPLANATIONS["held" if held else "foreign" if foreign else "nothing"]
+    said = EXPLANATIONS[evidence.value].format(condition=condition, info=info, dialect=dialect)
+    if info and condition is None:
+        return f"{said}: {ADVICE.get(info.reason, EXPLANATIONS['unknown'])}"
+    if evidence is Evidence.CODE and condition and not condition.rpc:
+        said += EXPLANATIONS["unsure"]
+    return said + EXPLANATIONS["started"] * verdict.started
 
 
 def _shown(facts: Facts) -> str:

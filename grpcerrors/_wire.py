@@ -7,11 +7,10 @@ its own errors with `encode`.
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_right
 from functools import cache, lru_cache, partial
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpcerrors._condition import DOMAIN
 
@@ -36,7 +35,6 @@ TRAILERS_LIMIT = 4096
 
 ITEMS_LIMIT = 1_000  # details, or pairs of metadata, that are read
 _HEADER_OVERHEAD = 32  # what HPACK charges for a header (RFC 7541, section 4.1)
-_FIXED_SIZE = len("grpc-status" + "00" + "grpc-message") + 2 * _HEADER_OVERHEAD
 # What percent-encoding leaves alone (gRPC over HTTP/2).
 UNESCAPED = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
 _LONGEST_DELAY = 315_576_000_000  # seconds, of a google.protobuf.Duration
@@ -81,32 +79,30 @@ def encode(
         sent = {name: value if name == STARTED else cut_here(value) for name, value in given}
         sent = {name: value for name, value in sent.items() if value}
         message = compose(cut_here)
-        details = _serialized(code, message, info._replace(metadata=sent))
-        trailers: Trailers = ((DETAILS_KEY, details),)
+        details = [error_info(domain=info.domain, reason=info.reason, metadata=sent)]
+        if info.retry_after is not None:
+            details.append(retry_info())
+            delay = min(max(0, info.retry_after), _LONGEST_DELAY)
+            details[1].retry_delay.FromNanoseconds(int(delay * 1e9))
+        rich = status(code=code.value[0], message=message)
+        for detail in details:
+            # Not Any.Pack(), which serializes a map in an order that differs between processes.
+            value = detail.SerializeToString(deterministic=True)
+            name = detail.DESCRIPTOR.full_name
+            rich.details.add(type_url=f"type.googleapis.com/{name}", value=value)
+        trailers: Trailers = ((DETAILS_KEY, rich.SerializeToString(deterministic=True)),)
         return message, trailers + (plain,) * unexecuted, sent
 
+    error_info, retry_info, status = _protobuf()
     plain = plain_trailer(info.domain, info.reason)
     built = build(TRAILERS_LIMIT)
     if trailers_size(*built[:2]) <= TRAILERS_LIMIT:
         return built
+    from bisect import bisect_right  # noqa: PLC0415 - rarely needed
+
     lengths = range(TRAILERS_LIMIT)
     too_long = bisect_right(lengths, TRAILERS_LIMIT, key=lambda n: trailers_size(*build(n)[:2]))
     return build(max(too_long - 1, 0))
-
-
-def _serialized(code: grpc.StatusCode, message: str, info: ErrorInfo) -> bytes:
-    error_info, retry_info, status = _protobuf()
-    details = [error_info(domain=info.domain, reason=info.reason, metadata=info.metadata)]
-    if info.retry_after is not None:
-        details.append(retry_info())
-        delay = min(max(0, info.retry_after), _LONGEST_DELAY)
-        details[1].retry_delay.FromNanoseconds(int(delay * 1e9))
-    rich = status(code=code.value[0], message=message)
-    for detail in details:
-        # Not Any.Pack(), which serializes a map in an order that differs between processes.
-        value = detail.SerializeToString(deterministic=True)
-        rich.details.add(type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=value)
-    return cast("bytes", rich.SerializeToString(deterministic=True))
 
 
 def plain_trailer(domain: str, reason: str) -> tuple[str, str]:
@@ -115,13 +111,10 @@ def plain_trailer(domain: str, reason: str) -> tuple[str, str]:
 
 
 def trailers_size(message: str, trailers: Trailers) -> int:
-    """Count the bytes of an error's trailers as HPACK does.
-
-    The message is percent-encoded, and binary values are in base64.
-    """
+    """Count the bytes of an error as HPACK does: percent-encoded text, binary values in base64."""
     text = message.encode()
-    size = _FIXED_SIZE + len(text) + 2 * len(text.translate(None, UNESCAPED))
-    for name, value in trailers:
+    size = len(text) + 2 * len(text.translate(None, UNESCAPED))
+    for name, value in (("grpc-status", "00"), ("grpc-message", ""), *trailers):
         size += len(name) + _HEADER_OVERHEAD
         size += (len(value) + 2) // 3 * 4 if name.endswith("-bin") else len(value)
     return size
@@ -157,17 +150,14 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
     the same object many times.
     """
-    infos: list[Any] = []
-    delays: list[Any] = []
+    found: list[Any] = []
     if details is None or isinstance(details, (str, bytes)):
         return ()
     with contextlib.suppress(Exception):
-        error_info, retry_info, _ = _protobuf()
         for detail in islice(details, ITEMS_LIMIT):
             with contextlib.suppress(Exception):
-                infos += _unpacked(detail, error_info)
-            with contextlib.suppress(Exception):
-                delays += (retry.retry_delay for retry in _unpacked(detail, retry_info))
+                found.append(_unpacked(detail))
+    delays = (each.retry_delay for each in found if hasattr(each, "retry_delay"))
     valid = (
         delay.seconds + delay.nanos / 1e9
         for delay in delays
@@ -175,16 +165,18 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     )
     retry_after = next(valid, None)
     return tuple(
-        ErrorInfo(info.domain, info.reason, MappingProxyType(dict(info.metadata)), retry_after)
-        for info in infos
+        ErrorInfo(each.domain, each.reason, MappingProxyType(dict(each.metadata)), retry_after)
+        for each in found
+        if hasattr(each, "domain")
     )
 
 
-def _unpacked(detail: Any, kind: Any) -> tuple[Any, ...]:
-    """Return a detail as a protobuf message, if it is of this kind."""
+def _unpacked(detail: Any) -> Any:
+    """Return a detail as a protobuf ErrorInfo or RetryInfo; raise for any other."""
+    error_info, retry_info, _ = _protobuf()
     match detail:
-        case kind():  # google-api-core, grpclib
-            return (detail,)
+        case error_info() | retry_info():  # google-api-core, grpclib
+            return detail
         case {"@type": type_url}:  # REST errors of google-api-core
             data = detail
         case object(type_url=type_url, value=data) | object(type_name=type_url, message_bytes=data):
@@ -192,10 +184,10 @@ def _unpacked(detail: Any, kind: Any) -> tuple[Any, ...]:
         case _:  # grpclib drops it if nobody has imported its type: it may be one of ours
             type_url, data = detail._name, None  # noqa: SLF001
     # Some senders and proxies write another prefix, or none: only the type's name counts.
-    if type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
-        return ()
+    kinds = {each.DESCRIPTOR.full_name: each for each in (error_info, retry_info)}
+    kind = kinds[type_url.rpartition("/")[2]]
     if isinstance(data, dict):
         from google.protobuf.json_format import ParseDict  # noqa: PLC0415 - rarely needed
 
-        return (ParseDict(data, kind(), ignore_unknown_fields=True),)
-    return (kind(domain=DOMAIN) if data is None else kind.FromString(data),)
+        return ParseDict(data, kind(), ignore_unknown_fields=True)
+    return kind(domain=DOMAIN) if data is None else kind.FromString(data)
