@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from grpcerrors import explain
 from grpcerrors.cli import _data, _inputs, _options, _schema
-from grpcerrors.cli._connection import CommandError, Server, connect, open_channel
+from grpcerrors.cli._connection import MODEL_ID, CommandError, Server, connect, open_channel
 from grpcerrors.cli._text import printable
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from grpcerrors.cli._schema import Rpc
 
 OK, FAILED = 0, 1
-MODEL_ID = "x-model-id"
 
 EXAMPLES = """Exit codes: 0 when the server answers OK, 1 when it answers with an error, 2 when
 nothing could be called.
@@ -101,8 +100,9 @@ def call(  # noqa: PLR0913 - one for each option
     Each message of the answer is one line of JSON on standard output. Of an error, what it means
     to a router, its code, message and trailers go to standard error.
     """
-    headers = [*metadata, *([(MODEL_ID, model)] if model else [])]
-    server = Server(address, headers, tls_ca, wait, timeout)
+    server = Server(address, metadata, tls_ca, wait, timeout)
+    if model:
+        server = server.with_header(MODEL_ID, model)
     if proto:
         found = _schema.compiled(proto, import_path, *rpc)
         asyncio.run(_reach(server))

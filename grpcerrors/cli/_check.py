@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from grpcerrors.cli import _inputs, _options, _report
+from grpcerrors.cli import _inputs, _options, _table
 from grpcerrors.cli._connection import CommandError, Server
-from grpcerrors.cli._probe import Target
+from grpcerrors.cli._findings import Target, conforms
+from grpcerrors.cli._formats import FORMATS
+from grpcerrors.cli._probe import NO_MODEL
 from grpcerrors.cli._probe import check as run_check
-from grpcerrors.cli._rpcs import SERVICE
-from grpcerrors.cli._text import printable
+from grpcerrors.cli._protocols import PROTOCOLS
 
-if TYPE_CHECKING:
-    from grpcerrors.cli._probe import Report
-
-CONFORMING, NOT_CONFORMING, FAILED = 0, 1, 2
+CONFORMING, NOT_CONFORMING = 0, 1
 
 EXAMPLES = """Exit codes: 0 when every RPC that was called and is implemented answers with the
 typed error, 1 when one does not, 2 when nothing could be checked.
@@ -36,19 +32,27 @@ Examples:
 def check(  # noqa: PLR0913 - one for each option
     *,
     address: _options.Address,
-    service: Annotated[
-        str,
+    protocol: Annotated[
+        Literal["localai", "kserve"] | None,
         typer.Option(
-            parser=_inputs.service, metavar="NAME", help="Check the service of this name."
+            help="Check the service of this protocol. Without it, check each known one that server"
+            " reflection lists, or that of LocalAI without reflection.",
         ),
-    ] = SERVICE,
+    ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            parser=_inputs.service,
+            metavar="NAME",
+            help="Check the service of this name; with --protocol, one with the same RPCs.",
+        ),
+    ] = None,
     method: Annotated[
         list[str],
         typer.Option(
             parser=_inputs.method,
             metavar="NAME",
-            help="Call this RPC; repeat it for several. Without it, call the inference RPCs of"
-            f" {SERVICE} that server reflection lists, or all of them without reflection.",
+            help="Call this RPC, whatever it does; repeat it for several.",
         ),
     ] = [],  # noqa: B006 - typer reads it
     every: Annotated[
@@ -59,6 +63,15 @@ def check(  # noqa: PLR0913 - one for each option
             " LoadModel. They may change something.",
         ),
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            parser=_inputs.model,
+            metavar="NAME",
+            help="Ask for this model, which must not be loaded; KServe backends are else asked for"
+            f" {NO_MODEL}.",
+        ),
+    ] = None,
     metadata: _options.Metadata = [],  # noqa: B006 - typer reads it
     tls_ca: _options.TlsCa = None,
     wait: _options.Wait = 5.0,
@@ -69,42 +82,32 @@ def check(  # noqa: PLR0913 - one for each option
         ),
     ] = 5.0,
     all_rows: Annotated[
-        bool, typer.Option("--all-rows", help="Show RPCs that are not implemented, too.")
+        bool,
+        typer.Option(
+            "--all-rows", help="Show RPCs that are not implemented, too. JSON always has them."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    form: Annotated[
+        Literal["table", "json", "junit", "markdown"],
+        typer.Option("--format", help="Print the report in this format."),
+    ] = "table",
 ) -> int:
     """Check that a backend without a model reports it in each RPC.
 
-    Start the backend, load no model, and run this. It calls each RPC that needs a model with an
-    empty message, and expects the typed error. It calls nothing that could change something,
-    unless you name it.
+    Start the backend, load no model, and run this. It calls each RPC that needs a model, and
+    expects the typed error. It calls nothing that could change something, unless you name it.
     """
     server = Server(address, metadata, tls_ca, wait, timeout)
-    target = Target(server, service, method, every)
+    known = PROTOCOLS[protocol] if protocol else None
+    target = Target(server, service or "", known, method, every, model or "")
     try:
-        report = asyncio.run(run_check(target))
+        reports = asyncio.run(run_check(target))
     except CommandError as error:
-        _stop(target, printable(str(error)), as_json=as_json)
-    if as_json:
-        _print_json(_report.as_json(target, report))
+        if form != "table":
+            typer.echo(FORMATS[form][1](str(error), address))
+        raise
+    if form == "table":
+        _table.show(reports, address, all_rows=all_rows)
     else:
-        _show(target, report, all_rows=all_rows)
-    return CONFORMING if report.conforming else NOT_CONFORMING
-
-
-def _stop(target: Target, why: str, *, as_json: bool) -> NoReturn:
-    if as_json:
-        _print_json({"version": 1, "address": target.server.address, "error": why})
-    typer.echo(f"Error: {why}", err=True)
-    raise typer.Exit(FAILED)
-
-
-def _show(target: Target, report: Report, *, all_rows: bool) -> None:
-    console = Console(highlight=False)
-    console.width = min(console.width, _report.WIDTH) if console.is_terminal else _report.WIDTH
-    for part in _report.as_text(target, report, all_rows=all_rows):
-        console.print(part, crop=False, soft_wrap=getattr(part, "no_wrap", None))
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, indent=2))
+        typer.echo(FORMATS[form][0](reports, address, all_rows))
+    return CONFORMING if conforms(reports) else NOT_CONFORMING

@@ -111,9 +111,17 @@ def explain(
             help="Read this value of the trailer grpc-status-details-bin; repeat it for several.",
         ),
     ] = [],  # noqa: B006 - typer reads it
+    trailer: Annotated[
+        list[_inputs.Metadatum],
+        typer.Option(
+            parser=_inputs.metadatum,
+            metavar="KEY=VALUE",
+            help="Read this trailer, such as grpcerrors-unexecuted; repeat it for several.",
+        ),
+    ] = [],  # noqa: B006 - typer reads it
 ) -> None:
     """Explain what an error means to a router, and why."""
-    trailers = Metadata(*((DETAILS_KEY, value) for value in details_bin))
+    trailers = Metadata(*((DETAILS_KEY, value) for value in details_bin), *trailer)
     error = AioRpcError(grpc.StatusCode[code], Metadata(), trailers, details=message)
     for line in explain_error(error).splitlines():
         typer.echo(printable(line))

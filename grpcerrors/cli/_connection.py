@@ -26,6 +26,10 @@ _NOT_YET = "Connection refused"
 _HARMLESS = "/grpc.health.v1.Health/Check"
 
 
+# The header that tells a router, or a backend with several models, which one a call is for.
+MODEL_ID = "x-model-id"
+
+
 class Server(NamedTuple):
     """A server, and how to talk to it.
 
@@ -43,12 +47,19 @@ class Server(NamedTuple):
     wait: float = 5.0
     timeout: float = 5.0
 
+    def with_header(self, key: str, value: str) -> Server:
+        """Return the server with one more header to send."""
+        return self._replace(metadata=(*self.metadata, (key, value)))
+
     def command(self, name: str, *words: str) -> str:
         """Return a shell command that calls this server.
 
-        The values of headers are left out: they may be secret.
+        The values of headers are left out, except for the model: they may be secret.
         """
-        headers = (("--metadata", f"{key}=...") for key, _ in self.metadata)
+        headers = (
+            ("--model", str(value)) if key == MODEL_ID else ("--metadata", f"{key}=...")
+            for key, value in self.metadata
+        )
         tls = ("--tls-ca", self.authority.path) if self.authority else ()
         options = (word for header in headers for word in header)
         return shlex.join(["grpcerrors", name, self.address, *words, *options, *tls])

@@ -32,14 +32,16 @@ class Check:
 
     def __call__(self, process: HostProcess, *arguments: str) -> None:
         """Expect exit status 0, and that exactly the implemented RPCs are typed."""
-        command = ["grpcerrors", "check", process.address, "--json", *arguments]
+        command = ["grpcerrors", "check", process.address, "--format", "json", *arguments]
         self.monkeypatch.setattr("sys.argv", command)
         with pytest.raises(SystemExit) as done:
             main()
         output = self.capsys.readouterr()
         assert not done.value.code, output
-        rows = json.loads(output.out)["rpcs"]
+        services = json.loads(output.out)["services"]
+        rows = [row for service in services for row in service["rpcs"]]
         assert {row["rpc"] for row in rows if row["verdict"] == "typed"} == self.implemented
+        assert all(row["resendable"] for row in rows if row["verdict"] == "typed"), rows
 
 
 @pytest.fixture(params=CATALOGUE)

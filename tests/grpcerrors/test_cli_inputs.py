@@ -168,6 +168,14 @@ def test_explain_reads_several_details(capsys: Capture) -> None:
     assert ran.out == explain(FakeRpcError(grpc.StatusCode.UNKNOWN, "", trailers)) + "\n"
 
 
+def test_explain_reads_trailers(capsys: Capture) -> None:
+    trailer = ("grpcerrors-unexecuted", "MODEL_NOT_LOADED")
+    ran = run(capsys, "explain", "--code", "UNKNOWN", "--trailer", "=".join(trailer))
+    met = FakeRpcError(grpc.StatusCode.UNKNOWN, "", [trailer])
+    assert ran == (0, explain(met) + "\n", "")
+    assert ran.out.startswith("model not loaded\n")
+
+
 def test_explain_keeps_a_message_from_steering_the_terminal(capsys: Capture) -> None:
     ran = run(capsys, "explain", "--code", "UNKNOWN", "--message", "\x1b[31mred\x07")
     assert "\x1b" not in ran.out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
@@ -24,3 +25,31 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> Ran:
         main()
     out, err = capsys.readouterr()
     return Ran(int(end.value.code or 0), out, err)
+
+
+class Checked(NamedTuple):
+    """How a check ended, and the JSON that it printed."""
+
+    exit_code: int
+    report: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The answers of all services."""
+        return [row for service in self.report["services"] for row in service["rpcs"]]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """The verdict on each RPC."""
+        return {row["rpc"]: row["verdict"] for row in self.rows}
+
+    @property
+    def implemented(self) -> dict[str, str]:
+        """The verdict on each RPC that is implemented."""
+        return {rpc: said for rpc, said in self.verdicts.items() if said != "not implemented"}
+
+
+def check(capsys: pytest.CaptureFixture[str], port: int, *args: str) -> Checked:
+    """Run `grpcerrors check` on a server of this machine."""
+    ran = run(capsys, "check", f"127.0.0.1:{port}", "--format", "json", *args)
+    return Checked(ran.exit_code, json.loads(ran.out))
