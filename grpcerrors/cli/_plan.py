@@ -49,7 +49,8 @@ async def plan(channel: Any, target: Target) -> list[Plan]:
         return [_without_reflection(target, named or wanted[0])]
     if _ROUTER in offer.services:
         raise CommandError(router(target))
-    found = [one for one in wanted if offer.methods(one) is not None]
+    # A server may describe services that it knows and does not offer.
+    found = [one for one in wanted if one in offer.services and offer.methods(one) is not None]
     if not found:
         what = named or f"a protocol that this command knows ({' or '.join(wanted)})"
         raise CommandError(

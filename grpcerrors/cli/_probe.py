@@ -11,11 +11,11 @@ import grpc
 from grpc.aio import AioRpcError
 
 from grpcerrors import classify
-from grpcerrors.cli import _protocols
 from grpcerrors.cli._connection import MODEL_ID, CommandError, connect
 from grpcerrors.cli._findings import Answer, Finding, Report, Target
 from grpcerrors.cli._frames import is_trailers_only
 from grpcerrors.cli._plan import REFLECTION, Plan, plan, router
+from grpcerrors.cli._protocols import error_inside, is_loaded
 from grpcerrors.cli._verdict import judge, refusal
 
 # Concurrent calls: few enough for a server that limits them, enough for one that hangs in each.
@@ -84,8 +84,10 @@ class _Probe:
 
         An RPC that fails for another reason, or that is not implemented, says nothing.
         """
-        refusals, loaded = [], ""
-        for rpc in self._known.asked if self._known else ():
+        known, refusals, loaded = self._known, [], ""
+        if known is None:
+            return [], ""
+        for rpc in known.asked:
             try:
                 answer = await self._channel.unary_unary(self._path(rpc))(
                     self._request(rpc), **self._options
@@ -97,7 +99,7 @@ class _Probe:
                 if found := refusal(rpc, error):
                     refusals.append(found._replace(again=self._again(rpc)))
             else:
-                if _protocols.is_loaded(rpc, answer):
+                if rpc == known.loaded and is_loaded(rpc, answer):
                     loaded = rpc
         return refusals, loaded
 
@@ -119,7 +121,7 @@ class _Probe:
         try:
             async for message in call:
                 messages += 1
-                said = _protocols.error_inside(self._known, rpc, message)
+                said = error_inside(self._known, rpc, message)
                 if messages == _MESSAGES:
                     call.cancel()
                     text = f"still streaming after {messages} messages"
