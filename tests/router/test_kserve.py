@@ -20,7 +20,7 @@ from grpcerrors_protocol.inference_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 from grpcerrors_router import ModelSpec, NodeRegistry, SmartRouter
-from grpcerrors_router.errors import LoadFailed
+from grpcerrors_router.errors import LoadFailed, UnloadUnsupported
 from tests.router.conftest import HANG, QUICK
 from tests.router.support.processes import fleet
 from tests.router.support.rawnode import Script, Stack, stack
@@ -174,8 +174,11 @@ class OnlyKServe(GRPCInferenceServiceServicer):
         self.executed = Counter[bytes]()
         self.says = "details"
         self.fails = ""
+        self.loads_models = True
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        if not self.loads_models:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no model repository")
         if self.fails:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.fails)
         options = {key: value.string_param for key, value in request.parameters.items()}
@@ -184,6 +187,8 @@ class OnlyKServe(GRPCInferenceServiceServicer):
         return v2.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        if not self.loads_models:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no model repository")
         self.held.discard(request.model_name)
         return v2.RepositoryModelUnloadResponse()
 
@@ -244,6 +249,30 @@ async def test_what_such_a_node_has_no_place_for_is_reported(foreign: Foreign) -
     with pytest.raises(LoadFailed, match="no place for Model, only for Options"):
         await stub.ModelInfer(v2.ModelInferRequest(model_name="b"), timeout=HANG)
     assert node.loads == []
+
+
+async def test_a_node_without_a_model_repository_has_its_models_from_the_start(
+    foreign: Foreign,
+) -> None:
+    node, router = foreign
+    node.loads_models = False
+    stub = GRPCInferenceServiceStub(router.channel("a"))
+    request = v2.ModelInferRequest(model_name="a", id="1")
+    with pytest.raises(LoadFailed, match="the node cannot load models, and has not this one"):
+        await stub.ModelInfer(request, timeout=HANG)
+    node.held.add("a")
+    async with asyncio.timeout(HANG):
+        while True:
+            with contextlib.suppress(LoadFailed):  # until the pause after the failure is over
+                assert (await stub.ModelInfer(request, timeout=HANG)).id == "1"
+                break
+            await asyncio.sleep(0.05)
+    with pytest.raises(UnloadUnsupported):
+        await router.unload("a")
+    assert node.held == {"a"}
+    node.held.clear()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.ModelInfer(request, timeout=HANG)
 
 
 async def test_such_a_nodes_reason_is_reported(foreign: Foreign) -> None:

@@ -78,12 +78,7 @@ class ControlPlane:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            load = v2.RepositoryModelLoadRequest(model_name=spec.name)
-            response = v2.RepositoryModelLoadResponse
-            for key, text in _parameters(spec):
-                load.parameters[key].string_param = text
-            await self._over_kserve(error, address, load, response, timeout)
-            return Answer(ok=True)
+            return await self._load_over_kserve(error, address, spec, timeout)
 
     async def free(self, address: str, row: Replica, timeout: float) -> Answer:
         """Unload a model; a node that knows generations unloads no other load of it."""
@@ -100,6 +95,27 @@ class ControlPlane:
             response = v2.RepositoryModelUnloadResponse
             await self._over_kserve(error, address, unload, response, timeout)
             return Answer(ok=True)
+
+    async def _load_over_kserve(
+        self, error: grpc.aio.AioRpcError, address: str, spec: ModelSpec, timeout: float
+    ) -> Answer:
+        """Load a model on a node without LoadModel, as `error` says.
+
+        Without the model repository extension, the node must have it from its start.
+        """
+        load = v2.RepositoryModelLoadRequest(model_name=spec.name)
+        for key, text in _parameters(spec):
+            load.parameters[key].string_param = text
+        try:
+            await self._over_kserve(error, address, load, v2.RepositoryModelLoadResponse, timeout)
+        except grpc.aio.AioRpcError as refusal:
+            if refusal.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            asked = v2.ModelReadyRequest(name=spec.name)
+            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
+            if not answer.ready:
+                return Answer(ok=False, message="the node cannot load models, and has not this one")
+        return Answer(ok=True)
 
     async def _over_kserve(
         self,
