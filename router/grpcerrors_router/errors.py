@@ -29,11 +29,16 @@ class RouteError(grpc.aio.AioRpcError):
 
     Attributes:
         reason: `google.rpc.ErrorInfo.reason`, in the domain `grpcerrors`.
+        elsewhere: whether another router may serve a request that this one refuses so.
         retry_after: seconds of the `google.rpc.RetryInfo`; None when there is none.
+        unsent: the trailers for a request that was not executed anywhere. If another router may
+            serve it, they contain `grpcerrors-unexecuted`, so that a proxy can send it there.
     """
 
     reason: ClassVar[str] = "ROUTE_FAILED"
+    elsewhere: ClassVar[bool] = False
     retry_after: float | None
+    unsent: tuple[tuple[str, str | bytes], ...]
 
     def __init__(
         self,
@@ -44,10 +49,11 @@ class RouteError(grpc.aio.AioRpcError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         info = ErrorInfo(DOMAIN, self.reason, metadata or {}, retry_after)
-        text, trailers, _ = encode(code, lambda cut: cut(details), info)
-        sent = grpc.aio.Metadata(*trailers)
+        text, trailers, _ = encode(code, lambda cut: cut(details), info, unexecuted=self.elsewhere)
+        sent = grpc.aio.Metadata(trailers[0])
         super().__init__(code, grpc.aio.Metadata(), sent, details=text)
         self.retry_after = retry_after
+        self.unsent = trailers
 
     def __reduce__(self) -> tuple[Callable[..., RouteError], tuple[object, ...], dict[str, object]]:
         # The subclasses take different arguments; `copy.copy` and pickle need one way for all.
@@ -102,6 +108,7 @@ class Overloaded(RouteError):
     """RESOURCE_EXHAUSTED with RetryInfo: this router has reached a limit. Retry later."""
 
     reason = "OVERLOADED"
+    elsewhere = True
 
     def __init__(self, limit: str, *, model: str = "", retry_after: float = 1.0) -> None:
         super().__init__(
@@ -135,6 +142,7 @@ class NoCapacity(RouteError):
     """UNAVAILABLE with RetryInfo: no node can take the model now. Add a node, or retry later."""
 
     reason = "NO_CAPACITY"
+    elsewhere = True
 
     def __init__(self, model: str, why: str, retry_after: float) -> None:
         super().__init__(
@@ -224,6 +232,7 @@ class RegistryUnavailable(RouteError):
     """UNAVAILABLE with RetryInfo: the registry's database cannot be reached. Retry later."""
 
     reason = "REGISTRY_UNAVAILABLE"
+    elsewhere = True
 
     def __init__(self, why: str) -> None:
         super().__init__(
@@ -274,6 +283,7 @@ class RouterStopping(RouteError):
     """UNAVAILABLE with RetryInfo: this router is stopping. Retry at another one."""
 
     reason = "ROUTER_STOPPING"
+    elsewhere = True
 
     def __init__(self) -> None:
         super().__init__(grpc.StatusCode.UNAVAILABLE, "the router is stopping", retry_after=1.0)

@@ -19,7 +19,7 @@ class Events:
         """Handle the end of an attempt at a node, which took `seconds`."""
 
     def retry(self, model: str, node: str) -> None:
-        """Handle a retry: the request is sent again because its replica on `node` was stale."""
+        """Handle a retry: the replica on `node` was stale, or `node` was loading the model."""
 
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
         """Handle a heal: a replica was dropped on `evidence` that it was stale.

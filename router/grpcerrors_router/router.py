@@ -94,6 +94,7 @@ class SmartRouter:
         self.table = RoutingTable(clock)
         self.outbox = Outbox(self.events, self.settings.outbox_limit)
         self._clock = clock
+        rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
         self._prober = prober = Prober(self.table, nodes, self.settings, clock)
@@ -108,7 +109,7 @@ class SmartRouter:
             self.events,
             self.settings,
             clock,
-            rng or random.Random(),  # noqa: S311 - jitter, not secrets
+            rng,
         )
         reloader = Reloader(
             self.table, control, prober, quarantine, self.events, self.settings, clock
@@ -145,6 +146,7 @@ class SmartRouter:
                 events=self.events,
                 settings=self.settings,
                 clock=clock,
+                rng=rng,
             ),
             budget=RetryBudget(self.settings, clock),
             events=self.events,

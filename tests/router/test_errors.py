@@ -71,13 +71,21 @@ def test_no_error_exceeds_the_limit_of_the_contract(error: RouteError) -> None:
     assert classify(error).condition is None
 
 
+@pytest.mark.parametrize("error", made("x") + made("é" * 5000), ids=lambda e: type(e).__name__)
+def test_a_proxy_may_send_elsewhere_what_another_router_may_serve(error: RouteError) -> None:
+    elsewhere = {"NO_CAPACITY", "OVERLOADED", "REGISTRY_UNAVAILABLE", "ROUTER_STOPPING"}
+    plain = (("grpcerrors-unexecuted", error.reason),) if error.reason in elsewhere else ()
+    assert error.unsent == (*error.trailing_metadata(), *plain)
+    assert trailers_size(error.details() or "", error.unsent) <= TRAILERS_LIMIT
+
+
 @pytest.mark.parametrize("error", made("x"), ids=lambda error: type(error).__name__)
 def test_an_error_can_be_copied(error: RouteError) -> None:
     for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(again) is type(error)
         assert (again.code(), again.details()) == (error.code(), error.details())
         assert tuple(again.trailing_metadata()) == tuple(error.trailing_metadata())
-        assert again.retry_after == error.retry_after
+        assert (again.retry_after, again.unsent) == (error.retry_after, error.unsent)
         assert again.__traceback__ is None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from grpcerrors import is_model_not_loaded, model_not_loaded
+from grpcerrors import explain, is_model_not_loaded, model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.support.rawnode import SERVICE, Pairs, Script, Stack, stack
@@ -256,3 +256,53 @@ async def test_many_at_once_on_a_cold_model_make_one_load(served: Stack) -> None
     assert {reply.message for reply in replies} == {b"hi"}
     assert served.node.loads == ["m"]
     assert served.router.table.in_flight() == 0
+
+
+@pytest.mark.parametrize("method", [UNARY, SERVER_STREAM, BIDI])
+async def test_a_refusal_by_every_node_says_so_to_a_proxy(served: Stack, method: str) -> None:
+    served.node.script = Script(replies=(), code=STALE.code, details=STALE.details, trailing=PROOF)
+    error = await ended(start(served.through, method))
+    assert dict(error.trailing_metadata())["grpcerrors-unexecuted"] == "MODEL_NOT_LOADED"
+
+
+async def test_nothing_is_unexecuted_once_a_message_was_delivered(served: Stack) -> None:
+    served.node.script = Script(
+        replies=(b"",), code=STALE.code, details=STALE.details, trailing=(*PROOF, ("x-own", "1"))
+    )
+    error = await ended(start(served.through, SERVER_STREAM))
+    trailers = dict(error.trailing_metadata())
+    assert {"grpc-status-details-bin", "x-own"} <= trailers.keys()
+    assert "grpcerrors-unexecuted" not in trailers
+
+
+@pytest.mark.parametrize("reason", ["NO_CAPACITY", "LOAD_FAILED"])
+async def test_a_refusal_by_the_router_says_whether_another_router_may_serve(
+    served: Stack, reason: str
+) -> None:
+    if reason == "NO_CAPACITY":
+        for name in served.router.table.nodes:
+            await served.router.registry.set_draining(name, True)
+        await served.router.watcher.catch_up()
+    else:
+        served.node.load_error = "out of memory"
+    error = await ended(start(served.through, UNARY))
+    assert reason in explain(error)
+    trailers = dict(error.trailing_metadata())
+    assert ("grpcerrors-unexecuted" in trailers) is (reason == "NO_CAPACITY")
+
+
+async def ended(call: Any) -> grpc.aio.AioRpcError:
+    """Return the error with which a call of any shape ends."""
+
+    async def finish() -> None:
+        if isinstance(call, grpc.aio.UnaryUnaryCall):
+            await call
+            return
+        if isinstance(call, grpc.aio.StreamStreamCall):
+            await call.done_writing()
+        async for _ in call:
+            pass
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await finish()
+    return caught.value

@@ -74,6 +74,15 @@ class Interleavings(RuleBasedStateMachine):
         """The node loses a model without telling the routers."""
         self.world.nodes[node].evict(model)
 
+    @rule(node=NODE, model=MODEL, begins=st.booleans())
+    def reload(self, node: str, model: str, begins: bool) -> None:
+        """Someone loads a model again that the node holds; the node answers MODEL_LOADING."""
+        host = self.world.nodes[node]
+        if begins and model in host.held:
+            host.reloading.add(model)
+        else:
+            host.reloading.discard(model)
+
     @rule(node=NODE)
     def restart(self, node: str) -> None:
         self.world.nodes[node].restart()

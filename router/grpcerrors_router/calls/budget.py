@@ -19,7 +19,7 @@ _KEPT_TURNS = 256
 class RetryBudget:
     """Allows a share of the requests in the window to be retried, and always a few per second.
 
-    All requests that met the same stale replica count as one retry, since they cost one reload: a
+    All requests that met the same replica count as one retry, since they cost one reload: a
     thousand concurrent calls must not fail because of one eviction. A retry that exceeds the budget
     waits for its turn, so that many stale replicas at once cause delays before they cause errors.
 
@@ -51,7 +51,7 @@ class RetryBudget:
         """Return whether a request may be retried; False if its turn does not come in time.
 
         Args:
-            replica: the stale replica that the request met.
+            replica: the replica that the request met, stale or being loaded.
             timeout: how many seconds the caller can wait; None for no limit.
         """
         turn = self._turns.get(replica)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.table import RoutingTable
 
 
+_ONE_AT_A_TIME = 0.25
+"""Seconds for which the answer of a node that was loading a model is awaited before another try."""
+
+
 class Attempt:
     """One call on a replica, counted in when it is created and counted out exactly once."""
 
@@ -134,10 +138,31 @@ class Dispatcher:
                 if spec is None:
                     self._refuse_unknown(model)
                 await self._flights.wait(spec or ModelSpec(model, ""), deadline)
+            elif entry.loading_until and not self._may_ask(entry):
+                await self._loaded(entry, deadline)
             elif await self._answers(entry, deadline) and self.table.can_pick(entry):
                 if spec is not None:
                     self._flights.keep_up(spec)
                 return entry
+
+    def _may_ask(self, entry: ReplicaEntry) -> bool:
+        """Return whether to send a request to a replica whose node was loading its model.
+
+        One request at a time finds out whether it has loaded it; the others wait for its answer.
+        """
+        now = self.clock.monotonic()
+        if entry.loading_until > now:
+            return False
+        entry.loading_until = now + _ONE_AT_A_TIME
+        return True
+
+    async def _loaded(self, entry: ReplicaEntry, deadline: float | None) -> None:
+        """Wait until a request may be sent to a replica of the model. Raises LoadTimeout."""
+        left = self.remaining(deadline)
+        if left is not None and left <= 0:
+            raise LoadTimeout(entry.model, f'node "{entry.node.name}" is loading it, retry later')
+        pause = max(entry.loading_until - self.clock.monotonic(), 0.0)
+        await self.table.changed(entry.model, pause if left is None else min(pause, left))
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
         """Return whether the node may be picked, after confirming the replica if need be.

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
-from grpcerrors import MODEL_MISMATCH, MODEL_NOT_LOADED, Verdict, classify, held_model
+from grpcerrors import (
+    MODEL_LOADING,
+    MODEL_MISMATCH,
+    MODEL_NOT_LOADED,
+    Verdict,
+    classify,
+    held_model,
+)
 from grpcerrors_router.calls.causes import RECONNECT, Belief, Cause, Causes, cause_of
-from grpcerrors_router.nodes.prober import SILENT
+from grpcerrors_router.nodes.prober import comes_from_node
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
+    import random
+
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
     from grpcerrors_router.loads.quarantine import Quarantine
@@ -29,6 +38,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("router.heal")
 
 _STALE = (MODEL_NOT_LOADED, MODEL_MISMATCH)
+
+_LOADING_PAUSE = 1.0
+_LOADING_PAUSE_MIN, _LOADING_PAUSE_MAX = 0.05, 30.0
+"""Seconds after which a node that is loading a model is tried again: those that it asks for."""
 
 # Codes that come from a handler. The others may come from gRPC or from an interceptor.
 _FROM_HANDLERS = frozenset(
@@ -50,6 +63,7 @@ class Reaction(Enum):
     """What an error means for the request that met it."""
 
     KEEP = "the replica stays"
+    LOADING = "the node is loading the model, and has provably not executed the request"
     STALE = "the replica was stale, and the request provably not executed"
     STALE_UNPROVEN = "the replica was stale, but the request may have been executed"
 
@@ -57,7 +71,8 @@ class Reaction(Enum):
 class Reconciler:
     """Drops a replica on evidence that it is stale, before the caller sees the error.
 
-    A `held` trailer keeps the replica, whatever else the error says. A typed error drops it. Words
+    A `held` trailer keeps the replica, whatever else the error says. So does an error that says
+    that the node is loading the model. A typed error drops it. Words
     and bare codes are ignored if the backend speaks the contract. Otherwise the node's `Status`
     decides: UNINITIALIZED and ERROR drop the replica, READY, BUSY and no answer keep it. A node
     without `Status` is believed once per cause (see `Causes`).
@@ -75,6 +90,7 @@ class Reconciler:
         events: Events,
         settings: Settings,
         clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._table = table
         self._registry = registry
@@ -85,6 +101,7 @@ class Reconciler:
         self._events = events
         self._settings = settings
         self._clock = clock
+        self._rng = rng
         self._causes = Causes(settings, clock)
         self._drops: dict[ReplicaEntry, asyncio.Task[None]] = {}
         self._questions: dict[tuple[ReplicaEntry, Cause], asyncio.Task[bool]] = {}
@@ -121,6 +138,8 @@ class Reconciler:
 
     def served(self, entry: ReplicaEntry, method: str) -> None:
         """Note that the replica has answered a request."""
+        if entry.loading_until:
+            self._table.note_loading(entry, 0.0)
         self._causes.served(entry, method)
         self._proved(entry)
 
@@ -131,6 +150,9 @@ class Reconciler:
         held = held_model(error) is not None
         if held or verdict.typed:
             self._causes.note_typed(entry)
+            self._prober.heard(entry.node)
+        if not held and verdict.condition == MODEL_LOADING and verdict.unexecuted:
+            return self._loading(entry, verdict.retry_after)
         if held or verdict.condition not in _STALE:
             if error.code() in _FROM_HANDLERS:
                 self._proved(entry)
@@ -141,6 +163,15 @@ class Reconciler:
                 return Reaction.KEEP
         await self._drop(entry, _label(verdict))
         return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
+
+    def _loading(self, entry: ReplicaEntry, retry_after: float | None) -> Reaction:
+        """Note that the node is loading the model, and until when requests leave it alone."""
+        pause = _LOADING_PAUSE if retry_after is None else retry_after
+        pause = min(max(pause, _LOADING_PAUSE_MIN), _LOADING_PAUSE_MAX)
+        # Never sooner than the node asks for.
+        pause *= self._rng.uniform(1.0, 1.25)
+        self._table.note_loading(entry, self._clock.monotonic() + pause)
+        return Reaction.LOADING
 
     def _proved(self, entry: ReplicaEntry) -> None:
         """Note that the node holds the model: its handler answered."""
@@ -176,7 +207,7 @@ class Reconciler:
                 node.info.address, model, self._settings.status_timeout
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() not in SILENT:
+            if comes_from_node(error):
                 return await self._believed(entry, verdict, cause)
             # A busy node proves nothing; the next such error asks again.
             self._prober.suspect(node)
@@ -248,7 +279,7 @@ class Reconciler:
                 node.info.address, model, self._settings.status_timeout
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() in SILENT:
+            if not comes_from_node(error):
                 self._prober.suspect(node)
                 self._events.unconfirmed(model, node.name)
                 return

@@ -4,6 +4,9 @@ A request is retried only if the error proves that it was not executed, no part 
 been delivered, everything that was sent is still in memory, and the caller has time left
 (invariants 7, 8 and 12). The caller gets any other error unchanged.
 
+While a node loads the model, the request waits as long as the node asks for, unless another replica
+can serve it.
+
 A stream that the peer refused (HTTP/2 REFUSED_STREAM) was not executed either. gRPC itself retries
 such a call, and if that fails, reports UNAVAILABLE as for a lost connection. `grpc.aio` does not
 distinguish the two, so the router does not retry it.
@@ -108,13 +111,15 @@ class RetryingCall:
             try:
                 return await self._send(attempt)
             except grpc.aio.AioRpcError as error:
-                attempts -= 1
-                stale = await self._reconcile(error, attempt) is Reaction.STALE
-                if stale and attempts > 0 and await self._may_resend(attempt):
+                reaction = await self._reconcile(error, attempt)
+                if reaction is not Reaction.LOADING:  # which is waited out within the deadline
+                    attempts -= 1
+                unexecuted = reaction in (Reaction.STALE, Reaction.LOADING)
+                if unexecuted and attempts > 0 and await self._may_resend(attempt):
                     original = original or error
                     continue
                 # The first error replaces a later one only if both prove the same.
-                if stale and original is not None:
+                if unexecuted and original is not None:
                     raise original from error
                 raise
 

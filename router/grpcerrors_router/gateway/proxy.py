@@ -13,6 +13,7 @@ import grpc
 import structlog
 from google.protobuf.message_factory import GetMessageClass
 
+from grpcerrors._wire import UNEXECUTED_KEY
 from grpcerrors_protocol import backend_pb2, inference_pb2
 from grpcerrors_protocol.metadata import HOP
 from grpcerrors_router.errors import (
@@ -46,6 +47,14 @@ _HOP_BY_HOP = frozenset({"user-agent"})
 _FAILURES = (Exception, asyncio.CancelledError)
 
 Refused = Callable[[str, RouteError], None]
+
+
+class _BegunError(Exception):
+    """An error after part of the request or of the answer has been forwarded."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Gateway(grpc.GenericRpcHandler):
@@ -137,7 +146,7 @@ class Gateway(grpc.GenericRpcHandler):
         async def stream(_iterator: object, context: Any) -> None:
             metadata = context.invocation_metadata()
             model = ""
-            refused: list[RouteError] = []
+            refused: list[_BegunError] = []
             try:
                 with self._admission.call():
                     model = self._keys.of(path, None, metadata, b"")
@@ -168,7 +177,7 @@ class Gateway(grpc.GenericRpcHandler):
         return (*[pair for pair in metadata if pair[0] not in _HOP_BY_HOP], self._hop)
 
     async def _messages(
-        self, context: Any, handler: asyncio.Task[Any] | None, refused: list[RouteError]
+        self, context: Any, handler: asyncio.Task[Any] | None, refused: list[_BegunError]
     ) -> AsyncIterator[bytes]:
         """Yield the caller's messages. Cancel `handler` if one exceeds a limit (see `refused`)."""
         try:
@@ -176,7 +185,7 @@ class Gateway(grpc.GenericRpcHandler):
                 with self._admission.holding(message):
                     yield message
         except Overloaded as error:
-            refused.append(error)
+            refused.append(_BegunError(error))
             if handler is not None:
                 handler.cancel()
         # Until the next loop turn, a cancelled stream looks like one that has ended.
@@ -185,21 +194,28 @@ class Gateway(grpc.GenericRpcHandler):
             raise asyncio.CancelledError
 
     async def _relay(self, call: Any, context: Any) -> None:
+        begun = False
         try:
             initial = await call.initial_metadata()
             if initial or not call.done():
                 await context.send_initial_metadata(tuple(initial))
             async for message in call:
+                begun = True
                 with self._admission.holding(message):
                     await context.write(message)
             if trailing := await call.trailing_metadata():
                 context.set_trailing_metadata(tuple(trailing))
+        except grpc.aio.AioRpcError as error:
+            raise (_BegunError(error) if begun else error) from None
         finally:
             call.cancel()
 
     async def _fail(self, context: Any, model: str, *errors: BaseException) -> NoReturn:
         """End the call with the first of `errors`; the others are its consequences."""
         error = errors[0]
+        begun = isinstance(error, _BegunError)
+        if isinstance(error, _BegunError):
+            error = error.error
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError):
             if task is not None and task.cancelling():  # the caller has gone
@@ -217,5 +233,17 @@ class Gateway(grpc.GenericRpcHandler):
         if initial := error.initial_metadata():
             with contextlib.suppress(grpc.aio.UsageError):  # a stream has already sent it
                 await context.send_initial_metadata(tuple(initial))
-        await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata()))
+        await context.abort(error.code(), error.details() or "", _trailers(error, begun=begun))
         raise AssertionError  # abort raises
+
+
+def _trailers(error: grpc.aio.AioRpcError, *, begun: bool) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the trailers for the caller: `grpcerrors-unexecuted` only where it is still true.
+
+    The router sends a request again only if no attempt has executed it, so what the last node says
+    holds for all attempts. Once part of an answer has been forwarded, it holds no longer.
+    """
+    if isinstance(error, RouteError) and not begun:
+        return error.unsent
+    trailers = tuple(error.trailing_metadata())
+    return tuple(pair for pair in trailers if not (begun and pair[0] == UNEXECUTED_KEY))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from grpcerrors import MODEL_LOADING, classify
 from grpcerrors_router.errors import RegistryUnavailable
 from grpcerrors_router.loads.eviction import NotFreedError, replaces
 from grpcerrors_router.registry.jobs import Outcome
@@ -205,8 +206,8 @@ class LoadRunner:
             self._events.evicted(victim.model, node.name, victim.generation)
         return None, freed
 
-    def _later(self, why: str) -> Result:
-        pause = self._settings.place_retry
+    def _later(self, why: str, pause: float = 0.0) -> Result:
+        pause = pause or self._settings.place_retry
         return Result(ok=False, message=why, try_again=True, pause=pause)
 
     def _load_timeout(self, spec: ModelSpec) -> float:
@@ -215,9 +216,16 @@ class LoadRunner:
 
     def _error(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> Result:
         answered = self._prober.answered(node, error)
+        verdict = classify(error)
+        if verdict.condition == MODEL_LOADING and verdict.unexecuted:
+            # Someone else loads a model there. The node is not to blame, and this job is over.
+            pause = min(verdict.retry_after or 1.0, self._settings.load_backoff_max)
+            return self._later(error.details() or "the node is loading", pause)
         return Result(ok=False, message=error.details() or error.code().name, answered=answered)
 
     def _failed(self, job: Load, result: Result, freed: Outcome) -> Outcome:
+        if result.try_again:
+            return replace(freed, message=result.message)
         pause = self._settings.load_backoff * 2.0 ** min(job.failures, 20)
         pause = min(pause, self._settings.load_backoff_max) * self._rng.uniform(0.75, 1.0)
         return Outcome(

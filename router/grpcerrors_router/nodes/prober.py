@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from grpcerrors import classify
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ SILENT = frozenset(
     }
 )
 """Codes that need not come from the node."""
+
+
+def comes_from_node(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether an error shows that the node is there: by its code, or since it is typed."""
+    return error.code() not in SILENT or classify(error).typed
 
 
 class Prober:
@@ -61,7 +67,7 @@ class Prober:
 
     def answered(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
         """Return whether the error of a call comes from the node; suspect the node if not."""
-        if error.code() not in SILENT:
+        if comes_from_node(error):
             return True
         self.suspect(node)
         return False
@@ -119,10 +125,8 @@ class Prober:
         try:
             await self._nodes.control.health(address, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                answers = None
-            elif error.code() in SILENT:
-                answers = False
+            if not comes_from_node(error):
+                answers = None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

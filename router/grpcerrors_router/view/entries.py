@@ -27,6 +27,7 @@ class ReplicaEntry:
         evicted_by: the generation of the job that evicts it; 0 for none.
         evicting_until: when the lease of that job expires.
         spared_until: until when it is not drained again, since the last attempt failed.
+        loading_until: until when its node said that it is loading the model; 0 once it has served.
         reloadable: whether it may be loaded again without the registry once it is dropped.
     """
 
@@ -39,6 +40,7 @@ class ReplicaEntry:
         "in_flight",
         "last_used",
         "live",
+        "loading_until",
         "node",
         "reloadable",
         "reported",
@@ -59,6 +61,7 @@ class ReplicaEntry:
         self.evicted_by = 0
         self.evicting_until = 0.0
         self.spared_until = 0.0
+        self.loading_until = 0.0
         self.reloadable = True
 
     @property

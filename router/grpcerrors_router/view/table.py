@@ -183,6 +183,11 @@ class RoutingTable:
             node.reachable, node.busy = reachable, busy
             self._wake(*node.replicas)
 
+    def note_loading(self, entry: ReplicaEntry, until: float) -> None:
+        """Note until when the node of a replica is loading its model; 0 if it has served."""
+        entry.loading_until = until
+        self._wake(entry.model)
+
     def report(self, node: NodeEntry, in_flight: Mapping[str, int]) -> None:
         """Note how many calls a node reports for each of its models."""
         for model, entry in node.replicas.items():
@@ -196,13 +201,15 @@ class RoutingTable:
     def pick(self, model: str) -> ReplicaEntry | None:
         """Return a replica on an idle node with the fewest calls, the least recently used of those.
 
-        It is a plain loop, since each request executes it.
+        One whose node is loading the model comes last. It is a plain loop, since each request
+        executes it.
         """
         now = self._clock.monotonic()
         best, least = None, 0
         for entry in self._rows.get(model, _NONE).values():
             node = entry.node
-            load = entry.in_flight + _BUSY if node.busy else entry.in_flight
+            late = node.busy or entry.loading_until > now
+            load = entry.in_flight + _BUSY if late else entry.in_flight
             if (
                 best is None or load < least or (load == least and entry.last_used < best.last_used)
             ) and entry.pickable(now):
@@ -218,8 +225,12 @@ class RoutingTable:
 
     def most_recently_confirmed(self, model: str) -> ReplicaEntry | None:
         """Return the most recently confirmed of the best few replicas, for a retry."""
-        few = sorted(self._pickable(model), key=_load)[:_FEW]
-        return max(few, key=lambda entry: entry.confirmed_at, default=None)
+        now = self._clock.monotonic()
+        ready = [entry for entry in self._pickable(model) if entry.loading_until <= now]
+        few = sorted(ready, key=_load)[:_FEW]
+        if not few:
+            return self.pick(model)
+        return max(few, key=lambda entry: entry.confirmed_at)
 
     def can_pick(self, entry: ReplicaEntry) -> bool:
         """Return whether requests may be sent to the replica now."""

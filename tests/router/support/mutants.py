@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "the second stale error instead of the original",
         "calls/retry.py",
-        "if stale and original is not None:",
+        "if unexecuted and original is not None:",
         "if False:",
         "test_healing.py::test_four_attempts_then_the_original_error[4]",
         "the first error, from the last",

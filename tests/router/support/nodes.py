@@ -45,8 +45,10 @@ class Node:
         says: how it reports that a model is gone: `details` (typed), `text`, or `code` (bare).
         fail: the code and text with which every inference call fails instead.
         fails: the same for single methods.
-        load_fails: the same for the next loads, one each.
-        free_fails: the same for the next unloads, after which the model is gone nevertheless.
+        load_fails: the errors with which the next loads end, one each.
+        loading_says: what it answers to every inference call while it loads a model.
+        refused: how many calls got that answer.
+        free_fails: those of the next unloads, after which the model is gone nevertheless.
         serves_anyway: it answers OK without the model, like many real backends.
         vouches: its errors carry the trailer of a guard that still holds the model.
         chunks: how many messages a streamed answer has.
@@ -62,7 +64,10 @@ class Node:
         self.fail: tuple[grpc.StatusCode, str] | None = None
         self.started_mark = False
         self.load_error = ""
-        self.load_fails: list[tuple[grpc.StatusCode, str]] = []
+        self.load_fails: list[tuple[Any, ...]] = []
+        self.loading_says: tuple[Any, ...] | None = None
+        self.health_says: tuple[Any, ...] | None = None
+        self.refused = 0
         self.load_gate: asyncio.Event | None = None
         self.load_delay = 0.0
         self.work = 0.0
@@ -76,7 +81,7 @@ class Node:
         self.status_unimplemented = False
         self.status_delay = 0.0
         self.free_unimplemented = False
-        self.free_fails: list[tuple[grpc.StatusCode, str]] = []
+        self.free_fails: list[tuple[Any, ...]] = []
         self.boots = itertools.count(1)
         self.reset()
         self.server: Any = None
@@ -155,6 +160,8 @@ class Node:
 
     async def _Health(self, request: Any, context: Any) -> Any:
         self.healths += 1
+        if self.health_says is not None:
+            await context.abort(*self.health_says)
         return pb.Reply(message=b"OK")
 
     async def _Status(self, request: Any, context: Any) -> Any:
@@ -256,6 +263,9 @@ class Node:
     async def _admit(self, name: str, context: Any) -> str:
         model = _told(context, MODEL_ID)
         self.seen[_told(context, REQUEST_ID)] += 1
+        if self.loading_says is not None:
+            self.refused += 1
+            await context.abort(*self.loading_says)
         fail = self.fails.get(name, self.fail)
         if fail is not None:
             held = ((HELD_KEY, model),) if self.vouches and model in self.held else ()

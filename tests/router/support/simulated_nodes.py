@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from grpcerrors import model_not_loaded
+from grpcerrors import ContractError, model_loading, model_not_loaded
 from grpcerrors_router import Heartbeat, Held, ModelSpec
 from grpcerrors_router.nodes.control import Answer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SimNode:
-    """A host. LoadModel waits while `gate` is set."""
+    """A host. Loads hang while it is `slow`; it refuses calls for models that it is `reloading`."""
 
     def __init__(self, name: str, slots: int) -> None:
         self.name, self.slots = name, slots
@@ -28,6 +28,7 @@ class SimNode:
         self.silent = False
         self.slow = False
         self.gates: list[asyncio.Future[None]] = []
+        self.reloading: set[str] = set()
         self.restart()
 
     def restart(self) -> None:
@@ -35,10 +36,12 @@ class SimNode:
         self.boot = f"{self.name}-{self.boots}"
         self.inventory = 0
         self.held: dict[str, int] = {}
+        self.reloading.clear()
 
     def repair(self) -> None:
         """End all faults of this node."""
         self.slow = self.silent = False
+        self.reloading.clear()
         while self.gates:
             gate = self.gates.pop()
             if not gate.done():
@@ -65,7 +68,11 @@ class SimCall:
         self.request, self.model = request
         self.boot = node.boot
         self.stream = stream
-        self.stale = self.model not in node.held
+        self.refusal: ContractError | None = None
+        if self.model in node.reloading:
+            self.refusal = model_loading("sim", model=self.model)
+        elif self.model not in node.held:
+            self.refusal = model_not_loaded("sim", model=self.model)
         self.delivered = 0
         self._callbacks: list[Callable[[Any], None]] = []
         self._status: grpc.StatusCode | None = None
@@ -73,7 +80,7 @@ class SimCall:
         world.sent[self.request] += 1
         if world.prompt:
             asyncio.get_running_loop().call_soon(self.finish)
-        if not self.stale:
+        if self.refusal is None:
             world.executed[self.request] += 1
         world.calls.append(self)
 
@@ -92,26 +99,22 @@ class SimCall:
 
     def tell(self) -> None:
         """Deliver the result, or the next message of a stream."""
-        if self.stale or self.boot != self.node.boot:
-            error: grpc.aio.AioRpcError
-            if self.stale:
-                typed = model_not_loaded("sim", model=self.model)
-                trailers = grpc.aio.Metadata(*typed.trailing_metadata)
-                error = grpc.aio.AioRpcError(
-                    typed.code, grpc.aio.Metadata(), trailers, typed.details
-                )
-            else:
-                error = grpc.aio.AioRpcError(
-                    grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone"
-                )
-            self.end(error.code())
-            self._reply(error)
+        none = grpc.aio.Metadata()
+        if self.refusal is not None:
+            trailers = grpc.aio.Metadata(*self.refusal.trailing_metadata)
+            self._fail(self.refusal.code, none, trailers, self.refusal.details)
+        elif self.boot != self.node.boot:
+            self._fail(grpc.StatusCode.UNAVAILABLE, none, none, "gone")
         elif self.stream and self.delivered < 2:
             self.delivered += 1
             self._reply("message")
         else:
             self.end(grpc.StatusCode.OK)
             self._reply(grpc.aio.EOF if self.stream else "answer")
+
+    def _fail(self, *status: Any) -> None:
+        self.end(status[0])
+        self._reply(grpc.aio.AioRpcError(*status))
 
     def _reply(self, what: Any) -> None:
         if self._answer.done():

@@ -211,7 +211,7 @@ class World:
             call
             for call in self.calls
             if call.node is node and call.model == row.model and call.boot == node.boot
-            and not call.stale and call.member.router.name in alive
+            and call.refusal is None and call.member.router.name in alive
         ]  # fmt: skip
         if users:
             self.broken.append("invariant 10: a replica in use was freed")

@@ -1,0 +1,138 @@
+"""Nodes that answer MODEL_LOADING: requests wait, and nothing is dropped, loaded or evicted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from grpcerrors import is_model_loading, model_loading
+from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import LoadTimeout, ModelSpec, SmartRouter
+from tests.router.conftest import HANG, Recorder, eventually, fleet
+from tests.router.support.nodes import Node
+
+
+def stub(router: SmartRouter, **options: Any) -> Any:
+    return BackendStub(router.channel("m", **options))
+
+
+def says(*, retry_after: float = 0.0, rung: str = "details") -> tuple[Any, ...]:
+    """Return what a node answers: in full, or as proxies or old libraries cut it."""
+    error = model_loading("fake", model="m", retry_after=retry_after)
+    trailers = {"details": error.trailing_metadata, "trailer": error.trailing_metadata[1:]}
+    return error.code, error.details, trailers.get(rung, ())
+
+
+async def ask(router: SmartRouter, rpc: str, **options: Any) -> None:
+    if rpc == "Predict":
+        await stub(router, **options).Predict(pb.PredictOptions(), timeout=HANG)
+    elif rpc == "PredictStream":
+        async for _ in stub(router, **options).PredictStream(pb.PredictOptions(), timeout=HANG):
+            pass
+    else:
+        call = stub(router, **options).AudioTranscriptionLive(timeout=HANG)
+        await call.write(pb.TranscriptLiveRequest())
+        await call.done_writing()
+        async for _ in call:
+            pass
+
+
+@pytest.mark.parametrize("rung", ["details", "trailer", "text"])
+@pytest.mark.parametrize("rpc", ["Predict", "PredictStream", "AudioTranscriptionLive"])
+async def test_a_request_waits_while_the_node_loads_the_model(
+    sqlite_url: str, rpc: str, rung: str
+) -> None:
+    """More often than `attempts`, and the replica stays what it was."""
+    node, events = Node("a"), Recorder()
+    async with fleet(sqlite_url, node, events=events) as (router,):
+        await router.load("m")
+        entry = router.table.pick("m")
+        node.loading_says = says(rung=rung)
+        call = asyncio.create_task(ask(router, rpc))
+        await eventually(lambda: node.refused > router.settings.attempts + 1)
+        node.loading_says = None
+        await call
+        assert router.table.pick("m") is entry
+        assert len(node.loads) == 1
+        assert not node.frees
+        assert await router.registry.heals() == []
+        assert events.count("heal") == events.count("evicted") == 0
+        assert router.table.in_flight() == 0
+
+
+async def test_another_replica_serves_meanwhile(sqlite_url: str) -> None:
+    nodes = [Node("a"), Node("b")]
+    models = {"m": ModelSpec("m", "fake", replicas=2)}
+    async with fleet(sqlite_url, *nodes, models=models) as (router,):
+        await router.load("m")
+        await eventually(lambda: router.table.live_count("m") == 2)
+        nodes[0].loading_says = says(retry_after=HANG)
+        for _ in range(10):
+            await ask(router, "Predict")
+        assert nodes[0].refused == 1, "it is left alone as long as it asks for"
+        assert sum(nodes[1].executed.values()) == 10
+
+
+async def test_one_request_at_a_time_finds_out_whether_the_model_is_loaded(sqlite_url: str) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.loading_says = says(retry_after=0.1)
+        first = asyncio.create_task(ask(router, "Predict"))
+        await eventually(lambda: node.refused)
+        calls = [asyncio.create_task(ask(router, "Predict")) for _ in range(50)]
+        await eventually(lambda: node.refused >= 4)
+        assert node.refused < 50
+        node.loading_says = None
+        await asyncio.gather(first, *calls)
+        assert sum(node.executed.values()) == 51
+
+
+async def test_the_deadline_ends_the_wait_with_what_the_node_said(sqlite_url: str) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.loading_says = says(retry_after=HANG)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub(router).Predict(pb.PredictOptions(), timeout=0.5)
+        assert is_model_loading(caught.value)
+        with pytest.raises(LoadTimeout, match='node "a" is loading it'):
+            await stub(router).Predict(pb.PredictOptions(), timeout=0.1)
+        assert node.refused == 1
+
+
+@pytest.mark.parametrize("on_stale", ["return", "off"])
+async def test_who_wants_no_retry_gets_the_error_at_once(sqlite_url: str, on_stale: Any) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m")
+        node.loading_says = says()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(router, "Predict", on_stale=on_stale)
+        assert is_model_loading(caught.value)
+        assert node.refused == 1
+        assert router.table.live_count("m") == 1
+
+
+async def test_a_load_that_meets_another_one_is_tried_again(sqlite_url: str) -> None:
+    """The node is there, and has not failed: nothing is held against it."""
+    node = Node("a")
+    node.load_fails = [says(retry_after=0.1), says(rung="trailer")]
+    async with fleet(sqlite_url, node) as (router,):
+        await router.load("m", timeout=HANG)
+        assert len(node.loads) == 3
+        assert not router.table.is_failing("m")
+        assert node.healths == 0, "its answer shows that it is there"
+
+
+async def test_a_node_whose_health_says_loading_is_there(sqlite_url: str) -> None:
+    node = Node("a")
+    async with fleet(sqlite_url, node) as (router,):
+        node.health_says = says()
+        router.table.nodes["a"].fresh_until = 0.0
+        assert await router.probe_health("a")
+        assert not router.table.nodes["a"].busy
