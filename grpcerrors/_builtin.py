@@ -5,16 +5,12 @@ CONTRACT.md says why their patterns match no more. `{{name}}` in one stands for 
 
 from __future__ import annotations
 
-import json
-import pkgutil
 import re
 from typing import Any
 
 from grpc import StatusCode
 
-from grpcerrors._condition import Catalogue, Condition, Dialect
-
-_DATA: dict[str, Any] = json.loads(pkgutil.get_data("grpcerrors", "contract.json") or b"")
+from grpcerrors._condition import DATA, Catalogue, Condition, Dialect
 
 
 class _BuiltInDialect(Dialect):
@@ -28,7 +24,7 @@ class _BuiltInDialect(Dialect):
 
 def _pattern(alternatives: list[str]) -> str:
     text = "|".join(alternatives)
-    return re.sub(r"{{(\w+)}}", lambda found: _pattern([_DATA["fragments"][found[1]]]), text)
+    return re.sub(r"{{(\w+)}}", lambda found: _pattern([DATA["fragments"][found[1]]]), text)
 
 
 def _dialect(row: dict[str, Any]) -> Dialect:
@@ -42,7 +38,7 @@ def _condition(row: dict[str, Any]) -> Condition:
     return Condition(code=StatusCode[row.pop("code")], dialects=dialects, **row)
 
 
-CATALOGUE = Catalogue(*map(_condition, _DATA["conditions"]))
+CATALOGUE = Catalogue(*map(_condition, DATA["conditions"]))
 (
     MODEL_NOT_LOADED,
     MODEL_MISMATCH,
@@ -52,6 +48,6 @@ CATALOGUE = Catalogue(*map(_condition, _DATA["conditions"]))
 ) = CATALOGUE
 
 # What to do about an error of this project's router or model host: advice by reason.
-ADVICE: dict[str, str] = _DATA["other_reasons"]
+ADVICE: dict[str, str] = DATA["other_reasons"]
 # What `explain` says of each rung.
-EXPLANATIONS: dict[str, str] = _DATA["explanations"]
+EXPLANATIONS: dict[str, str] = DATA["explanations"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import pkgutil
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from string import Formatter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -21,38 +23,32 @@ _LONGEST = 255
 _DOMAIN = re.compile(r"[!-~]{1,190}")
 # AIP-193: at most 63 characters of this form.
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]")
-# What grpcio puts in front of the text of an exception that a handler raises.
-_PREFIX = re.compile(
-    r"(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\n]+'>: )*"
-)
+DATA: dict[str, Any] = json.loads(pkgutil.get_data("grpcerrors", "contract.json") or b"")
+_QUOTATION: dict[str, str] = DATA["quotation"]
 
-# Typographic quotation marks of several languages.
-_OPENING = "\u2018\u201a-\u201c\u201e\u201f\u00ab\u2039\u300c\u300e"
-_CLOSING = "\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f"
 
-# For each kind of quotation mark, everything from the first opening mark to the last closing mark,
-# because a user may write one too. An apostrophe inside a word is not a mark; the one in `b'x'` is.
-# The marks themselves stay.
-_QUOTED = (
-    (re.compile(r'(?s)("(?:.*"|.*))'), '""'),
-    (re.compile(r"(?s)(`(?:.*`|.*))"), "``"),
-    (re.compile(r"(?s)(?:^|\W)[bBfFrRuU]{0,2}('(?:.*'(?!\w)|.*))"), "''"),
-    (re.compile(f"(?s)([{_OPENING}](?:.*[{_CLOSING}]|.*))"), '""'),
-)
+def _stripped(text: str) -> str:
+    """Return a message without white space around it and what grpcio puts in front of it."""
+    return _compiled(_QUOTATION["prefix"]).sub("", text.strip(" \t\r\n"), count=1)
 
 
 def _unquoted(text: str) -> str:
-    found = [(*hit.span(1), marks) for kind, marks in _QUOTED for hit in kind.finditer(text)]
-    parts, end = [], 0
-    for start, stop, marks in sorted(found):
-        parts += [text[end:start], marks] if start >= end else []
-        end = max(end, stop)
-    return "".join([*parts, text[end:]])
+    """Return a message without what stands between the first and the last quotation mark.
+
+    Whatever kinds of marks they are, because a user may write some too.
+    """
+    opening = _compiled(_QUOTATION["opening"]).search(text)
+    if not opening:
+        return text
+    start = opening.end() - 1
+    closing = _compiled(_QUOTATION["closing"]).match(text[start + 1 :])
+    end = start + 2 + closing.start(1) if closing else len(text)
+    return f"{text[:start]}''{text[end:]}"
 
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, 0 if pattern.startswith("^") else re.IGNORECASE)
+    return re.compile(pattern, re.ASCII if pattern.startswith("^") else re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Dialect:
             codes whose messages quote users, unless the pattern is a whole sentence.
         pattern: what the message looks like, in RE2 syntax. A pattern that begins with `^` is
             matched against the whole message, and case matters. Any other is searched for outside
-            quotation marks, and case does not matter.
+            quotation marks, and case does not matter. Only ASCII has letters here.
         hints: lower-case words; a message that contains none of them is not searched.
         source: where this wording is known from.
         unexecuted: whether a backend that says so cannot have begun to execute the request.
@@ -182,7 +178,7 @@ class Catalogue:
         ]
         if not hinted:
             return None
-        whole = _PREFIX.sub("", text, count=1)
+        whole = _stripped(text)
         unquoted = _unquoted(whole)
         hits = [(hit, *each) for each in hinted if (hit := each[1].find(whole, unquoted))]
         if not hits:

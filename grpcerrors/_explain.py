@@ -39,7 +39,7 @@ def _headline(verdict: Verdict) -> str:
     if named is None:
         return "nothing that the contract knows"
     words = named.reason.replace("_", " ").lower()
-    lacks = dialect.pattern == "unimplemented" if dialect else not info
+    lacks = dialect.hints == ("unimplemented",) if dialect else not info
     if condition and condition.rpc and lacks:
         words = f"not implemented (or, for {condition.rpc}, {words})"
     for name in ("backend", "model", "node"):

@@ -110,14 +110,23 @@ func said(codes []codes.Code, hints []string, pattern, unless string, unexecuted
 // BEGIN GENERATED: the tables of contract.json, by make_languages
 const (
 	wordsQuotedName    = "(?:'[^']*'|\"[^\"]*\")"
-	wordsName          = "(?: (?:''|``|\\\"\\\")| [a-z]{0,40}[^\\sa-z_'\\\"`]\\S{0,200})?"
+	wordsName          = "(?: ''| [a-z]{0,40}[^ \\t\\r\\na-z_'\\\"`][^ \\t\\r\\n]{0,200})?"
 	wordsModel         = "\\b(?:models?|engine|pipeline|weights)(?:(?:/| or | and )\\w+)?" + wordsName
 	wordsNot           = "(?:(?:is|are|was|were|has|have)n't |(?:(?:is|are|was|were|has|have) )?(?:currently |still )?(?:not|never) )"
 	wordsLoaded        = "(?:loaded|initiali[sz]ed)\\b"
 	wordsNotLoaded     = wordsModel + " " + wordsNot + "(?:been |yet |currently ){0,2}" + wordsLoaded
 	wordsNoModelLoaded = "\\bno (?:active |valid )?(?:models?|engine|pipeline) (?:(?:is|are|was|were|has|have|been|yet|currently) ){0,3}" + wordsLoaded
+	wordsLoadFirst     = "(?:" + wordsModel + " (?:is|are|was|were) (?:empty|none|null|nil|missing)[.,:;]? )?(?:please )?(?:\\bcall (?:\\w{1,40}\\.)?load_?model(?:\\(\\))? (?:first|before)\\b|\\bload (?:a|the) model (?:first|before)\\b)|\\bload_?model(?:\\(\\))? (?:was|has) (?:not|never) (?:been )?called\\b"
 	wordsGone          = wordsModel + " (?:is |was |has been |got )?(?:unloaded|evicted)\\b"
+	wordsToken         = "[^ \\t\\r\\n'\\\"`]{1,64}"
+	wordsWork          = "(?:backend|call|chat|completion|detection|diari[sz]ation|embedding|generation|inference|internal|model|prediction|request|rerank(?:ing)?|rpc|server|synthesis|transcription|translation|tts|asr|vad)"
+	wordsWrapper       = "(?:rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )"
+	wordsLead          = "(?:^(?:" + wordsWrapper + "){0,3}(?P<backend>(?:''|" + wordsToken + ")(?:: " + wordsToken + "){0,2}: )?(?:" + wordsWrapper + "){0,2}(?:(?:the|this|your|our) )?(?:[\\w./-]{1,40}(?:'s)? )?)"
 	wordsOfAnotherKind = "\\b(?:adapter|alignment|anti-?spoof|diarization|draft|lora|mmproj|projector|punctuation|refiner|speaker|vad|vocoder|query|rule|search|storage|template|for|of) "
+	wordsThing         = "(?:audio|argument|dir|directory|emotion|field|file|filename|folder|format|function|grammar|id|image|input|key|lang|language|locale|option|parameter|path|preset|prompt|role|speaker|style|text|token|tool|uri|url|user|value|video|voice)(?: (?:file|id|name|path))?"
+	wordsOfAUser       = "(?:^|[ \\t\\r\\n:;,(])(?:" + wordsThing + ": [^'\\\"`]{0,500}|(?:" + wordsThing + "|at|bad|called|find|from|get|illegal|in|into|invalid|loading|lstat|missing|named|near|no|open|opening|parse|parsing|read|reading|stat|such|to|unexpected|unknown|unrecogni[sz]ed|unsupported|write|writing):? )"
+	wordsOfAFile       = "\\b(?:no such file|permission denied|is a directory|not a directory|file name too long)\\b|\\b(?:not found|does not exist)\\.?$"
+	wordsUsersFault    = "\\b(?:no such|n[o']t (?:be )?found|doe(?:s not|sn't) exist|(?:not|un)[ -]?supported|permission denied|(?:is|not) an? (?:file|directory)|too long|is(?: not|n't) (?:an?|in|one|the|valid)|(?:is|:) (?:an? )?(?:bad|invalid|unknown|unrecogni[sz]ed)|must be (?:an?|in|one)|not (?:allowed|readable)|(?:cannot|could not|can't) (?:be )?(?:find|found|open|opened|read|write|written)|there (?:are|is)|has no|choose)\\b"
 	wordsAfterwards    = " (?:as|from|with)\\b|\\.[a-z0-9]{2,5}(?:\\W|$)"
 )
 
@@ -132,65 +141,65 @@ var conditions = []*condition{
 			said( // LocalAI and others
 				[]codes.Code{codes.FailedPrecondition, codes.Unknown, codes.Internal, codes.Unavailable, noCode},
 				[]string{"load", "initiali"},
-				wordsNotLoaded+
-					"|"+wordsNoModelLoaded+
-					"|\\bcall (?:\\w+\\.)?load_?model(?:\\(\\))? (?:first|before)\\b"+
-					"|\\bload_?model(?:\\(\\))? (?:was|has) (?:not|never) (?:been )?called\\b"+
-					"|\\bload (?:a|the) model (?:first|before)\\b",
+				wordsLead+"(?:"+wordsNotLoaded+"|"+wordsNoModelLoaded+"|"+wordsLoadFirst+")",
 				wordsOfAnotherKind+wordsNotLoaded+
+					"|"+wordsOfAUser+"(?:"+wordsNotLoaded+"|"+wordsNoModelLoaded+"|"+wordsLoadFirst+")"+
 					"|(?:"+wordsNotLoaded+"|"+wordsNoModelLoaded+")(?:"+wordsAfterwards+")"+
 					"|\\bpipeline is not loaded yet"+
 					"|\\bcalled with no models loaded"+
-					"|\\bno such file or directory",
+					"|"+wordsUsersFault,
 				true,
 			),
 			said( // backends whose model went away under the call
 				[]codes.Code{codes.FailedPrecondition, codes.Unknown, codes.Internal, codes.Unavailable},
 				[]string{"unloaded", "evicted"},
-				wordsGone,
+				wordsLead+wordsGone,
 				wordsOfAnotherKind+wordsGone+
-					"|"+wordsGone+"(?:"+wordsAfterwards+")",
+					"|"+wordsOfAUser+wordsGone+
+					"|"+wordsGone+"(?:"+wordsAfterwards+")"+
+					"|"+wordsUsersFault,
 				false,
 			),
 			said( // Python handlers that use what only LoadModel sets
 				[]codes.Code{codes.Unknown, codes.Internal},
 				[]string{"has no attribute"},
-				"^(?:[\\w ]{1,60}: )?(?:'\\w{0,100}Servicer' object has no attribute '\\w{1,100}'|'NoneType' object has no attribute '(?:generate|predict|synthesize|transcribe)')$",
+				"^(?:(?:[Aa]n )?[Ee]rror(?: (?:generating|processing|running|during|in|while) \\w{1,40}(?: \\w{1,40})?)?: |(?:\\w{1,20} )?(?:\\w{2,20}tion|TTS|[Ii]nference|[Ss]ynthesis) (?:error|failed): |AttributeError: )?(?:'\\w{0,100}Servicer' object has no attribute '\\w{1,100}'|'NoneType' object has no attribute '(?:generate|predict|synthesize|transcribe)')$",
 				"",
 				false,
 			),
 			said( // Triton Inference Server
 				[]codes.Code{codes.Unavailable, codes.NotFound},
 				[]string{"unknown model"},
-				"^Request for unknown model: '[^'\\n]*'",
-				"^Request for unknown model: '[^'\\n]*' version -?\\d+ is not at ready state",
+				"^Request for unknown model: '[^'\\n]*'(?: version -?\\d+)? (?:is not found|has no available versions)\\.?$",
+				"",
 				true,
 			),
 			said( // TensorFlow Serving
 				[]codes.Code{codes.NotFound},
 				[]string{"servable not found", "could not find"},
-				"^(?:Servable not found for request: |Could not find (?:any versions|version \\d+) of model )",
+				"^Servable not found for request: \\w{1,20}\\([^()\\n]{1,200}\\)$"+
+					"|^Could not find (?:any versions|version \\d+) of model [^ \\t\\r\\n]{1,200}$",
 				"",
 				true,
 			),
 			said( // OpenVINO Model Server
 				[]codes.Code{codes.NotFound},
 				[]string{"with requested", "is retired"},
-				"^(?:(?:Model|Mediapipe graph definition) with requested (?:name|version|name and/or version) is not found|(?:Model with requested version|Pipeline|Mediapipe) is retired)\\b",
+				"^(?:(?:Model|Mediapipe graph definition) with requested (?:name|version|name and/or version) is not found|(?:Model with requested version|Pipeline|Mediapipe) is retired)\\.?$",
 				"",
 				true,
 			),
 			said( // TorchServe
 				[]codes.Code{codes.Internal, codes.NotFound},
 				[]string{"model not found", "does not exist"},
-				"^(?:Model not found: [^\\s/]+(?:\\norg\\.pytorch\\.|$)|Model version: \\S+ does not exist for model: )",
+				"^Model (?:not found: [^ \\t\\r\\n/]{1,200}|version: [^ \\t\\r\\n]{1,60} does not exist for model: [^ \\t\\r\\n]{1,200})(?:\\norg\\.pytorch\\.[\\w.]{1,200})?$",
 				"",
 				true,
 			),
 			said( // KServe
 				[]codes.Code{codes.Unknown, codes.NotFound},
 				[]string{"does not exist"},
-				"^Model with name \\S+ does not exist\\.?$",
+				"^Model with name [^ \\t\\r\\n]+ does not exist\\.?$",
 				"",
 				true,
 			),
@@ -204,21 +213,21 @@ var conditions = []*condition{
 			said( // Seldon MLServer
 				[]codes.Code{codes.NotFound},
 				[]string{"not found"},
-				"^Model \\S+ (?:with version \\S+ )?not found\\.?$",
+				"^Model [^ \\t\\r\\n]+ (?:with version [^ \\t\\r\\n]+ )?not found\\.?$",
 				"^Model file ",
 				true,
 			),
 			said( // Caikit
 				[]codes.Code{codes.NotFound},
 				[]string{"not loaded"},
-				"^Model (?:'[^'\\n]*'|\\S+ is) not loaded\\.?$",
+				"^Model (?:'[^'\\n]*'|[^ \\t\\r\\n]+ is) not loaded\\.?$",
 				"",
 				true,
 			),
 			said( // Ray Serve
 				[]codes.Code{codes.NotFound},
 				[]string{"/ray.serve."},
-				"^Application '[^'\\n]*' not found\\. (?:Please ping|Ping) /ray\\.serve\\.",
+				"^Application '[^'\\n]*' not found\\. (?:Please ping|Ping) /ray\\.serve\\.[\\w./]{1,80} for available applications\\.?$",
 				"",
 				true,
 			),
@@ -234,8 +243,8 @@ var conditions = []*condition{
 			said( // the contract, and LocalAI in Go and Python
 				[]codes.Code{codes.NotFound},
 				[]string{"model identity mismatch"},
-				"^(?P<backend>[^\\s'\\\"`]{0,100}: )?model identity mismatch: loaded "+wordsQuotedName+", requested "+wordsQuotedName+"$",
-				"",
+				"^(?P<backend>[^ \\t\\r\\n'\\\"`]{0,100}: )?model identity mismatch: loaded "+wordsQuotedName+", requested "+wordsQuotedName+"$",
+				wordsOfAUser+"model identity mismatch",
 				true,
 			),
 		},
@@ -250,8 +259,8 @@ var conditions = []*condition{
 			said( // the contract
 				[]codes.Code{codes.Unknown, codes.Unavailable},
 				[]string{"model is loading"},
-				"^(?P<backend>[^\\s'\\\"`]{0,100}: )?model is loading$",
-				"",
+				"^(?P<backend>[^ \\t\\r\\n'\\\"`]{0,100}: )?model is loading$",
+				wordsOfAUser+"model is loading",
 				true,
 			),
 		},
@@ -266,15 +275,17 @@ var conditions = []*condition{
 			said( // the contract
 				[]codes.Code{codes.Unknown, codes.Unimplemented, noCode},
 				[]string{"unsupported"},
-				"live transcription unsupported",
-				"",
+				wordsLead+"live transcription unsupported\\b",
+				wordsOfAUser+"live transcription unsupported"+
+					"|"+wordsOfAFile,
 				true,
 			),
 			said( // stubs older than the RPC
 				[]codes.Code{codes.Unknown, noCode},
 				[]string{"unimplemented"},
-				"unimplemented",
-				"",
+				wordsLead+"unimplemented\\b|^rpc error: code = unimplemented\\b",
+				wordsOfAUser+"unimplemented"+
+					"|"+wordsOfAFile,
 				true,
 			),
 		},
@@ -289,8 +300,9 @@ var conditions = []*condition{
 			said( // the contract
 				[]codes.Code{codes.Unknown, codes.Unimplemented, noCode},
 				[]string{"unsupported"},
-				"streaming transcription unsupported",
-				"",
+				wordsLead+"streaming transcription unsupported\\b",
+				wordsOfAUser+"streaming transcription unsupported"+
+					"|"+wordsOfAFile,
 				true,
 			),
 		},

@@ -33,7 +33,7 @@ const LONGEST_DELAY = 315_576_000_000; // seconds, of a google.protobuf.Duration
 const wordsQuotedName =
   "(?:'[^']*'|\"[^\"]*\")";
 const wordsName =
-  "(?: (?:''|``|\\\"\\\")| [a-z]{0,40}[^\\sa-z_'\\\"`]\\S{0,200})?";
+  "(?: ''| [a-z]{0,40}[^ \\t\\r\\na-z_'\\\"`][^ \\t\\r\\n]{0,200})?";
 const wordsModel =
   "\\b(?:models?|engine|pipeline|weights)(?:(?:/| or | and )\\w+)?" + wordsName;
 const wordsNot =
@@ -44,10 +44,28 @@ const wordsNotLoaded =
   wordsModel + " " + wordsNot + "(?:been |yet |currently ){0,2}" + wordsLoaded;
 const wordsNoModelLoaded =
   "\\bno (?:active |valid )?(?:models?|engine|pipeline) (?:(?:is|are|was|were|has|have|been|yet|currently) ){0,3}" + wordsLoaded;
+const wordsLoadFirst =
+  "(?:" + wordsModel + " (?:is|are|was|were) (?:empty|none|null|nil|missing)[.,:;]? )?(?:please )?(?:\\bcall (?:\\w{1,40}\\.)?load_?model(?:\\(\\))? (?:first|before)\\b|\\bload (?:a|the) model (?:first|before)\\b)|\\bload_?model(?:\\(\\))? (?:was|has) (?:not|never) (?:been )?called\\b";
 const wordsGone =
   wordsModel + " (?:is |was |has been |got )?(?:unloaded|evicted)\\b";
+const wordsToken =
+  "[^ \\t\\r\\n'\\\"`]{1,64}";
+const wordsWork =
+  "(?:backend|call|chat|completion|detection|diari[sz]ation|embedding|generation|inference|internal|model|prediction|request|rerank(?:ing)?|rpc|server|synthesis|transcription|translation|tts|asr|vad)";
+const wordsWrapper =
+  "(?:rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )";
+const wordsLead =
+  "(?:^(?:" + wordsWrapper + "){0,3}(?<backend>(?:''|" + wordsToken + ")(?:: " + wordsToken + "){0,2}: )?(?:" + wordsWrapper + "){0,2}(?:(?:the|this|your|our) )?(?:[\\w./-]{1,40}(?:'s)? )?)";
 const wordsOfAnotherKind =
   "\\b(?:adapter|alignment|anti-?spoof|diarization|draft|lora|mmproj|projector|punctuation|refiner|speaker|vad|vocoder|query|rule|search|storage|template|for|of) ";
+const wordsThing =
+  "(?:audio|argument|dir|directory|emotion|field|file|filename|folder|format|function|grammar|id|image|input|key|lang|language|locale|option|parameter|path|preset|prompt|role|speaker|style|text|token|tool|uri|url|user|value|video|voice)(?: (?:file|id|name|path))?";
+const wordsOfAUser =
+  "(?:^|[ \\t\\r\\n:;,(])(?:" + wordsThing + ": [^'\\\"`]{0,500}|(?:" + wordsThing + "|at|bad|called|find|from|get|illegal|in|into|invalid|loading|lstat|missing|named|near|no|open|opening|parse|parsing|read|reading|stat|such|to|unexpected|unknown|unrecogni[sz]ed|unsupported|write|writing):? )";
+const wordsOfAFile =
+  "\\b(?:no such file|permission denied|is a directory|not a directory|file name too long)\\b|\\b(?:not found|does not exist)\\.?$";
+const wordsUsersFault =
+  "\\b(?:no such|n[o']t (?:be )?found|doe(?:s not|sn't) exist|(?:not|un)[ -]?supported|permission denied|(?:is|not) an? (?:file|directory)|too long|is(?: not|n't) (?:an?|in|one|the|valid)|(?:is|:) (?:an? )?(?:bad|invalid|unknown|unrecogni[sz]ed)|must be (?:an?|in|one)|not (?:allowed|readable)|(?:cannot|could not|can't) (?:be )?(?:find|found|open|opened|read|write|written)|there (?:are|is)|has no|choose)\\b";
 const wordsAfterwards =
   " (?:as|from|with)\\b|\\.[a-z0-9]{2,5}(?:\\W|$)";
 
@@ -64,17 +82,14 @@ const CONDITIONS = [
         codes: [status.FAILED_PRECONDITION, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE, null],
         hints: ["load", "initiali"],
         pattern:
-          wordsNotLoaded +
-          "|" + wordsNoModelLoaded +
-          "|\\bcall (?:\\w+\\.)?load_?model(?:\\(\\))? (?:first|before)\\b" +
-          "|\\bload_?model(?:\\(\\))? (?:was|has) (?:not|never) (?:been )?called\\b" +
-          "|\\bload (?:a|the) model (?:first|before)\\b",
+          wordsLead + "(?:" + wordsNotLoaded + "|" + wordsNoModelLoaded + "|" + wordsLoadFirst + ")",
         unless:
           wordsOfAnotherKind + wordsNotLoaded +
+          "|" + wordsOfAUser + "(?:" + wordsNotLoaded + "|" + wordsNoModelLoaded + "|" + wordsLoadFirst + ")" +
           "|(?:" + wordsNotLoaded + "|" + wordsNoModelLoaded + ")(?:" + wordsAfterwards + ")" +
           "|\\bpipeline is not loaded yet" +
           "|\\bcalled with no models loaded" +
-          "|\\bno such file or directory",
+          "|" + wordsUsersFault,
         unexecuted: true,
       },
       {
@@ -82,10 +97,12 @@ const CONDITIONS = [
         codes: [status.FAILED_PRECONDITION, status.UNKNOWN, status.INTERNAL, status.UNAVAILABLE],
         hints: ["unloaded", "evicted"],
         pattern:
-          wordsGone,
+          wordsLead + wordsGone,
         unless:
           wordsOfAnotherKind + wordsGone +
-          "|" + wordsGone + "(?:" + wordsAfterwards + ")",
+          "|" + wordsOfAUser + wordsGone +
+          "|" + wordsGone + "(?:" + wordsAfterwards + ")" +
+          "|" + wordsUsersFault,
         unexecuted: false,
       },
       {
@@ -93,7 +110,7 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, status.INTERNAL],
         hints: ["has no attribute"],
         pattern:
-          "^(?:[\\w ]{1,60}: )?(?:'\\w{0,100}Servicer' object has no attribute '\\w{1,100}'|'NoneType' object has no attribute '(?:generate|predict|synthesize|transcribe)')$",
+          "^(?:(?:[Aa]n )?[Ee]rror(?: (?:generating|processing|running|during|in|while) \\w{1,40}(?: \\w{1,40})?)?: |(?:\\w{1,20} )?(?:\\w{2,20}tion|TTS|[Ii]nference|[Ss]ynthesis) (?:error|failed): |AttributeError: )?(?:'\\w{0,100}Servicer' object has no attribute '\\w{1,100}'|'NoneType' object has no attribute '(?:generate|predict|synthesize|transcribe)')$",
         unless:
           "",
         unexecuted: false,
@@ -103,9 +120,9 @@ const CONDITIONS = [
         codes: [status.UNAVAILABLE, status.NOT_FOUND],
         hints: ["unknown model"],
         pattern:
-          "^Request for unknown model: '[^'\\n]*'",
+          "^Request for unknown model: '[^'\\n]*'(?: version -?\\d+)? (?:is not found|has no available versions)\\.?$",
         unless:
-          "^Request for unknown model: '[^'\\n]*' version -?\\d+ is not at ready state",
+          "",
         unexecuted: true,
       },
       {
@@ -113,7 +130,8 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["servable not found", "could not find"],
         pattern:
-          "^(?:Servable not found for request: |Could not find (?:any versions|version \\d+) of model )",
+          "^Servable not found for request: \\w{1,20}\\([^()\\n]{1,200}\\)$" +
+          "|^Could not find (?:any versions|version \\d+) of model [^ \\t\\r\\n]{1,200}$",
         unless:
           "",
         unexecuted: true,
@@ -123,7 +141,7 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["with requested", "is retired"],
         pattern:
-          "^(?:(?:Model|Mediapipe graph definition) with requested (?:name|version|name and/or version) is not found|(?:Model with requested version|Pipeline|Mediapipe) is retired)\\b",
+          "^(?:(?:Model|Mediapipe graph definition) with requested (?:name|version|name and/or version) is not found|(?:Model with requested version|Pipeline|Mediapipe) is retired)\\.?$",
         unless:
           "",
         unexecuted: true,
@@ -133,7 +151,7 @@ const CONDITIONS = [
         codes: [status.INTERNAL, status.NOT_FOUND],
         hints: ["model not found", "does not exist"],
         pattern:
-          "^(?:Model not found: [^\\s/]+(?:\\norg\\.pytorch\\.|$)|Model version: \\S+ does not exist for model: )",
+          "^Model (?:not found: [^ \\t\\r\\n/]{1,200}|version: [^ \\t\\r\\n]{1,60} does not exist for model: [^ \\t\\r\\n]{1,200})(?:\\norg\\.pytorch\\.[\\w.]{1,200})?$",
         unless:
           "",
         unexecuted: true,
@@ -143,7 +161,7 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, status.NOT_FOUND],
         hints: ["does not exist"],
         pattern:
-          "^Model with name \\S+ does not exist\\.?$",
+          "^Model with name [^ \\t\\r\\n]+ does not exist\\.?$",
         unless:
           "",
         unexecuted: true,
@@ -163,7 +181,7 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["not found"],
         pattern:
-          "^Model \\S+ (?:with version \\S+ )?not found\\.?$",
+          "^Model [^ \\t\\r\\n]+ (?:with version [^ \\t\\r\\n]+ )?not found\\.?$",
         unless:
           "^Model file ",
         unexecuted: true,
@@ -173,7 +191,7 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["not loaded"],
         pattern:
-          "^Model (?:'[^'\\n]*'|\\S+ is) not loaded\\.?$",
+          "^Model (?:'[^'\\n]*'|[^ \\t\\r\\n]+ is) not loaded\\.?$",
         unless:
           "",
         unexecuted: true,
@@ -183,7 +201,7 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["/ray.serve."],
         pattern:
-          "^Application '[^'\\n]*' not found\\. (?:Please ping|Ping) /ray\\.serve\\.",
+          "^Application '[^'\\n]*' not found\\. (?:Please ping|Ping) /ray\\.serve\\.[\\w./]{1,80} for available applications\\.?$",
         unless:
           "",
         unexecuted: true,
@@ -202,9 +220,9 @@ const CONDITIONS = [
         codes: [status.NOT_FOUND],
         hints: ["model identity mismatch"],
         pattern:
-          "^(?<backend>[^\\s'\\\"`]{0,100}: )?model identity mismatch: loaded " + wordsQuotedName + ", requested " + wordsQuotedName + "$",
+          "^(?<backend>[^ \\t\\r\\n'\\\"`]{0,100}: )?model identity mismatch: loaded " + wordsQuotedName + ", requested " + wordsQuotedName + "$",
         unless:
-          "",
+          wordsOfAUser + "model identity mismatch",
         unexecuted: true,
       },
     ],
@@ -221,9 +239,9 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, status.UNAVAILABLE],
         hints: ["model is loading"],
         pattern:
-          "^(?<backend>[^\\s'\\\"`]{0,100}: )?model is loading$",
+          "^(?<backend>[^ \\t\\r\\n'\\\"`]{0,100}: )?model is loading$",
         unless:
-          "",
+          wordsOfAUser + "model is loading",
         unexecuted: true,
       },
     ],
@@ -240,9 +258,10 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, status.UNIMPLEMENTED, null],
         hints: ["unsupported"],
         pattern:
-          "live transcription unsupported",
+          wordsLead + "live transcription unsupported\\b",
         unless:
-          "",
+          wordsOfAUser + "live transcription unsupported" +
+          "|" + wordsOfAFile,
         unexecuted: true,
       },
       {
@@ -250,9 +269,10 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, null],
         hints: ["unimplemented"],
         pattern:
-          "unimplemented",
+          wordsLead + "unimplemented\\b|^rpc error: code = unimplemented\\b",
         unless:
-          "",
+          wordsOfAUser + "unimplemented" +
+          "|" + wordsOfAFile,
         unexecuted: true,
       },
     ],
@@ -269,9 +289,10 @@ const CONDITIONS = [
         codes: [status.UNKNOWN, status.UNIMPLEMENTED, null],
         hints: ["unsupported"],
         pattern:
-          "streaming transcription unsupported",
+          wordsLead + "streaming transcription unsupported\\b",
         unless:
-          "",
+          wordsOfAUser + "streaming transcription unsupported" +
+          "|" + wordsOfAFile,
         unexecuted: true,
       },
     ],

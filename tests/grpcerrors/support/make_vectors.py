@@ -234,7 +234,21 @@ _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]
     ("no model loaded", UNKNOWN, "no model loaded", None, NOT_LOADED, "text"),
     ("CJK around the words", UNKNOWN, "語り: model not loaded。", None, NOT_LOADED, "text"),
     ("NUL before the words", UNKNOWN, "x\0: model not loaded", None, NOT_LOADED, "text"),
-    ("newline before the words", UNKNOWN, "oops\nx: model not loaded", None, NOT_LOADED, "text"),
+    ("white space around", UNKNOWN, " \t\r\nx: model not loaded\r\n", None, NOT_LOADED, "text"),
+    *(
+        (name, UNKNOWN, message, None, NOT_LOADED, "text")
+        for name, message in {
+            "after a wrapper": "rpc error: code = Unknown desc = x: model not loaded",
+            "after two wrappers": "Error: inference failed: RuntimeError: model not loaded",
+            "after a name and no colon": "kimodo model is not loaded",
+            "words beside an apostrophe": "the backend's model isn't loaded",
+            "name in single quotes": "model 'tiny' is not loaded",
+            "name in typographic quotes": "model \u201ctiny\u201d is not loaded, sorry",
+            "name in two kinds of quotes": "model 'tiny\" is not loaded",
+            "name with an apostrophe": "model 'tom's' is not loaded",
+            "more quotes in a name": "model `a' \u00bbb\" `c` is not loaded",
+        }.items()
+    ),
     (
         "mismatch, Go's quotes",
         NOT_FOUND,
@@ -288,6 +302,20 @@ _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]
     ("words in other quotes", UNKNOWN, "no voice \u201cmodel not loaded\u201d", None, None, None),
     ("quotes in quotes", UNKNOWN, "no voice 'a' model not loaded 'b'", None, None, None),
     ("a quote never closed", UNKNOWN, 'no voice "a: model not loaded', None, None, None),
+    *(
+        (name, UNKNOWN, message, None, None, None)
+        for name, message in {
+            "newline before the words": "oops\nx: model not loaded",
+            "words after a quoted name": "model 'a' not loaded' is no voice",
+            "words after bytes of Python": "model b'a' not loaded' is no voice",
+            "a name's quote never closed": "model 'a is not loaded",
+            "words after a handler's own": "unsupported language: model not loaded",
+            "words after a voice": "voice: x: model not loaded",
+            "words after a verb": "open model not loaded",
+            "words before an error of a file": "model not loaded.wav: No such file or directory",
+            "words before what users do wrong": "model not loaded is not a voice",
+        }.items()
+    ),
     (
         "words after quotes",
         UNKNOWN,
