@@ -25,7 +25,7 @@ from tests.grpcerrors.support.guarded import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ERROR = model_not_loaded("x", model="m")
 
@@ -111,13 +111,19 @@ def test_a_context_that_shows_no_trailers_will_do() -> None:
     context.set_trailing_metadata.assert_called_once_with(ERROR.trailing_metadata)
 
 
-@pytest.mark.parametrize("key", ["grpc-status-details-bin", "Grpc-Status-Details-Bin"])
-def test_details_set_earlier_give_way(key: str) -> None:
-    earlier = model_mismatch("x", loaded="a", requested="b").trailing_metadata
-    context = Context((("a", "1"), (key, earlier[0][1]), ("b-bin", b"2")))
+@pytest.mark.parametrize("change", [str, str.title])
+@pytest.mark.parametrize("error", [ERROR, model_not_loaded("x", started=True)])
+def test_what_an_earlier_error_said_gives_way(
+    error: ContractError, change: Callable[[str], str]
+) -> None:
+    """Its details, and above all its plain trailer: a proxy would believe it."""
+    mismatch = model_mismatch("x", loaded="a", requested="b")
+    (details, status), (plain, reason) = mismatch.trailing_metadata
+    earlier = (("a", "1"), (change(details), status), (change(plain), reason), ("b-bin", b"2"))
+    context = Context(earlier)
     with pytest.raises(ContractError):
-        abort(context, ERROR)
-    assert context.trailers == (("a", "1"), ("b-bin", b"2"), *ERROR.trailing_metadata)
+        abort(context, error)
+    assert context.trailers == (("a", "1"), ("b-bin", b"2"), *error.trailing_metadata)
 
 
 async def test_no_coroutine_is_left_behind() -> None:

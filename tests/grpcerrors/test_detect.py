@@ -254,10 +254,23 @@ def test_the_other_conditions(
 def test_each_condition_has_a_predicate_and_no_other_answers_for_it(
     condition: grpcerrors.Condition,
 ) -> None:
+    """By details, by the plain trailer alone, and by the words alone."""
     fields: dict[str, Any] = dict.fromkeys(condition.fields, "x")
     error = grpcerrors.ContractError(condition, **fields)
-    assert [each for each, predicate in PREDICATES.items() if predicate(error)] == [condition]
-    assert matches(error, condition)
+    details, plain = error.trailing_metadata
+    codes = {condition.code} & {code for each in condition.dialects for code in each.codes}
+    for given in (
+        error,
+        errors.sync_error(StatusCode.ABORTED, "", (details,)),
+        errors.aio_error(StatusCode.ABORTED, "", (plain,)),
+        *(errors.stream_error(code, error.details, ()) for code in codes),
+    ):
+        assert [each for each, predicate in PREDICATES.items() if predicate(given)] == [condition]
+        assert matches(given, condition)
+    assert codes
+    predicate = PREDICATES[condition]
+    assert predicate.__name__ == f"is_{condition.reason.lower()}"
+    assert condition.reason in str(predicate.__doc__)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +380,15 @@ def test_typed_evidence_counts_although_a_guard_held_the_model() -> None:
     err = _held(StatusCode.UNKNOWN, "", model_not_loaded("x").trailing_metadata)
     assert classify(err).evidence is Evidence.DETAILS
     assert held_model(err) == "tiny.en"
+
+
+def test_the_plain_trailer_is_weaker_than_details_in_another_error() -> None:
+    """Whichever is the outer one."""
+    plain = errors.sync_error(StatusCode.ABORTED, "", model_not_loaded("x").trailing_metadata[1:])
+    mismatch = grpcerrors.model_mismatch("x", loaded="a", requested="b")
+    for both in (_group(plain, mismatch), _group(mismatch, plain)):
+        assert classify(both).condition is grpcerrors.MODEL_MISMATCH
+        assert not grpcerrors.is_model_not_loaded(both)
 
 
 @pytest.mark.parametrize("err", [None, 7, ValueError(), errors.sync_error(StatusCode.UNKNOWN, "")])

@@ -69,6 +69,7 @@ def test_no_error_exceeds_the_limit_of_the_contract(error: RouteError) -> None:
     said = any(detail.Unpack(retry) for detail in status.details)
     assert said is (error.retry_after is not None)
     assert classify(error).condition is None
+    assert "grpcerrors-unexecuted" not in dict(tuple(error.trailing_metadata()))
 
 
 @pytest.mark.parametrize("error", made("x") + made("é" * 5000), ids=lambda e: type(e).__name__)

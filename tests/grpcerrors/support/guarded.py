@@ -106,7 +106,7 @@ class SyncBackend:
     def __init__(self, gates: Gates) -> None:
         self.gates = gates
 
-    def step(self, word: str, context: Any) -> Any:
+    def step(self, word: str, context: Any) -> Any:  # noqa: C901 - one branch a word
         """Do one step; return the answer if it is an ending."""
         kind, _, argument = word.partition(":")
         if kind == "wait":
@@ -122,6 +122,8 @@ class SyncBackend:
                 context.abort(grpc.StatusCode.INTERNAL, "its own words")
         elif kind == "abort-typed":
             abort(context, model_not_loaded("by-hand", model="m"))
+        elif kind == "status-typed":
+            context.abort_with_status(model_not_loaded("by-hand", model="m"))
         elif kind == "code":
             context.set_code(grpc.StatusCode[argument or "INTERNAL"])
             context.set_details("its own words")
@@ -179,6 +181,8 @@ class AioBackend:
                 await context.abort(grpc.StatusCode.INTERNAL, "its own words")
         elif kind == "abort-typed":
             await abort(context, model_not_loaded("by-hand", model="m"))
+        elif kind == "status-typed":
+            await context.abort_with_status(model_not_loaded("by-hand", model="m"))
         else:
             return self._steps.step(word, context)
         return None
