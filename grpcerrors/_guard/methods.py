@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import types
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,6 +21,11 @@ _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+
+
+_WRAPPERS = 32  # one around the other, at most
+_EMPTY = types.CellType()
+_FUNCTIONS = (functools.partial, types.FunctionType, types.MethodType)
 
 
 class Role(enum.Enum):
@@ -62,16 +68,27 @@ def with_behavior(handler: Any, behavior: Callable[..., Any]) -> Any:
 def is_unimplemented(behavior: Callable[..., Any]) -> bool:
     """Whether this is a method of the generated base class, which answers UNIMPLEMENTED.
 
-    A server registers every RPC of the service, so registration alone proves nothing.
+    A server registers every RPC of the service, so registration alone proves nothing. Wrappers are
+    seen through: `functools.wraps` and `partial`, and those that only close over what they wrap, as
+    other interceptors do.
     """
     inner: Any = behavior
-    while True:
-        if isinstance(inner, functools.partial):
-            inner = inner.func
-        elif hasattr(inner, "__wrapped__"):
-            inner = inner.__wrapped__
-        else:
-            break
-    module = getattr(inner, "__module__", None) or ""
-    of, _, _ = getattr(inner, "__qualname__", "").rpartition(".")
-    return module.endswith("_pb2_grpc") and of.endswith("Servicer")
+    for _ in range(_WRAPPERS):
+        module = getattr(inner, "__module__", None) or ""
+        of, _, _ = getattr(inner, "__qualname__", "").rpartition(".")
+        if module.endswith("_pb2_grpc") and of.endswith("Servicer"):
+            return True
+        inner = _wrapped(inner)
+    return False
+
+
+def _wrapped(behavior: Any) -> Any:
+    """Return what a wrapper wraps; None if it is none, or wraps more than one function."""
+    if isinstance(behavior, functools.partial):
+        return behavior.func
+    if hasattr(behavior, "__wrapped__"):
+        return behavior.__wrapped__
+    cells = getattr(behavior, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if cell != _EMPTY]
+    functions = [each for each in held if isinstance(each, _FUNCTIONS)]
+    return functions[0] if len(functions) == 1 else None

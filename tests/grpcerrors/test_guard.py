@@ -110,13 +110,16 @@ def test_at_rest(client: Client, state: str) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_refusal_names_backend_and_model(client: Client, shape: str) -> None:
-    seen = client.call(shape, identity="m")
+    call = client.start(shape, identity="m")
+    seen = answer(call)
     assert (seen.code, seen.text, seen.started, seen.messages) == (
         "FAILED_PRECONDITION",
         "kokoro: model not loaded",
         False,
         0,
     )
+    assert seen.trailers["grpcerrors-unexecuted"] == NOT_LOADED
+    assert call.initial_metadata() == (), "a proxy re-sends only what is trailers-only"
 
 
 def test_another_identity_is_a_mismatch_where_the_request_shows_it(client: Client) -> None:
@@ -165,6 +168,7 @@ def test_freed_mid_call(client: Client, shape: str, does: str) -> None:
     seen = answer(call)
     assert seen.verdict == verdict
     assert seen.trailers["kept"] == "yes"
+    assert ("grpcerrors-unexecuted" in seen.trailers) == (verdict == NOT_LOADED)
     if verdict == STARTED and SHAPES[shape][1]:
         assert seen.messages >= 1
 

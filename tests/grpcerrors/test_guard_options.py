@@ -82,6 +82,23 @@ def test_a_host_with_several_models_never_answers_a_mismatch(surface: str) -> No
         assert client.call("AudioTranscriptionLive").verdict == NOT_LOADED
 
 
+def test_a_load_that_loads_nothing_is_seen_by_the_host(surface: str) -> None:
+    """As a backend does that is loaded to fine-tune, and answers that it has succeeded."""
+    with guarded(surface, holds=lambda _name: False) as client:
+        assert client.load().verdict == "OK"
+        assert client.call("Predict", identity="m").verdict == NOT_LOADED
+
+
+def test_a_model_that_an_exempt_rpc_loads_is_reported(surface: str) -> None:
+    """As a backend does whose first request names the model to load."""
+    with guarded(surface, exempt={"Predict"}) as client:
+        assert client.call("PredictStream", identity="m").verdict == NOT_LOADED
+        assert client.call("Predict", identity="m").verdict == "OK"
+        client.guard.loaded("m")
+        assert client.call("PredictStream", identity="m").verdict == "OK"
+        assert client.call("PredictStream", identity="n").verdict == "MODEL_MISMATCH"
+
+
 # --- draining ---
 
 
@@ -208,7 +225,6 @@ def generated(*names: str) -> Any:
     return type("BackendServicer", (), {name: named(name) for name in names})()
 
 
-@pytest.mark.parametrize("surface", ["sync", "aio"])
 def test_what_is_not_implemented_stays_so(surface: str) -> None:
     gates = Gates()
     backend = BACKENDS[surface](gates)
@@ -230,12 +246,31 @@ def test_generated_methods_are_seen_through_wrappers() -> None:
     def wrapped(*args: Any) -> Any:
         return base(*args)
 
+    def closed_over(behavior: Any, log: Any = print) -> Any:
+        def twin(*args: Any) -> Any:
+            log(args)
+            return behavior(*args)
+
+        return twin
+
     assert is_unimplemented(base)
     assert is_unimplemented(functools.partial(base))
     assert is_unimplemented(wrapped)
     assert is_unimplemented(functools.partial(functools.partial(wrapped)))
+    assert is_unimplemented(closed_over(functools.partial(closed_over(wrapped))))
+    assert not is_unimplemented(closed_over(base, closed_over(base))), "which one does it call?"
+    assert not is_unimplemented(closed_over(SyncBackend(Gates()).Predict))
     assert not is_unimplemented(SyncBackend(Gates()).Predict)
     assert not is_unimplemented(functools.partial(SyncBackend(Gates()).Predict))
+
+
+def test_a_wrapper_of_nothing_or_of_itself_is_nobodys_generated_method() -> None:
+    def early(*args: Any) -> Any:
+        return later(*args)
+
+    assert not is_unimplemented(early)
+    later = early
+    assert not is_unimplemented(early)
 
 
 def test_a_callable_object_is_nobodys_generated_method() -> None:

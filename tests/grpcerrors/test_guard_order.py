@@ -56,7 +56,7 @@ class AioDoor(Door, grpc.aio.ServerInterceptor):
 
 
 ORDERS = ["sync: guard, door", "aio: guard, door", "aio: executor, guard, door"]
-ORDERS += ["aio: guard, executor, door"]
+ORDERS += ["aio: guard, executor, door", "sync: door, guard", "aio: door, executor, guard"]
 
 
 @pytest.mark.parametrize("code", CODES)
