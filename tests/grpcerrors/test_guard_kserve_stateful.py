@@ -151,7 +151,7 @@ def held(seen: Answer) -> tuple[str, str | None]:
 
 @pytest.mark.parametrize("surface", ["sync", "aio", "aio reader", "sync on aio"])
 def test_every_answer_follows_from_the_history(surface: str) -> None:
-    few = settings(max_examples=20, stateful_step_count=25, suppress_health_check=list(HealthCheck))
+    few = settings(max_examples=30, stateful_step_count=30, suppress_health_check=list(HealthCheck))
 
     class OnTheServer(KServe):
         pass
