@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import grpc
 import pytest
 
 from grpcerrors import model_not_loaded
 from tests.grpcerrors.support import backend_server as backend
+from tests.grpcerrors.support import ports
 from tests.grpcerrors.support.command import check, run
 
 TYPED = backend.fails(model_not_loaded("x"))
@@ -141,3 +143,108 @@ def test_the_installed_command_checks_and_exits() -> None:
     assert ran.returncode == 1
     ((row,),) = (service["rpcs"] for service in json.loads(ran.stdout)["services"])
     assert row["verdict"] == "text only"
+
+
+MIXED = {
+    "Predict": TYPED,
+    "Score": backend.answers,
+    "TTS": backend.aborts(grpc.StatusCode.INTERNAL, "a|b `c` <d>\x00\x1b[31m\ufffe"),
+    "VAD": PLAIN,
+}
+# What GitHub's and GitLab's readers of JUnit reports know (the schema of Ant and Jenkins).
+ELEMENTS = {
+    "testsuites": ({"name"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "hostname", "tests", "failures", "errors", "skipped", "time"},
+        {"testcase"},
+    ),
+    "testcase": ({"classname", "name", "time"}, {"failure", "error", "skipped"}),
+    "failure": ({"message", "type"}, set()),
+    "error": ({"message"}, set()),
+    "skipped": ({"message"}, set()),
+}
+
+
+def junit(text: str) -> ET.Element:
+    """Parse a JUnit report; fail if its shape is not that of the schema."""
+    root = ET.fromstring(text)
+    assert root.tag == "testsuites"
+    for element in root.iter():
+        attributes, children = ELEMENTS[element.tag]
+        assert {*element.attrib} == attributes
+        assert {child.tag for child in element} <= children
+        if seconds := element.get("time"):
+            assert float(seconds) >= 0
+    for suite in root:
+        cases = suite.findall("testcase")
+        assert all(len(case) <= 1 for case in cases)
+        counted = {"tests": len(cases)}
+        for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            counted[count] = len(suite.findall(f"testcase/{tag}"))
+        assert {name: int(suite.get(name, "")) for name in counted} == counted
+    return root
+
+
+def test_junit_has_a_case_for_each_rpc(capsys: Capture) -> None:
+    with backend.serve(MIXED) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--format", "junit")
+        whole = run(capsys, "check", f"127.0.0.1:{port}", "--format", "junit", "--all-rows")
+    assert (ran.exit_code, ran.err) == (1, "")
+    (suite,) = junit(ran.out)
+    assert suite.get("name") == "backend.Backend"
+    cases = {case.get("name"): case for case in suite}
+    assert cases.keys() == MIXED.keys()
+    assert not len(cases["Predict"])
+    failures = {name: case[0] for name, case in cases.items() if len(case)}
+    assert {name: each.get("type") for name, each in failures.items()} == {
+        "Score": "invisible",
+        "TTS": "invisible",
+        "VAD": "text only",
+    }
+    text = "INTERNAL: a|b `c` <d>\\x00\\x1b[31m\\ufffe"
+    assert failures["TTS"].get("message") == f"invisible: {text}"
+    again = f"grpcerrors check 127.0.0.1:{port} --method TTS --protocol localai"
+    assert failures["TTS"].text == f"{text}\n{again}"
+    assert int(junit(whole.out)[0].get("skipped", "")) == 30
+
+
+def test_markdown_is_a_table_that_a_server_cannot_break(capsys: Capture) -> None:
+    with backend.serve(MIXED) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--format", "markdown")
+    assert (ran.exit_code, ran.err) == (1, "")
+    lines = ran.out.splitlines()
+    assert lines[0] == "### `grpcerrors check`: not conforming"
+    assert lines[4:10] == [
+        "| RPC | code | text | verdict |",
+        "|---|---|---|---|",
+        "| `Predict` | FAILED_PRECONDITION | `x: model not loaded` | typed |",
+        "| `Score` | OK |  | invisible |",
+        "| `TTS` | INTERNAL | `a\\|b 'c' <d>\\x00\\x1b[31m\\ufffe` | invisible |",
+        "| `VAD` | FAILED_PRECONDITION | `x: model not loaded` | text only |",
+    ]
+    again = f"grpcerrors check 127.0.0.1:{port} --method {{}} --protocol localai"
+    assert lines[-5:] == ["```sh", *map(again.format, ("Score", "TTS", "VAD")), "```"]
+
+
+def test_markdown_of_a_conforming_backend_is_short(capsys: Capture) -> None:
+    with backend.serve({"Predict": TYPED}) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--format", "markdown")
+    assert ran.exit_code == 0
+    assert ran.out.startswith("### `grpcerrors check`: conforming\n")
+    assert "```" not in ran.out
+    assert "\n\nConforming: every implemented RPC answers with the typed error, and" in ran.out
+
+
+def test_what_could_not_be_checked_is_reported_in_each_format(capsys: Capture) -> None:
+    with ports.refusing() as port:
+        args = ("check", f"127.0.0.1:{port}", "--wait", "0.3", "--format")
+        as_junit = run(capsys, *args, "junit")
+        as_markdown = run(capsys, *args, "markdown")
+    assert as_junit.exit_code == as_markdown.exit_code == 2
+    why = as_junit.err.removeprefix("Error: ").rstrip("\n")
+    assert why.startswith(f"cannot reach 127.0.0.1:{port}")
+    (error,) = junit(as_junit.out).iter("error")
+    assert error.get("message") == why
+    heading, _, said = as_markdown.out.splitlines()
+    assert heading == "### `grpcerrors check`: nothing checked"
+    assert said.startswith(f"`127.0.0.1:{port}`: cannot reach 127.0.0.1:{port}")
