@@ -33,11 +33,13 @@ class Offer(NamedTuple):
 
     def methods(self, service: str) -> list[str] | None:
         """Return the RPCs of a service; None if it is not described."""
-        for file in self.files.values():
-            for declared in file.service:
-                if f"{file.package}.{declared.name}".removeprefix(".") == service:
-                    return [method.name for method in declared.method]
-        return None
+        described = {
+            f"{file.package}.{declared.name}".removeprefix("."): declared
+            for file in self.files.values()
+            for declared in file.service
+        }
+        found = described.get(service)
+        return [method.name for method in found.method] if found else None
 
 
 async def ask(channel: Any, server: Server, *services: str) -> Offer | None:

@@ -9,7 +9,6 @@ import grpc
 
 from grpcerrors import MODEL_LOADING
 from grpcerrors.cli._findings import Finding, conforms
-from grpcerrors.cli._protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,4 +121,4 @@ def title(report: Report, address: str) -> str:
 
 def protocol_of(report: Report) -> str | None:
     """Return the name of the protocol as --protocol takes it; None for none."""
-    return report.known.name if report.known in PROTOCOLS.values() and report.known else None
+    return report.known.name if report.known else None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from grpc.aio import AioRpcError
 
+    from grpcerrors import Condition
+
 _BY_EVIDENCE = {
     Evidence.DETAILS: Finding.TYPED,
     Evidence.TRAILER: Finding.TYPED,
@@ -46,16 +48,15 @@ def judge(rpc: str, error: AioRpcError, messages: int, *, headers_first: bool) -
     code, verdict = error.code(), classify(error)
     condition, evidence = verdict.condition, verdict.evidence
     resendable, why = None, ""
-    if condition in _EXPECTED and evidence:
+    if condition in _EXPECTED and condition and evidence:
         finding = _BY_EVIDENCE[evidence]
         if finding is Finding.TYPED:
-            if why := _wrong(error, verdict):
+            if why := _wrong(error, verdict, condition):
                 finding = Finding.WRONG
             else:
                 obstacles = list(_obstacles(error, verdict, messages, headers_first=headers_first))
                 resendable = not obstacles
-                only_plain = verdict.evidence is Evidence.TRAILER
-                why = "; ".join([*obstacles, "it has no details"] if only_plain else obstacles)
+                why = "; ".join([*obstacles, *_omissions(verdict)])
     elif code is grpc.StatusCode.UNIMPLEMENTED or condition in _UNSUPPORTED:
         finding = Finding.NOT_IMPLEMENTED
         if evidence is Evidence.CODE:  # a bare UNIMPLEMENTED says no more than that
@@ -90,11 +91,9 @@ def _plain(error: AioRpcError) -> list[str]:
     return [str(value) for key, value in error.trailing_metadata() if key == UNEXECUTED_KEY]
 
 
-def _wrong(error: AioRpcError, verdict: Verdict) -> str:
+def _wrong(error: AioRpcError, verdict: Verdict, condition: Condition) -> str:
     """Return what contradicts the condition; "" for nothing."""
-    condition, plain = verdict.condition, _plain(error)
-    if condition is None:
-        return ""
+    plain = _plain(error)
     if error.code() is not condition.code:
         return f"the right details under {error.code().name} instead of {condition.code.name}"
     if plain and verdict.started:
@@ -119,6 +118,14 @@ def _obstacles(
     if messages or headers_first:
         before = f"{messages} messages" if messages else "headers"
         yield f"{before} went out before the error, so proxies cannot send the call again"
+
+
+def _omissions(verdict: Verdict) -> Iterator[str]:
+    """Yield what a typed error could say besides."""
+    if verdict.evidence is Evidence.TRAILER:
+        yield "it has no details"
+    elif verdict.condition == MODEL_LOADING and verdict.retry_after is None:
+        yield "it has no RetryInfo, so a router has to guess when to try again"
 
 
 def _said_instead(verdict: Verdict) -> str:

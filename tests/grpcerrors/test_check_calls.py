@@ -157,6 +157,24 @@ def test_a_loaded_model_is_no_accusation(capsys: Capture, state: str) -> None:
     assert "Not conforming" not in named.out
 
 
+def test_the_model_goes_into_a_header_where_messages_have_no_place_for_it(
+    capsys: Capture,
+) -> None:
+    asked = []
+
+    def handler(request: bytes, context: Any) -> Iterator[bytes]:
+        asked.append(dict(context.invocation_metadata()).get("x-model-id"))
+        yield from TYPED(request, context)
+
+    reflection = backend.describes("v1", backend.SERVICE, ["Predict"])
+    with backend.serve({"Predict": handler}, reflection) as port:
+        checked = check(capsys, port, "--model", "m", "--metadata", "token=secret")
+    assert (checked.exit_code, set(asked)) == (0, {"m"})
+    assert checked.rows[0]["again"] == (
+        f"grpcerrors call 127.0.0.1:{port} backend.Backend/Predict --metadata token=... --model m"
+    )
+
+
 def test_a_status_that_says_otherwise_changes_nothing(capsys: Capture) -> None:
     status = backend_pb2.StatusResponse().SerializeToString()
     with backend.serve({"Status": lambda *_: iter([status]), "Predict": TYPED}) as port:

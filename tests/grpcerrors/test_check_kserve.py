@@ -12,8 +12,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpcerrors import KSERVE, ModelGuard, abort, model_not_loaded
 from grpcerrors.cli._probe import NO_MODEL
-from grpcerrors_protocol import backend_pb2, backend_pb2_grpc, inference_pb2, inference_pb2_grpc
+from grpcerrors_protocol import backend_pb2, inference_pb2, inference_pb2_grpc
 from grpcerrors_protocol.pool import pool_of
+from tests.grpcerrors.support import backend_server as backend
 from tests.grpcerrors.support.command import check, run
 
 if TYPE_CHECKING:
@@ -104,13 +105,16 @@ class Triton(Tiny):
 
 @contextlib.contextmanager
 def serve(
-    servicer: Tiny, *guards: grpc.ServerInterceptor, describes: bool = True, both: bool = False
+    servicer: Tiny,
+    *guards: grpc.ServerInterceptor,
+    describes: bool = True,
+    both: grpc.GenericRpcHandler | None = None,
 ) -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=guards)
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     names = [SERVICE, reflection.SERVICE_NAME]
     if both:
-        backend_pb2_grpc.add_BackendServicer_to_server(backend_pb2_grpc.BackendServicer(), server)
+        server.add_generic_rpc_handlers((both,))
         names.append("backend.Backend")
     if describes:
         files = (m.DESCRIPTOR for m in (inference_pb2, backend_pb2, reflection_pb2))
@@ -235,10 +239,20 @@ def test_a_protocol_that_is_not_offered_is_told(capsys: Capture) -> None:
 
 
 def test_both_protocols_of_a_server_are_checked(capsys: Capture) -> None:
-    with serve(Right(), both=True) as port:
+    with serve(Right(), both=backend.serves({})) as port:
         checked = check(capsys, port)
         kserve = check(capsys, port, "--protocol", "kserve")
     services = [(each["service"], each["protocol"]) for each in checked.report["services"]]
     assert services == [("backend.Backend", "localai"), (SERVICE, "kserve")]
     assert (checked.exit_code, checked.implemented) == (0, {"ModelInfer": "typed"})
     assert [each["service"] for each in kserve.report["services"]] == [SERVICE]
+
+
+def test_one_protocol_that_does_not_conform_is_enough(capsys: Capture) -> None:
+    localai = backend.serves({"Predict": backend.fails(model_not_loaded("x"))})
+    with serve(Tiny(), both=localai) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}")
+    assert ran.exit_code == 1
+    assert "  1 typed, 33 not implemented" in ran.out
+    assert "  1 invisible, 1 not implemented" in ran.out
+    assert ran.out.count("Not conforming") == 1

@@ -235,6 +235,13 @@ def test_markdown_of_a_conforming_backend_is_short(capsys: Capture) -> None:
     assert "\n\nConforming: every implemented RPC answers with the typed error, and" in ran.out
 
 
+def test_markdown_of_nothing_has_no_table(capsys: Capture) -> None:
+    with backend.serve({}) as port:
+        ran = run(capsys, "check", f"127.0.0.1:{port}", "--format", "markdown")
+    assert ran.exit_code == 1
+    assert "34 not implemented\n\nNot conforming: no RPC that was called" in ran.out
+
+
 def test_what_could_not_be_checked_is_reported_in_each_format(capsys: Capture) -> None:
     with ports.refusing() as port:
         args = ("check", f"127.0.0.1:{port}", "--wait", "0.3", "--format")

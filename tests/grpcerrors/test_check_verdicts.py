@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from grpcerrors import (
+    MODEL_LOADING,
     Condition,
     ContractError,
     ModelGuard,
@@ -261,6 +262,13 @@ PROXIES = [
         id="an unknown plain trailer",
     ),
     pytest.param(PLAIN, "text only", None, "", id="words"),
+    pytest.param(
+        backend.fails(ContractError(MODEL_LOADING, backend="x")),
+        "typed",
+        True,
+        "it has no RetryInfo, so a router has to guess when to try again",
+        id="loading without RetryInfo",
+    ),
 ]
 
 

@@ -70,6 +70,12 @@ def speaks_once(request: bytes, context: Any) -> Iterator[bytes]:
     yield from hangs(request, context)
 
 
+def serves(rpcs: Mapping[str, Handler], service: str = SERVICE) -> grpc.GenericRpcHandler:
+    """The RPCs of one service."""
+    handlers = {name: grpc.unary_stream_rpc_method_handler(rpc) for name, rpc in rpcs.items()}
+    return grpc.method_handlers_generic_handler(service, handlers)
+
+
 @contextlib.contextmanager
 def serve(
     rpcs: Mapping[str, Handler],
@@ -79,10 +85,8 @@ def serve(
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[int]:
     """Serve the RPCs on a loopback port; yields the port."""
-    handlers = {name: grpc.unary_stream_rpc_method_handler(rpc) for name, rpc in rpcs.items()}
     server = grpc.server(futures.ThreadPoolExecutor(16))
-    offered = grpc.method_handlers_generic_handler(service, handlers)
-    server.add_generic_rpc_handlers((offered, *more))
+    server.add_generic_rpc_handlers((serves(rpcs, service), *more))
     if credentials is None:
         port = server.add_insecure_port(f"127.0.0.1:{port}")
     else:
