@@ -27,7 +27,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/golang/protobuf/proto"
@@ -763,7 +762,7 @@ func decode(rich *statuspb.Status) (infos []info) {
 			}
 		case "google.rpc.RetryInfo":
 			each := new(errdetails.RetryInfo)
-			if proto.Unmarshal(detail.Value, each) == nil {
+			if retryAfter == nil && proto.Unmarshal(detail.Value, each) == nil {
 				retryAfter = duration(each.GetRetryDelay().GetSeconds(), each.GetRetryDelay().GetNanos())
 			}
 		}
@@ -871,16 +870,17 @@ func byCode(code codes.Code) *condition {
 
 // byWords judges by the condition whose words come first: what follows may be quoted by them.
 func byWords(code codes.Code, text string) (verdict Verdict, ok bool) {
+	text = notASCII.Replace(text)
 	lowered := strings.ToLower(text)
-	whole := exceptionPrefix.ReplaceAllString(text, "")
-	unquoted := withoutQuotes(whole)
+	whole := exceptionPrefix.ReplaceAllString(strings.Trim(text, " \t\r\n"), "")
+	rest := unquoted(whole)
 	earliest := math.MaxInt
 	for _, known := range conditions {
 		for _, dialect := range known.dialects {
 			if !dialect.counts(code, lowered) {
 				continue
 			}
-			at, backend := dialect.find(whole, unquoted)
+			at, backend := dialect.find(whole, rest)
 			if at < 0 || at >= earliest {
 				continue
 			}
@@ -930,89 +930,27 @@ func (d dialect) find(whole, unquoted string) (at int, backend string) {
 	return match[0], backend
 }
 
-// What grpcio puts in front of the text of an exception.
-var exceptionPrefix = regexp.MustCompile(
-	`^(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\n]+'>: )+`)
+var (
+	exceptionPrefix = regexp.MustCompile(quotationPrefix) // what grpcio puts before an exception's text
+	openingMark     = regexp.MustCompile(quotationOpening)
+	closingMark     = regexp.MustCompile(quotationClosing)
+	// These are an s and a k for Go's regular expressions, but not for those of other languages.
+	notASCII = strings.NewReplacer("\u017F", "?", "\u212A", "?")
+)
 
-// A quotation is a kind of quotation marks.
-type quotation struct {
-	opens, closes func(text []rune, at int) bool
-	left          string // what is left of a quotation
-}
-
-var quotations = []quotation{
-	marks(`"`, `"`, `""`),
-	marks("`", "`", "``"),
-	{opensSingle, closesSingle, "''"},
-	marks("\u2018\u201a\u201b\u201c\u201e\u201f\u00ab\u2039\u300c\u300e",
-		"\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f", `""`),
-}
-
-func marks(opening, closing, left string) quotation {
-	among := func(marks string) func([]rune, int) bool {
-		return func(text []rune, at int) bool { return strings.ContainsRune(marks, text[at]) }
+// unquoted returns a message without what is quoted in it: from the first opening mark to the last
+// closing mark, whatever the marks are, because a user may write some too.
+func unquoted(message string) string {
+	opening := openingMark.FindStringIndex(message)
+	if opening == nil {
+		return message
 	}
-	return quotation{among(opening), among(closing), left}
-}
-
-// opensSingle takes an apostrophe inside a word for none, but that of b'x' for a quotation mark.
-func opensSingle(text []rune, at int) bool {
-	if text[at] != '\'' {
-		return false
+	_, mark := utf8.DecodeLastRuneInString(message[:opening[1]])
+	before, after := message[:opening[1]-mark], ""
+	rest := message[opening[1]:]
+	if closing := closingMark.FindStringSubmatchIndex(rest); closing != nil {
+		_, mark := utf8.DecodeRuneInString(rest[closing[2]:])
+		after = rest[closing[2]+mark:]
 	}
-	for before := at - 1; before >= at-3; before-- {
-		if before < 0 || !isWord(text[before]) {
-			return true
-		}
-		if !strings.ContainsRune("bBfFrRuU", text[before]) {
-			return false
-		}
-	}
-	return false
-}
-
-func closesSingle(text []rune, at int) bool {
-	return text[at] == '\'' && (at+1 == len(text) || !isWord(text[at+1]))
-}
-
-func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }
-
-// withoutQuotes removes, for each kind of quotation mark, everything from the first opening mark to
-// the last closing mark, because a user may write one too.
-func withoutQuotes(message string) string {
-	type span struct {
-		start, end int
-		left       string
-	}
-	text := []rune(message)
-	var found []span
-	for _, kind := range quotations {
-		for at := 0; at < len(text); at++ {
-			if !kind.opens(text, at) {
-				continue
-			}
-			end := len(text)
-			for last := len(text) - 1; last > at; last-- {
-				if kind.closes(text, last) {
-					end = last + 1
-					break
-				}
-			}
-			found = append(found, span{at, end, kind.left})
-			at = end - 1
-		}
-	}
-	sort.SliceStable(found, func(i, j int) bool { return found[i].start < found[j].start })
-	var kept strings.Builder
-	end := 0
-	for _, each := range found {
-		if each.start >= end {
-			kept.WriteString(string(text[end:each.start]) + each.left)
-		}
-		if each.end > end {
-			end = each.end
-		}
-	}
-	kept.WriteString(string(text[end:]))
-	return kept.String()
+	return before + "''" + after
 }

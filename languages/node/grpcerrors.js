@@ -581,12 +581,12 @@ function judgeWords(code, text) {
       .map((dialect) => ({ condition, dialect })),
   );
   if (!hinted.length) return null;
-  const whole = text.replace(EXCEPTION_PREFIX, "");
-  const unquoted = withoutQuotes(whole);
+  const whole = text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "").replace(EXCEPTION_PREFIX, "");
+  const rest = unquoted(whole);
   let first = Infinity;
   let decided = null;
   for (const { condition, dialect } of hinted) {
-    const searched = dialect.whole ? whole : unquoted;
+    const searched = dialect.whole ? whole : rest;
     const match = dialect.pattern.exec(searched);
     if (!match || match.index >= first) continue;
     if (dialect.unless && dialect.unless.test(searched)) continue;
@@ -604,48 +604,21 @@ function judgeCode(code) {
 }
 
 /** What grpcio puts in front of the text of an exception. */
-const EXCEPTION_PREFIX =
-  /^(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\n]+'>: )+/;
+const EXCEPTION_PREFIX = new RegExp(quotationPrefix);
+const OPENING_MARK = new RegExp(quotationOpening);
+const CLOSING_MARK = new RegExp(quotationClosing, "ds");
 
 /**
- * For each kind of quotation mark: what opens a quotation, what closes it, and what is left of it.
- * An apostrophe inside a word is not a quotation mark; that of `b'x'` is.
+ * Remove what is quoted: everything from the first opening mark to the last closing mark, whatever
+ * the marks are, because a user may write some too.
  */
-const QUOTATIONS = [
-  [/"/g, /"/g, '""'],
-  [/`/g, /`/g, "``"],
-  [/(?<=(?:^|[^\p{L}\p{N}_])[bBfFrRuU]{0,2})'/gu, /'(?![\p{L}\p{N}_])/gu, "''"],
-  [
-    /[\u2018\u201a-\u201c\u201e\u201f\u00ab\u2039\u300c\u300e]/g,
-    /[\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f]/g,
-    '""',
-  ],
-];
-
-/**
- * Remove, for each kind of quotation mark, everything from the first opening mark to the last
- * closing mark, because a user may write one too.
- */
-function withoutQuotes(text) {
-  const spans = [];
-  for (const [opening, closing, left] of QUOTATIONS) {
-    const closes = [...text.matchAll(closing)].map(({ index }) => index);
-    const last = closes.at(-1) ?? -1;
-    let end = 0;
-    for (const { index } of text.matchAll(opening)) {
-      if (index < end) continue;
-      end = last > index ? last + 1 : text.length;
-      spans.push({ start: index, end, left });
-    }
-  }
-  spans.sort((one, other) => one.start - other.start);
-  let kept = "";
-  let end = 0;
-  for (const span of spans) {
-    if (span.start >= end) kept += text.slice(end, span.start) + span.left;
-    end = Math.max(end, span.end);
-  }
-  return kept + text.slice(end);
+function unquoted(message) {
+  const opening = OPENING_MARK.exec(message);
+  if (!opening) return message;
+  const start = opening.index + opening[0].length - 1;
+  const rest = message.slice(start + 1);
+  const closing = CLOSING_MARK.exec(rest);
+  return `${message.slice(0, start)}''${closing ? rest.slice(closing.indices[1][0] + 1) : ""}`;
 }
 
 // ---- google.rpc.Status, ErrorInfo and RetryInfo as protobuf writes them ----
@@ -709,7 +682,7 @@ function unpack(trailer) {
       // Some senders and proxies write another prefix, or none: only the type's name counts.
       const type = utf8(url).split("/").at(-1);
       if (type === ERROR_INFO) infos.push(unpackErrorInfo(value));
-      if (type === RETRY_INFO) retryAfter = unpackDelay(value);
+      if (type === RETRY_INFO) retryAfter ??= unpackDelay(value);
     });
   }
   return infos.map((info) => ({ ...info, retryAfter, plain: false }));

@@ -114,7 +114,7 @@ def scrambled() -> list[str]:
     """Return texts of words and quotation marks in any order."""
     some = random.Random(8)  # the same ones each time
     parts = ["model not loaded", "model", "model is loading", "unimplemented", ".wav", ": ", "T"]
-    parts += ["Exception calling application: ", "b", "s", " ", *MARKS]
+    parts += ["Exception calling application: ", "b", "s", " ", "\n", "語", "é", "\u017f", *MARKS]
     return ["".join(some.choices(parts, k=some.randint(1, 9))) for _ in range(4000)]
 
 

@@ -44,16 +44,19 @@ def summed(alternatives: list[str], indent: str, plus: str = " + ") -> str:
     return f"{plus.rstrip()}\n{indent}".join(lines) or '""'
 
 
+def constants() -> dict[str, str]:
+    """Return the patterns that others are made of, by the names of their constants in camel case."""
+    quotation = {f"quotation{name.title()}": each for name, each in CONTRACT["quotation"].items()}
+    return quotation | {fragment(name): each for name, each in CONTRACT["fragments"].items()}
+
+
 def go() -> str:
     """Render for grpcerrors.go, as gofmt does."""
-    fragments = [
-        f"\t{fragment(name)} = {' + '.join(terms(pattern))}\n"
-        for name, pattern in CONTRACT["fragments"].items()
-    ]
-    longest = max(line.index("=") for line in fragments)
-    aligned = [line.replace(" ", " " * (longest - line.index("=") + 1), 1) for line in fragments]
+    named = constants()
+    width = max(map(len, named))
+    lines = [f"\t{name:{width}} = {' + '.join(terms(each))}\n" for name, each in named.items()]
     table = "".join(map(_go_condition, CONTRACT["conditions"]))
-    return f"const (\n{''.join(aligned)})\n\nvar conditions = []*condition{{\n{table}}}\n\n"
+    return f"const (\n{''.join(lines)})\n\nvar conditions = []*condition{{\n{table}}}\n\n"
 
 
 def _go_code(name: str | None) -> str:
@@ -86,13 +89,12 @@ def _go_dialect(row: Row) -> str:
 
 
 def node() -> str:
-    """Render for grpcerrors.js."""
-    fragments = "".join(
-        f"const {fragment(name)} =\n  {' + '.join(terms(pattern))};\n"
-        for name, pattern in CONTRACT["fragments"].items()
-    )
+    """Render for grpcerrors.js, whose regular expressions have their flags beside them."""
+    named = constants()
+    lines = [f"const {name} =\n  {' + '.join(terms(each))};\n" for name, each in named.items()]
     table = "".join(map(_node_condition, CONTRACT["conditions"]))
-    return f"{fragments}\nconst CONDITIONS = [\n{table}];\n".replace("(?P<", "(?<")
+    text = f"{''.join(lines)}\nconst CONDITIONS = [\n{table}];\n"
+    return text.replace("(?P<", "(?<").replace('"(?s)', '"')
 
 
 def _node_code(name: str | None) -> str:
