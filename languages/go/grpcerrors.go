@@ -108,6 +108,9 @@ func said(codes []codes.Code, hints []string, pattern, unless string, unexecuted
 
 // BEGIN GENERATED: the tables of contract.json, by make_languages
 const (
+	quotationPrefix    = "^(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\\n]+'>: )*"
+	quotationOpening   = "[\"`\u2018\u201a\u201b\u201c\u201e\u201f\u00ab\u2039\u300c\u300e]|(?:^|[^0-9A-Za-z_])[BbFfRrUu]{0,2}'"
+	quotationClosing   = "(?s)^.*([\"`\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f]|'(?:[^0-9A-Za-z_]|$))"
 	wordsQuotedName    = "(?:'[^']*'|\"[^\"]*\")"
 	wordsName          = "(?: ''| [a-z]{0,40}[^ \\t\\r\\na-z_'\\\"`][^ \\t\\r\\n]{0,200})?"
 	wordsModel         = "\\b(?:models?|engine|pipeline|weights)(?:(?:/| or | and )\\w+)?" + wordsName
@@ -119,7 +122,7 @@ const (
 	wordsGone          = wordsModel + " (?:is |was |has been |got )?(?:unloaded|evicted)\\b"
 	wordsToken         = "[^ \\t\\r\\n'\\\"`]{1,64}"
 	wordsWork          = "(?:backend|call|chat|completion|detection|diari[sz]ation|embedding|generation|inference|internal|model|prediction|request|rerank(?:ing)?|rpc|server|synthesis|transcription|translation|tts|asr|vad)"
-	wordsWrapper       = "(?:rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )"
+	wordsWrapper       = "(?:(?:" + wordsToken + ": ){0,2}rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )"
 	wordsLead          = "(?:^(?:" + wordsWrapper + "){0,3}(?P<backend>(?:''|" + wordsToken + ")(?:: " + wordsToken + "){0,2}: )?(?:" + wordsWrapper + "){0,2}(?:(?:the|this|your|our) )?(?:[\\w./-]{1,40}(?:'s)? )?)"
 	wordsOfAnotherKind = "\\b(?:adapter|alignment|anti-?spoof|diarization|draft|lora|mmproj|projector|punctuation|refiner|speaker|vad|vocoder|query|rule|search|storage|template|for|of) "
 	wordsThing         = "(?:audio|argument|dir|directory|emotion|field|file|filename|folder|format|function|grammar|id|image|input|key|lang|language|locale|option|parameter|path|preset|prompt|role|speaker|style|text|token|tool|uri|url|user|value|video|voice)(?: (?:file|id|name|path))?"

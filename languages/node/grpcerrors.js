@@ -30,6 +30,12 @@ const CHAIN_LIMIT = 1_000; // errors that are read of a chain
 const LONGEST_DELAY = 315_576_000_000; // seconds, of a google.protobuf.Duration
 
 // BEGIN GENERATED: the tables of contract.json, by make_languages
+const quotationPrefix =
+  "^(?:Exception (?:calling application|iterating responses): |Unexpected <class '[^'\\n]+'>: )*";
+const quotationOpening =
+  "[\"`\u2018\u201a\u201b\u201c\u201e\u201f\u00ab\u2039\u300c\u300e]|(?:^|[^0-9A-Za-z_])[BbFfRrUu]{0,2}'";
+const quotationClosing =
+  "^.*([\"`\u2018\u2019\u201c\u201d\u00bb\u203a\u300d\u300f]|'(?:[^0-9A-Za-z_]|$))";
 const wordsQuotedName =
   "(?:'[^']*'|\"[^\"]*\")";
 const wordsName =
@@ -53,7 +59,7 @@ const wordsToken =
 const wordsWork =
   "(?:backend|call|chat|completion|detection|diari[sz]ation|embedding|generation|inference|internal|model|prediction|request|rerank(?:ing)?|rpc|server|synthesis|transcription|translation|tts|asr|vad)";
 const wordsWrapper =
-  "(?:rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )";
+  "(?:(?:" + wordsToken + ": ){0,2}rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?" + wordsWork + " (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?" + wordsWork + ": |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?" + wordsWork + ": |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?" + wordsWork + "): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|" + wordsToken + "))?(?: (?:answers|answered|fails|failed|says|said))?: )";
 const wordsLead =
   "(?:^(?:" + wordsWrapper + "){0,3}(?<backend>(?:''|" + wordsToken + ")(?:: " + wordsToken + "){0,2}: )?(?:" + wordsWrapper + "){0,2}(?:(?:the|this|your|our) )?(?:[\\w./-]{1,40}(?:'s)? )?)";
 const wordsOfAnotherKind =

@@ -180,7 +180,8 @@ def node_loses(row: dict[str, Any]) -> bool:
     It drops values that begin or end with a space, as HTTP/2 has no such (RFC 9113, section 8.2.1).
     """
     doubled = len(row["details_hex"] or ()) > 1 and row["evidence"] == "details"
-    return doubled or any(value != value.strip() for _, value in row["trailers"])
+    values = [row["message"], *(value for _, value in row["trailers"])]
+    return doubled or any(value != value.strip(" ") for value in values)
 
 
 LOST = {"go": go_loses, "node": node_loses}

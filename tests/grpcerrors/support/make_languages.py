@@ -45,7 +45,7 @@ def summed(alternatives: list[str], indent: str, plus: str = " + ") -> str:
 
 
 def constants() -> dict[str, str]:
-    """Return the patterns that others are made of, by the names of their constants in camel case."""
+    """Return the patterns that others are made of, by the names of their constants."""
     quotation = {f"quotation{name.title()}": each for name, each in CONTRACT["quotation"].items()}
     return quotation | {fragment(name): each for name, each in CONTRACT["fragments"].items()}
 
