@@ -71,22 +71,21 @@ def _floors() -> list[str]:
     return [LOWEST_PROTOBUF, *(need.replace(">=", "==") for need in declared)]
 
 
-def _test_wheel(session: nox.Session, constraints: Path | None) -> None:
+def _test_wheel(session: nox.Session, constraints: Path | None, *options: str) -> None:
     """Run tests/grpcerrors against the installed wheel, without the checkout on the path."""
     session.install(
         *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol")), "--group", "test"),
         *(("--constraint", str(constraints)) if constraints else ()),
     )
     home = _outside() / session.name.replace("'", "")
-    for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
+    for path in ("pyproject.toml", "CONTRACT.md", "tests/__init__.py", "tests/conftest.py"):
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, home / path)
-    shutil.copytree(ROOT / "tests/grpcerrors", home / "tests/grpcerrors")
+    for path in ("docs", "languages", "tests/grpcerrors"):
+        shutil.copytree(ROOT / path, home / path)
     session.chdir(home)
     session.run("python", "-c", SHOW_VERSIONS)
-    # Slow tests put servers under load; running them in the checkout is enough.
-    quick = ("-m", "not slow and not soak")
-    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *quick)
+    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *options)
     session.run(*pytest, *session.posargs, "tests/grpcerrors")
 
 
@@ -98,13 +97,15 @@ def matrix(session: nox.Session, grpc: str) -> None:
     if grpc == "lowest":
         constraints = Path(session.create_tmp()).resolve() / "constraints.txt"
         constraints.write_text("\n".join(_floors()))
-    _test_wheel(session, constraints)
+    # Slow tests put servers under load; running them on one Python is enough.
+    _test_wheel(session, constraints, "-m", "not slow and not soak")
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Test the library's wheel on this Python, with the pinned versions."""
-    _test_wheel(session, PINNED)
+    """Test the library's wheel on this Python, with the pinned versions and full coverage."""
+    coverage = ("--cov=grpcerrors", "--cov-report=term", "--cov-fail-under=100")
+    _test_wheel(session, PINNED, "-m", "not soak", *coverage)
 
 
 @nox.session

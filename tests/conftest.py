@@ -24,6 +24,7 @@ _COMMON = settings(
     derandomize="CI" in os.environ,
 )
 settings.register_profile("check", _COMMON, max_examples=100)
+settings.register_profile("test", _COMMON, max_examples=1_000)
 settings.register_profile("full", _COMMON, max_examples=10_000)
 # One mutant after another: the same examples each time, and no search for the smallest.
 settings.register_profile(
