@@ -10,6 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from grpc import StatusCode
+
 from grpcerrors import _builtin
 from grpcerrors._builtin import CATALOGUE
 from grpcerrors._condition import Catalogue
@@ -17,8 +19,6 @@ from grpcerrors._read import survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from grpc import StatusCode
 
     from grpcerrors._condition import Condition, Dialect
     from grpcerrors._read import Facts
@@ -146,8 +146,10 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     if len(found) == 1:
         code, text, infos, _, held = found[0]
         if not infos and not held:
-            return _bare(code, text, catalogue)
-    typed = [each for _, _, infos, _, _ in found if (each := _typed(infos, catalogue))]
+            return _bare(code and code._name_, text, catalogue)
+        if alone := _typed(infos, catalogue):
+            return alone
+    typed = [verdict for _, _, infos, *_ in found for verdict in _typed(infos, catalogue)]
     if detailed := [verdict for verdict in typed if verdict.evidence is Evidence.DETAILS]:
         return detailed
     # If a guard vouches that the model was there, words and code mean something else.
@@ -156,14 +158,19 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     # An error without a code may quote the error that it wraps, and only the code of that one shows
     # whether the words are a backend's or a user's. So it counts only if no error has a code.
     coded = [facts for facts in found if facts[0]] or found
-    bare = [verdict for code, text, *_ in coded for verdict in _bare(code, text, catalogue)]
+    bare = [
+        verdict
+        for code, text, *_ in coded
+        for verdict in _bare(code and code._name_, text, catalogue)
+    ]
     if said := [verdict for verdict in bare if verdict.evidence is Evidence.TEXT]:
         return said
     # An ErrorInfo of any domain says what the sender meant by its code.
     return [] if any(infos for _, _, infos, *_ in found) else bare
 
 
-def _typed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
+@lru_cache(maxsize=256)
+def _typed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> tuple[Verdict, ...]:
     """Judge by an ErrorInfo of a known domain, else by the plain trailer, which comes last."""
     known = None
     for info in infos:
@@ -171,18 +178,19 @@ def _typed(infos: Sequence[ErrorInfo], catalogue: Catalogue) -> Verdict | None:
             if known is None:
                 known = info
             elif info[:2] != known[:2] and not info.plain:
-                return None  # They contradict each other: AIP-193 allows one ErrorInfo.
+                return ()  # They contradict each other: AIP-193 allows one ErrorInfo.
     if known is None:
-        return None
+        return ()
     condition = catalogue.by_reason.get(known[:2])
     evidence = Evidence.TRAILER if known.plain else Evidence.DETAILS
-    return Verdict(condition, evidence, known, None, known.metadata)
+    return (Verdict(condition, evidence, known, None, known.metadata),)
 
 
 # A router meets the same few errors over and over.
 @lru_cache(maxsize=256)
-def _bare(code: StatusCode | None, text: str, catalogue: Catalogue) -> tuple[Verdict, ...]:
-    """Judge without details: by the words of a condition, or else by the bare code."""
+def _bare(name: str | None, text: str, catalogue: Catalogue) -> tuple[Verdict, ...]:
+    """Judge without details: by the words of a condition, or else by the code of that name."""
+    code = StatusCode[name] if name else None  # whose hash takes longer than all the rest
     if said := catalogue.by_words(text, code):
         condition, dialect, backend = said
         fields = MappingProxyType({"backend": backend} if backend else {})

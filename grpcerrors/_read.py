@@ -197,9 +197,9 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
         pairs = metadata.items() if isinstance(metadata, dict) else metadata
         for key, value in islice(pairs, _wire.ITEMS_LIMIT):
             if key == _wire.DETAILS_KEY:
-                details = value if details in (None, value) else False
+                details = value if details is None or details == value else False
             elif key == _wire.UNEXECUTED_KEY:
-                plain = value if plain in (None, value) else False
+                plain = value if plain is None or plain == value else False
             elif key == _wire.HELD_KEY:
                 from urllib.parse import unquote  # noqa: PLC0415 - rarely needed
 
@@ -207,4 +207,5 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
     except Exception:  # noqa: BLE001 - what cannot be read says nothing
         _closed(metadata)
         return (), None
-    return _wire.decode(details if type(details) is bytes else b"", _text(plain)), held
+    said = plain if type(plain) is str else _text(plain)
+    return _wire.decode(details if type(details) is bytes else b"", said), held

@@ -51,6 +51,13 @@ class ErrorInfo(NamedTuple):
     plain: bool = False
 
 
+class Infos(tuple[ErrorInfo, ...]):
+    """All that an error types. Its hash is its identity, so that verdicts about it are cached."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+
 @cache
 def _protobuf() -> tuple[Any, Any, Any]:
     """Import protobuf with the first error: it takes half as long as importing grpc itself."""
@@ -131,20 +138,20 @@ def cut(value: str, limit: int) -> str:
 
 # The bytes are deterministic, so a burst of one failure is decoded once.
 @lru_cache(maxsize=128)
-def decode(trailer: bytes, plain: str = "") -> tuple[ErrorInfo, ...]:
+def decode(trailer: bytes, plain: str = "") -> Infos:
     """Return every ErrorInfo of a serialized `google.rpc.Status`, then what a plain trailer says.
 
     What is empty or cannot be decoded says nothing.
     """
-    infos: tuple[ErrorInfo, ...] = ()
+    infos = Infos()
     with contextlib.suppress(Exception):  # each protobuf implementation raises its own
-        infos = decode_details(_protobuf()[2].FromString(trailer).details) if trailer else ()
+        infos = decode_details(_protobuf()[2].FromString(trailer).details if trailer else ())
     domain, _, reason = plain.strip().rpartition("/")
     said = ErrorInfo(domain or DOMAIN, reason, MappingProxyType({}), plain=True)
-    return (*infos, said) if reason else infos
+    return Infos((*infos, said)) if reason else infos
 
 
-def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
+def decode_details(details: Any) -> Infos:
     """Return every ErrorInfo among details, leaving out what cannot be decoded.
 
     Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
@@ -152,7 +159,7 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
     """
     found: list[Any] = []
     if details is None or isinstance(details, (str, bytes)):
-        return ()
+        return Infos()
     with contextlib.suppress(Exception):
         for detail in islice(details, ITEMS_LIMIT):
             with contextlib.suppress(Exception):
@@ -164,7 +171,7 @@ def decode_details(details: Any) -> tuple[ErrorInfo, ...]:
         if 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9
     )
     retry_after = next(valid, None)
-    return tuple(
+    return Infos(
         ErrorInfo(each.domain, each.reason, MappingProxyType(dict(each.metadata)), retry_after)
         for each in found
         if hasattr(each, "domain")
