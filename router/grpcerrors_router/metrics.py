@@ -59,9 +59,7 @@ class Metrics(Events):
             "refused", "Calls that reached no node; model is empty if it is not in models.toml.",
             "model", "reason",
         )  # fmt: skip
-        self._retries = counter(
         self._retries = counter("retries", "Requests that were sent again.", *_PAIR)
-        )
         self._heals = counter(
             "heals", "Replicas dropped on evidence that they were stale.", *_PAIR, "evidence"
         )
