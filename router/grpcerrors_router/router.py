@@ -16,7 +16,7 @@ from grpcerrors_router.clock import Clock, SystemClock
 from grpcerrors_router.errors import InUse, RouteError, UnknownModel
 from grpcerrors_router.events import Events
 from grpcerrors_router.loads.eviction import Evictor
-from grpcerrors_router.loads.flight import Flights
+from grpcerrors_router.loads.flights import Flights
 from grpcerrors_router.loads.job import Jobs
 from grpcerrors_router.loads.load import LoadRunner
 from grpcerrors_router.loads.quarantine import Quarantine

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.calls.reconcile import Reconciler
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
-    from grpcerrors_router.loads.flight import Flights
+    from grpcerrors_router.loads.flights import Flights
     from grpcerrors_router.nodes.channels import Channels
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.entries import ReplicaEntry

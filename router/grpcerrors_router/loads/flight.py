@@ -1,53 +1,29 @@
-"""The single flight of loads: one flight per model in this router.
-
-Across routers, the registry allows one fenced job per model and node.
-"""
+"""What a flight does next: it loads the model somewhere, waits, or gives up."""
 
 from __future__ import annotations
 
-import asyncio
-import copy
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import structlog
-
-from grpcerrors_router.errors import (
-    LoadFailed,
-    LoadTimeout,
-    NoCapacity,
-    Overloaded,
-    RegistryUnavailable,
-    RouteError,
-    RouterStopping,
-)
-from grpcerrors_router.loads.load import Result
+from grpcerrors_router.errors import LoadFailed, NoCapacity, RouteError
 from grpcerrors_router.loads.placement import Later, Nowhere, Place, Terms, place
-from grpcerrors_router.registry.jobs import JobRequest, Refusal
-from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import Load, ModelSpec
-    from grpcerrors_router.loads.eviction import Evictor
-    from grpcerrors_router.loads.load import LoadRunner
+    from grpcerrors_router.loads.load import Result
     from grpcerrors_router.loads.quarantine import Quarantine
-    from grpcerrors_router.loads.reload import Reloader
-    from grpcerrors_router.nodes.prober import Prober
-    from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.view.table import RoutingTable
-
-_log = structlog.get_logger("router.load")
 
 _HEDGES = 2
 
 
 @dataclass(eq=False)
-class _Flight:
+class Flight:
     """The effort to bring one model to its wanted replicas.
 
     `since` is its place in the queue for slots. `tried` are the nodes that failed, and `loads` the
@@ -62,242 +38,80 @@ class _Flight:
     resumes_at: float = 0.0
 
 
-class Flights:
-    """Loads models, with one flight per model, for which all its callers wait.
+class Planner:
+    """Plans the next step of each flight, and lets the flights take turns for slots.
 
-    A flight belongs to no caller: it continues when the one that started it is cancelled. Flights
-    that wait for slots are served in the order in which they began, so that models take fair turns.
-
-    A request fails only on news: a flight that was already running when it came may have failed for
-    a reason that is gone, so such a failure starts another flight. With that, each request is
-    answered within its deadline once a node can serve it (invariant 17).
+    Args:
+        table: the nodes and their replicas.
+        flights: all flights, by model.
+        quarantine: which nodes must not load a model.
+        settings: the limits of loads.
+        clock: the clock.
     """
 
-    def __init__(  # noqa: PLR0913 - collaborators
+    def __init__(
         self,
-        *,
         table: RoutingTable,
-        registry: NodeRegistry,
-        runner: LoadRunner,
-        evictor: Evictor,
-        prober: Prober,
+        flights: Mapping[str, Flight],
         quarantine: Quarantine,
-        reloader: Reloader,
         settings: Settings,
         clock: Clock,
     ) -> None:
         self._table = table
-        self._registry = registry
-        self._runner = runner
-        self._evictor = evictor
-        self._prober = prober
+        self._flights = flights
         self._quarantine = quarantine
-        self._reloader = reloader
         self._settings = settings
         self._clock = clock
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._loads: set[asyncio.Task[Result]] = set()
-        self._waiting: Counter[str] = Counter()
-        self._pauses: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
-        self._closed = False
 
-    async def wait(self, spec: ModelSpec, deadline: float | None) -> None:
-        """Wait until a replica of the model can be picked.
+    def next_step(self, flight: Flight, *, waiting: bool, usual: float) -> Place | Later | Nowhere:
+        """Return what to do now: load the model at a place, wait, or give up.
 
         Args:
-            spec: the model; its backend is "" if it is not in models.toml, and is not loaded then.
-            deadline: seconds on the monotonic clock; None for no deadline.
-
-        Raises:
-            LoadTimeout: the deadline passed.
-            Overloaded: too many requests wait for the model.
-            RouteError: the model cannot be loaded: NoCapacity, LoadFailed, RegistryUnavailable or
-                RouterStopping.
+            flight: the flight.
+            waiting: whether requests wait for it.
+            usual: how many seconds the last load of the model took; 0 if there was none.
         """
-        model = spec.name
-        if not spec.backend:
-            raise self._only_adopted(model)
-        if self._waiting[model] >= self._settings.max_waiting:
-            text = f'{self._settings.max_waiting} requests wait for model "{model}"'
-            raise Overloaded(text, model=model, retry_after=self._seconds.get(model, 1.0))
-        self._waiting[model] += 1
-        try:
-            await self._wait(spec, deadline)
-        finally:
-            self._waiting[model] -= 1
-            if not self._waiting[model]:
-                del self._waiting[model]
-
-    async def _wait(self, spec: ModelSpec, deadline: float | None) -> None:
-        earlier = self._tasks.get(spec.name)
-        while self._table.pick(spec.name) is None:
-            left = None if deadline is None else deadline - self._clock.monotonic()
-            if left is not None and left <= 0:
-                raise self._too_late(spec.name)
-            flight = self._task(spec)
-            # Thousands may wait, so none of them polls. The end of the flight wakes them all.
-            up = asyncio.ensure_future(self._table.changed(spec.name))
-            try:
-                await asyncio.wait({flight, up}, timeout=left, return_when="FIRST_COMPLETED")
-            finally:
-                up.cancel()
-            if flight.done() and not flight.cancelled():
-                error = flight.exception()
-                stale = flight is earlier and not self._closed
-                if error is not None and not stale and self._table.pick(spec.name) is None:
-                    # A copy for each: a shared error would collect the frames of all waiters.
-                    raise copy.copy(error)
-
-    def _too_late(self, model: str) -> LoadTimeout:
-        if self._table.loads(model):
-            return LoadTimeout(model)
-        flight = self._flights.get(model)
-        waits = (flight.waits if flight is not None else "") or Later().why
-        return LoadTimeout(model, f"{waits}, retry later")
-
-    def _only_adopted(self, model: str) -> RouteError:
-        where = sorted(replica.node.name for replica in self._table.replicas(model))
-        nodes = ", ".join(f'"{name}"' for name in where) or "no node"
-        why = f"it is not in models.toml, and is held by {nodes}, which takes no requests now"
-        return NoCapacity(model, why, 2.0)
-
-    def keep_up(self, spec: ModelSpec) -> None:
-        """Start a flight in the background if the model has fewer replicas than wanted."""
-        if (
-            spec.name not in self._tasks
-            and self._pauses.get(spec.name, 0.0) <= self._clock.monotonic()
-            and self._table.lacks(spec.name, spec.replicas)
-            and not self._closed
-        ):
-            self._task(spec)
-
-    async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
-        """Replace replicas whose options are outdated, until cancelled.
-
-        Replaces one idle replica of a model at a time, unless the model's last load failed.
-        """
-        while True:
-            await self._clock.sleep(self._settings.replace_interval)
-            try:
-                for spec in models.values():
-                    await self.replace_outdated(spec)
-            except RegistryUnavailable:
-                continue
-            except Exception:  # noqa: BLE001 - the router must not stop replacing
-                _log.exception("replacing outdated replicas failed; retrying")
-
-    async def replace_outdated(self, spec: ModelSpec) -> None:
-        """Replace one idle replica whose options are outdated, if there is one."""
-        if spec.name in self._tasks or self._table.is_failing(spec.name):
-            return
-        for entry in list(self._table.replicas(spec.name)):
-            known = entry.row.options
-            if (
-                known
-                and known != spec.digest
-                and not entry.in_flight
-                and self._table.can_pick(entry)
-            ):
-                _log.info("replacing an outdated replica", model=spec.name, node=entry.node.name)
-                if await self._evictor.replace(entry):
-                    self._task(spec)
-                return
-
-    def _task(self, spec: ModelSpec) -> asyncio.Task[None]:
-        if self._closed:
-            raise RouterStopping
-        task = self._tasks.get(spec.name)
-        if task is None:
-            task = asyncio.create_task(self._fly(spec))
-            self._tasks[spec.name] = task
-            task.add_done_callback(lambda task: self._landed(spec.name, task))
-        return task
-
-    def _landed(self, model: str, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(model, None)
-        if not task.cancelled() and task.exception() is not None:
-            pause = getattr(task.exception(), "retry_after", None) or 1.0
-            self._pauses[model] = self._clock.monotonic() + pause
-
-    async def _fly(self, spec: ModelSpec) -> None:
-        """Load the model until it has the wanted replicas. Raises RouteError if that fails."""
-        flight = _Flight(spec, self._clock.monotonic())
-        self._flights[spec.name] = flight
-        try:
-            while self._table.lacks(spec.name, spec.replicas):
-                choice = self._choose(flight)
-                if isinstance(choice, Nowhere):
-                    if await self._someone_is_back(flight):
-                        continue
-                    raise self._failure(flight, choice)
-                if isinstance(choice, Place) and not self._prober.is_fresh(choice.node):
-                    await self._prober.probe_health(choice.node)
-                elif isinstance(choice, Later) or not await self._start(flight, choice):
-                    await self._pause(flight)
-        except RegistryUnavailable:
-            if not await self._reloader.reload(spec):
-                raise
-        finally:
-            del self._flights[spec.name]
-
-    async def _someone_is_back(self, flight: _Flight) -> bool:
-        """Probe the silent nodes that were not probed since the flight began."""
-        silent = [
-            node
-            for node in self._table.nodes.values()
-            if node.info.backend == flight.spec.backend
-            and not node.reachable
-            and node.probed_at < flight.since
-        ]
-        return any(await asyncio.gather(*map(self._prober.probe_health, silent)))
-
-    def _choose(self, flight: _Flight) -> Place | Later | Nowhere:
-        """Return what to do now: load the model at a place, wait, or give up."""
         spec, now = flight.spec, self._clock.monotonic()
         live, coming = self._table.live_count(spec.name), self._table.loads(spec.name)
         flight.waits = ""
         if now < flight.resumes_at:
             return Later()
         if live + len(coming) >= spec.replicas or self._may_succeed(flight):
-            return self._hedge(flight, live, coming)
+            return self._hedge(flight, live, coming, usual) if waiting else Later()
         # A model that already has a live replica evicts nothing for a further one.
         terms = Terms(evict=not live, drain=now - flight.since >= self._settings.drain_after)
         choice = self._place(flight, terms)
         if isinstance(choice, Nowhere):
             return choice
         flight.waits = (choice if isinstance(choice, Later) else Later()).why
-        if isinstance(choice, Later) and not self._waiting[spec.name]:
+        if isinstance(choice, Later) and not waiting:
             return Nowhere("every slot is in use", 1.0)
         if isinstance(choice, Place) and self._is_other_turn(flight, choice):
             return Later()
         return choice
 
-    def _may_succeed(self, flight: _Flight) -> bool:
+    def _may_succeed(self, flight: Flight) -> bool:
         """Return whether a running load of the flight may yield a replica that can be picked."""
         nodes = self._table.nodes
         return any(name in nodes and nodes[name].open for name in flight.loads.values())
 
-    def _hedge(self, flight: _Flight, live: int, coming: list[Load]) -> Place | Later:
+    def _hedge(self, flight: Flight, live: int, coming: list[Load], usual: float) -> Place | Later:
         """Return a second place for a load that takes unusually long, or Later.
 
         A node with a free slot is tried after `load_hedge_free`, since callers wait; the slower
         load is unloaded afterwards. If a replica must be evicted, the hedge waits for `load_hedge`.
         Both are at least twice as long as the last load of the model.
         """
-        spec = flight.spec
-        if live or not coming or not self._waiting[spec.name] or len(coming) > _HEDGES:
+        if live or not coming or len(coming) > _HEDGES:
             return Later()
         age = self._clock.monotonic() - max(load.started_at for load in coming)
-        usual = 2 * self._seconds.get(spec.name, 0.0)
-        if age < max(self._settings.load_hedge_free, usual):
+        if age < max(self._settings.load_hedge_free, 2 * usual):
             return Later()
-        evict = age >= max(self._settings.load_hedge, usual)
+        evict = age >= max(self._settings.load_hedge, 2 * usual)
         choice = self._place(flight, Terms(evict=evict))
         return choice if isinstance(choice, Place) else Later()
 
-    def _place(self, flight: _Flight, terms: Terms) -> Place | Later | Nowhere:
+    def _place(self, flight: Flight, terms: Terms) -> Place | Later | Nowhere:
         return place(
             self._table,
             flight.spec,
@@ -308,7 +122,7 @@ class Flights:
             {*flight.tried, *flight.loads.values()},
         )
 
-    def _is_other_turn(self, flight: _Flight, choice: Place) -> bool:
+    def _is_other_turn(self, flight: Flight, choice: Place) -> bool:
         """Return whether a model that has waited longer could take that node now."""
         for other in self._flights.values():
             if other.waits and other.since < flight.since:
@@ -317,86 +131,21 @@ class Flights:
                     return True
         return False
 
-    async def _start(self, flight: _Flight, choice: Place) -> bool:
-        """Claim a load and start it; return False if the registry refuses the claim."""
-        spec, victim = flight.spec, choice.victim
-        asked_at = self._clock.monotonic()
-        coming = len(self._table.loads(spec.name))
-        claim = await self._registry.claim_load(
-            JobRequest(
-                choice.node.name,
-                spec.name,
-                self._registry.router,
-                max(spec.replicas, self._table.live_count(spec.name) + coming + 1),
-                self._settings.load_lease,
-                victim.model if victim is not None else "",
-                victim.generation if victim is not None else 0,
-                [node.name for node in self._table.nodes.values() if not node.open],
-            )
+
+def failure(flight: Flight, nowhere: Nowhere) -> RouteError:
+    """Return the error of a flight that gives up."""
+    model, retry_after = flight.spec.name, max(nowhere.retry_after, 0.1)
+    # What a node itself answered says more than a connection that failed.
+    for node, result in sorted(flight.tried.items(), key=lambda each: not each[1].answered):
+        return LoadFailed(
+            model, node, result.message, answered=result.answered, retry_after=retry_after
         )
-        if isinstance(claim, Refusal):
-            return False
-        load = asyncio.create_task(
-            self._runner.run(spec, claim, choice.node, victim, asked_at=asked_at)
+    if nowhere.message:
+        return LoadFailed(
+            model,
+            nowhere.node,
+            nowhere.message,
+            answered=nowhere.answered,
+            retry_after=retry_after,
         )
-        self._loads.add(load)
-        flight.loads[load] = choice.node.name
-        load.add_done_callback(lambda task: self._ended(flight, task, asked_at))
-        return True
-
-    def _ended(self, flight: _Flight, task: asyncio.Task[Result], since: float) -> None:
-        self._loads.discard(task)
-        node = flight.loads.pop(task)
-        if task.cancelled():
-            return
-        if task.exception() is not None:
-            _log.error("load failed: internal error", exc_info=task.exception())
-            message = "internal error of the router"
-            flight.tried[node] = Result(ok=False, message=message, answered=False)
-            return
-        result, model = task.result(), flight.spec.name
-        if result.ok:
-            self._seconds[model] = self._clock.monotonic() - since
-            entry = self._table.nodes[node].replicas.get(model) if self._has(node) else None
-            if entry is not None and entry in self._table.surplus(model, flight.spec.replicas):
-                # Both hedged loads succeeded, and this one ended later.
-                self._evictor.unload_soon(entry)
-        elif result.try_again:
-            # The node is not to blame, but the obstacle is probably still there.
-            flight.resumes_at = self._clock.monotonic() + result.pause
-        else:
-            flight.tried[node] = result
-
-    def _has(self, node: str) -> bool:
-        return node in self._table.nodes
-
-    async def _pause(self, flight: _Flight) -> None:
-        """Wait for a change that may let the flight proceed."""
-        about = "" if flight.waits else flight.spec.name
-        change = asyncio.ensure_future(self._table.changed(about, self._settings.place_retry))
-        try:
-            await asyncio.wait({change, *flight.loads}, return_when="FIRST_COMPLETED")
-        finally:
-            change.cancel()
-
-    def _failure(self, flight: _Flight, nowhere: Nowhere) -> RouteError:
-        model, retry_after = flight.spec.name, max(nowhere.retry_after, 0.1)
-        # What a node itself answered says more than a connection that failed.
-        for node, result in sorted(flight.tried.items(), key=lambda each: not each[1].answered):
-            return LoadFailed(
-                model, node, result.message, answered=result.answered, retry_after=retry_after
-            )
-        if nowhere.message:
-            return LoadFailed(
-                model,
-                nowhere.node,
-                nowhere.message,
-                answered=nowhere.answered,
-                retry_after=retry_after,
-            )
-        return NoCapacity(model, nowhere.why, retry_after)
-
-    async def close(self) -> None:
-        """Stop the flights and their jobs. Callers that wait get RouterStopping."""
-        self._closed = True
-        await stop((*self._tasks.values(), *self._loads))
+    return NoCapacity(model, nowhere.why, retry_after)

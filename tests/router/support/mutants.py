@@ -250,7 +250,7 @@ MUTANTS = (
     ),
     Mutant(
         "the load dies with its caller",
-        "loads/flight.py",
+        "loads/flights.py",
         "                up.cancel()\n",
         "                up.cancel()\n                for load in self._loads:\n"
         "                    load.cancel()\n",
