@@ -223,6 +223,13 @@ async def test_we_detect_on_an_aio_channel_what_a_peer_builds(
             check_built(answer, f"{kind}/{name}", shape)
 
 
+@pytest.mark.parametrize("serving", [errors.serving, errors.serving_aio], ids=["sync", "aio"])
+def test_our_own_refusals_are_trailers_only(serving: Any) -> None:
+    with serving() as address:
+        for shape in errors.SHAPES:
+            assert frames.is_trailers_only(address, shape, "refuse/mismatch")
+
+
 @pytest.mark.parametrize("shape", errors.SHAPES)
 def test_a_refusal_is_trailers_only(address: str, shape: str) -> None:
     assert frames.is_trailers_only(address, shape, "refuse/mismatch")
