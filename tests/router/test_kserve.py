@@ -20,7 +20,7 @@ from grpcerrors_protocol.inference_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 from grpcerrors_router import ModelSpec, NodeRegistry, SmartRouter
-from grpcerrors_router.errors import LoadFailed, UnloadUnsupported
+from grpcerrors_router.errors import InUse, LoadFailed, UnloadUnsupported
 from tests.router.conftest import HANG, QUICK
 from tests.router.support.processes import fleet
 from tests.router.support.rawnode import Script, Stack, stack
@@ -174,11 +174,11 @@ class OnlyKServe(GRPCInferenceServiceServicer):
         self.executed = Counter[bytes]()
         self.says = "details"
         self.fails = ""
-        self.loads_models = True
+        self.repository = grpc.StatusCode.OK
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
-        if not self.loads_models:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no model repository")
+        if self.repository is not grpc.StatusCode.OK:
+            await context.abort(self.repository, "no model repository")
         if self.fails:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.fails)
         options = {key: value.string_param for key, value in request.parameters.items()}
@@ -187,12 +187,14 @@ class OnlyKServe(GRPCInferenceServiceServicer):
         return v2.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
-        if not self.loads_models:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no model repository")
+        if self.repository is not grpc.StatusCode.OK:
+            await context.abort(self.repository, "no model repository")
         self.held.discard(request.model_name)
         return v2.RepositoryModelUnloadResponse()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
+        if self.says == "words" and request.name not in self.held:  # as KServe's Python server
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"Model with name {request.name}...")
         return v2.ModelReadyResponse(ready=request.name in self.held)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
@@ -251,14 +253,15 @@ async def test_what_such_a_node_has_no_place_for_is_reported(foreign: Foreign) -
     assert node.loads == []
 
 
-async def test_a_node_without_a_model_repository_has_its_models_from_the_start(
-    foreign: Foreign,
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN])
+async def test_a_node_that_does_not_load_has_its_models_from_the_start(
+    foreign: Foreign, code: grpc.StatusCode
 ) -> None:
     node, router = foreign
-    node.loads_models = False
+    node.repository = code
     stub = GRPCInferenceServiceStub(router.channel("a"))
     request = v2.ModelInferRequest(model_name="a", id="1")
-    with pytest.raises(LoadFailed, match="the node cannot load models, and has not this one"):
+    with pytest.raises(LoadFailed, match="no model repository"):
         await stub.ModelInfer(request, timeout=HANG)
     node.held.add("a")
     async with asyncio.timeout(HANG):
@@ -267,7 +270,7 @@ async def test_a_node_without_a_model_repository_has_its_models_from_the_start(
                 assert (await stub.ModelInfer(request, timeout=HANG)).id == "1"
                 break
             await asyncio.sleep(0.05)
-    with pytest.raises(UnloadUnsupported):
+    with pytest.raises((UnloadUnsupported, InUse)):
         await router.unload("a")
     assert node.held == {"a"}
     node.held.clear()

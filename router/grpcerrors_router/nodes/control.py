@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2 as v2
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.entities import ModelSpec, Replica
     from grpcerrors_router.nodes.channels import Channels
+
+_log = structlog.get_logger("router.nodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,7 @@ class ControlPlane:
                 pb.HealthMessage(), timeout=timeout, metadata=[(MODEL_ID, model)]
             )
         except grpc.aio.AioRpcError as error:
-            asked = v2.ModelReadyRequest(name=model)
-            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
-            return bool(answer.ready)
+            return await self._is_ready(error, address, model, timeout)
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
 
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
@@ -101,7 +102,9 @@ class ControlPlane:
     ) -> Answer:
         """Load a model on a node without LoadModel, as `error` says.
 
-        Without the model repository extension, the node must have it from its start.
+        Not every such node can be asked to load: it may have no model repository, or, as Triton by
+        default, load at its start only; and KServe 0.21 in Python reports every load as a failure.
+        There a model that is ready counts as loaded.
         """
         load = v2.RepositoryModelLoadRequest(model_name=spec.name)
         for key, text in _parameters(spec):
@@ -109,13 +112,25 @@ class ControlPlane:
         try:
             await self._over_kserve(error, address, load, v2.RepositoryModelLoadResponse, timeout)
         except grpc.aio.AioRpcError as refusal:
-            if refusal.code() is not grpc.StatusCode.UNIMPLEMENTED:
+            if refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
-            asked = v2.ModelReadyRequest(name=spec.name)
-            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
-            if not answer.ready:
-                return Answer(ok=False, message="the node cannot load models, and has not this one")
+            if not await self._is_ready(error, address, spec.name, timeout):
+                return Answer(ok=False, message=refusal.details() or refusal.code().name)
+            _log.warning("the node does not load, but has the model", model=spec.name, node=address)
         return Answer(ok=True)
+
+    async def _is_ready(
+        self, error: grpc.aio.AioRpcError, address: str, model: str, timeout: float
+    ) -> bool:
+        """Return whether a node without Status, as `error` says, has a model."""
+        asked = v2.ModelReadyRequest(name=model)
+        try:
+            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
+        except grpc.aio.AioRpcError as refusal:
+            if refusal.code() is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise
+        return bool(answer.ready)
 
     async def _over_kserve(
         self,
