@@ -26,7 +26,10 @@ class Check:
     def __init__(
         self, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        self.implemented = {rpc.name for rpc in implemented(find(name))}
+        model = find(name)
+        self.implemented = {rpc.name for rpc in implemented(model)}
+        if model.inputs:
+            self.implemented.add("ModelInfer")  # of the Open Inference Protocol
         self.monkeypatch = monkeypatch
         self.capsys = capsys
 
