@@ -1,7 +1,8 @@
 """The blocks of docs/write-a-backend.md work when they are run in order.
 
 A `python NAME` block is a file to save, and an `sh` block has commands to run. A command that ends
-in `&` starts a server, which runs until `kill $!; wait`.
+in `&` starts a server, which runs until `kill $!; wait`, and one that begins with `!` fails. After
+`#` is what it prints.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Reader:
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
 
-    def run(self, *command: str) -> None:
+    def run(self, *command: str, shown: str = "", code: int = 0) -> None:
         done = subprocess.run(
             command,
             cwd=self.directory,
@@ -45,7 +46,8 @@ class Reader:
             timeout=PATIENCE,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+        assert shown in done.stdout + done.stderr
 
     def serve(self, *command: str) -> None:
         assert self.server is None, "the page must stop the previous server first"
@@ -77,7 +79,9 @@ class Reader:
         if last == "&":
             self.serve(*command)
         else:
-            self.run(*command, last)
+            fails = command[0] == "!"
+            shown = line.partition("  # ")[2]
+            self.run(*command[fails:], last, shown=shown, code=int(fails))
 
 
 @pytest.mark.slow
