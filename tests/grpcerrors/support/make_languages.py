@@ -129,9 +129,158 @@ def _node_dialect(row: Row) -> str:
 """
 
 
+def cpp() -> str:
+    """Render for grpcerrors.hpp."""
+    quotation = "".join(
+        f"inline constexpr std::string_view k{name.title()} =\n    {_literal(each)};\n"
+        for name, each in CONTRACT["quotation"].items()
+    )
+    fragments = "".join(
+        f"    {{{_literal(name)},\n     {_literal(each)}}},\n"
+        for name, each in CONTRACT["fragments"].items()
+    )
+    conditions = "".join(
+        f"""    {{{_cpp_code(row["reason"])}, {_cpp_code(row["code"])},
+     {_literal(row["message"])}, {_literal(row["code_alone"])}, {_literal(row["unexecuted"])}}},
+"""
+        for row in CONTRACT["conditions"]
+    )
+    dialects = "".join(
+        f"""    // {each["system"]}
+    {{{_cpp_code(row["reason"])}, Codes({", ".join(map(_cpp_code, each["codes"]))}),
+     {_lines(each["pattern"], " " * 5)},
+     {_lines(each["unless"], " " * 5)},
+     {_literal(each["unexecuted"])}}},
+"""
+        for row in CONTRACT["conditions"]
+        for each in row["dialects"]
+    )
+    return f"""// clang-format off
+{quotation}
+inline constexpr Fragment kFragments[] = {{
+{fragments}}};
+
+inline constexpr Condition kConditions[] = {{
+{conditions}}};
+
+inline constexpr Dialect kDialects[] = {{
+{dialects}}};
+// clang-format on
+"""
+
+
+def _literal(value: object) -> str:
+    """Render a string or a Boolean as C and its heirs read it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(alternatives: list[str], indent: str, glue: str = "") -> str:
+    """Render a pattern as literals that the compiler joins, one for each alternative."""
+    lines = [_literal(f"|{each}" if i else each) for i, each in enumerate(alternatives)]
+    return f"{glue}\n{indent}".join(lines) or '""'
+
+
+def _codes(row: Row, some: str, none: str) -> str:
+    """Render the codes of a dialect, which may be none."""
+    return ", ".join(some.format(name) if name else none for name in row["codes"])
+
+
+def _cpp_code(name: str | None) -> str:
+    return f"k{name.title().replace('_', '')}" if name else "kNoCode"
+
+
+def java() -> str:
+    """Render the constants of the enum in GrpcErrors.java, and the pieces that they share."""
+    table = ",\n".join(
+        f"""    {row["reason"]}(
+        Code.{row["code"]},
+        {_literal(row["message"])},
+        {_literal(row["code_alone"])},
+        {_literal(row["unexecuted"])},
+"""
+        + ",\n".join(
+            f"""        new Dialect( // {each["system"]}
+            Arrays.asList({_codes(each, "Code.{}", "null")}),
+            {_lines(each["pattern"], " " * 16, " +")},
+            {_lines(each["unless"], " " * 16, " +")},
+            {_literal(each["unexecuted"])})"""
+            for each in row["dialects"]
+        )
+        + ")"
+        for row in CONTRACT["conditions"]
+    )
+    quotation = "".join(
+        f"      static final String {name.upper()} =\n          {_literal(each)};\n"
+        for name, each in CONTRACT["quotation"].items()
+    )
+    fragments = "".join(
+        f"        {{{_literal(name)}, {_literal(each)}}},\n"
+        for name, each in CONTRACT["fragments"].items()
+    )
+    return f"""{table};
+
+    private static final class Shared {{
+{quotation}      static final String[][] FRAGMENTS = {{
+{fragments}      }};
+    }}
+"""
+
+
+def rust() -> str:
+    """Render for grpcerrors.rs."""
+
+    def pattern(alternatives: list[str]) -> str:
+        lines = _lines(alternatives, " " * 20, ",")
+        return f"concat!(\n{' ' * 20}{lines}\n{' ' * 16})" if len(alternatives) > 1 else lines
+
+    quotation = "".join(
+        f"#[rustfmt::skip]\nconst {name.upper()}: &str = {_literal(each)};\n"
+        for name, each in CONTRACT["quotation"].items()
+    )
+    fragments = "".join(
+        f"    ({_literal(name)}, {_literal(each)}),\n"
+        for name, each in CONTRACT["fragments"].items()
+    )
+    table = "".join(
+        f"""    Condition {{
+        reason: {row["reason"]},
+        code: {row["code"]},
+        message: {_literal(row["message"])},
+        code_alone: {_literal(row["code_alone"])},
+        unexecuted: {_literal(row["unexecuted"])},
+        dialects: &[
+"""
+        + "".join(
+            f"""            // {each["system"]}
+            Dialect {{
+                codes: &[{_codes(each, "Some({})", "None")}],
+                pattern: {pattern(each["pattern"])},
+                unless: {pattern(each["unless"])},
+                unexecuted: {_literal(each["unexecuted"])},
+            }},
+"""
+            for each in row["dialects"]
+        )
+        + "        ],\n    },\n"
+        for row in CONTRACT["conditions"]
+    )
+    return f"""{quotation}
+#[rustfmt::skip]
+static FRAGMENTS: &[(&str, &str)] = &[
+{fragments}];
+
+#[rustfmt::skip]
+static CONDITIONS: &[Condition] = &[
+{table}];
+"""
+
+
 FILES: dict[str, Callable[[], str]] = {
     "go/grpcerrors.go": go,
     "node/grpcerrors.js": node,
+    "cpp/grpcerrors.hpp": cpp,
+    "java/GrpcErrors.java": java,
+    "rust/grpcerrors.rs": rust,
 }
 
 
