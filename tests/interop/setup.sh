@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the tools that tests/interop needs: Go with grpc-go, Node with @grpc/grpc-js, proxies.
+# Install the tools that tests/interop needs: Go, Node, C++, Java and Rust with the gRPC libraries
+# that there are, and proxies.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,6 +10,21 @@ declare -A packages=( # what shows that it is there, and the Debian package that
   [/usr/share/gocode/src/google.golang.org/genproto]=golang-google-genproto-dev
   [node]=nodejs
   [npm]=npm
+  [g++]=g++
+  [pkg-config]=pkg-config
+  [/usr/include/grpcpp/grpcpp.h]=libgrpc++-dev
+  [/usr/include/google/protobuf/wrappers.proto]=libprotobuf-dev
+  [protoc]=protobuf-compiler
+  [grpc_cpp_plugin]=protobuf-compiler-grpc
+  [javac]=default-jdk-headless
+  [/usr/share/java/grpc-netty.jar]=libgrpc-java # which does not depend on what follows
+  [/usr/share/java/protobuf.jar]=libprotobuf-java
+  [/usr/share/java/netty-all.jar]=libnetty-java
+  [/usr/share/java/guava.jar]=libguava-java
+  [/usr/share/java/gson.jar]=libgoogle-gson-java
+  [/usr/share/java/perfmark-api.jar]=libperfmark-java
+  [/usr/share/java/error_prone_annotations.jar]=liberror-prone-java
+  [rustc]=rustc
   [nginx]=nginx
   [haproxy]=haproxy
 )
@@ -34,5 +50,8 @@ npm ci --prefix ../../languages/node --no-audit --no-fund --ignore-scripts --log
 go version
 echo "grpc-go $(sed -n 's/^const Version = "\(.*\)"/\1/p' /usr/share/gocode/src/google.golang.org/grpc/version.go)"
 echo "node $(node --version), @grpc/grpc-js $(node -p "require('../../languages/node/node_modules/@grpc/grpc-js/package.json').version")"
+echo "grpc++ $(pkg-config --modversion grpc++), $(g++ --version | sed -n 1p)"
+echo "grpc-java $(basename "$(readlink -f /usr/share/java/grpc-netty.jar)"), $(javac -version 2>&1)"
+rustc --version
 nginx -v 2>&1
 haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe

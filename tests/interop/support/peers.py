@@ -6,6 +6,7 @@ its program for the vectors, and the sources of `tests/interop`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -44,8 +45,8 @@ class Sighting(NamedTuple):
 class Peer(NamedTuple):
     """A language, by the commands that run its programs.
 
-    `command` is a client and a server of errors, `vectors` answers the vectors, and `tests` runs
-    the tests that are written in that language.
+    `command` is a client and a server of errors (empty: it has none), `vectors` answers the
+    vectors, and `tests` runs the tests that are written in that language.
     """
 
     command: tuple[str, ...]
@@ -166,4 +167,92 @@ def node() -> Peer:
     return Peer(run("main.js"), run("vectors.js"), run("grpcerrors.test.js"), {**os.environ})
 
 
-PEERS: dict[str, Callable[[], Peer]] = {"go": go, "node": node}
+def compiled(target: Path, *command: str | Path) -> None:
+    """Run a compiler in the folder of a target, unless it has made it from the same files."""
+    sources = (path for path in sorted(target.parent.glob("*.*")) if path.suffix in _SOURCES)
+    made_of = hashlib.sha256(repr([command, [each.read_bytes() for each in sources]]).encode())
+    stamp = target.with_name(f".{target.name}.stamp")
+    if stamp.exists() and stamp.read_text() == made_of.hexdigest():
+        return
+    subprocess.run(command, cwd=target.parent, check=True, timeout=2 * SECONDS)
+    stamp.write_text(made_of.hexdigest())
+
+
+_SOURCES = {".cpp", ".hpp", ".java", ".proto", ".rs", ".toml"}
+_STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+
+
+def cpp() -> Peer:
+    """Build the C++ peer."""
+    compiler = needs(shutil.which("g++"), "g++")
+    protoc = needs(shutil.which("protoc"), "protoc")
+    plugin = needs(shutil.which("grpc_cpp_plugin"), "grpc_cpp_plugin")
+    needs("/usr/include/grpcpp/grpcpp.h", "grpc++")
+    sources = [*LANGUAGES.glob("cpp/*.?pp"), *HERE.glob("cpp/*.cpp")]
+    own = assembled(BUILD / "cpp", [*sources, HERE / "support/errors.proto"])
+    plugins = ("--cpp_out=.", "--grpc_out=.", f"--plugin=protoc-gen-grpc={plugin}")
+    compiled(own / "errors.pb.h", protoc, "-I.", *plugins, "errors.proto")
+    for name in ("vectors", "grpcerrors_test"):
+        strict = (*_STRICT, "-Wpedantic", "-Wshadow", "-Wconversion", "-O1")
+        compiled(own / name, compiler, *strict, f"{name}.cpp", "-o", name)
+    generated = ("errors.pb.cc", "errors.grpc.pb.cc")
+    flags = [needs(shutil.which("pkg-config"), "pkg-config"), "--cflags", "--libs", "grpc++"]
+    libraries = subprocess.run(flags, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    compiled(
+        own / "peer",
+        compiler,
+        *_STRICT,
+        "peer.cpp",
+        *generated,
+        "-o",
+        "peer",
+        *libraries,
+        "-lprotobuf",
+    )
+    peer, answers, tests = (str(own / each) for each in ("peer", "vectors", "grpcerrors_test"))
+    return Peer((peer,), (answers,), (tests,), {**os.environ})
+
+
+# What grpc-java needs, as Debian names it.
+_JARS = "grpc-* protobuf guava gson netty-* perfmark-api opencensus-api error_prone_annotations"
+
+
+def java() -> Peer:
+    """Build the Java peer."""
+    compiler = needs(shutil.which("javac"), "javac")
+    folder = Path("/usr/share/java")
+    for each in _JARS.split():
+        needs(next(folder.glob(f"{each}.jar"), None), f"{each}.jar")
+    own = assembled(BUILD / "java", [*LANGUAGES.glob("java/*.java"), *HERE.glob("java/*.java")])
+    jars = [str(path) for each in _JARS.split() for path in folder.glob(f"{each}.jar")]
+    path = ":".join([*jars, str(own / "classes")])
+    (own / "classes").mkdir(exist_ok=True)
+    strict = ("-Xlint:all", "-Werror", "-encoding", "UTF-8", "--release", "11")
+    names = sorted(path.name for path in own.glob("*.java"))
+    compiled(own / "classes", compiler, *strict, "-cp", path, "-d", "classes", *names)
+
+    def run(name: str) -> tuple[str, ...]:
+        # Without its optimizing compiler, a program that ends after seconds is faster.
+        return ("java", "-XX:TieredStopAtLevel=1", "-cp", path, f"grpcerrors.{name}")
+
+    return Peer(run("Peer"), run("Vectors"), run("GrpcErrorsTest"), {**os.environ})
+
+
+def rust() -> Peer:
+    """Build the programs in Rust, whose gRPC library has no package here: it makes no calls."""
+    compiler = needs(shutil.which("rustc"), "rustc")
+    own = assembled(BUILD / "rust", [*LANGUAGES.glob("rust/*.rs"), *LANGUAGES.glob("rust/*.toml")])
+    strict = (compiler, "--edition", "2021", "-O", "-D", "warnings")
+    compiled(own / "vectors", *strict, "vectors.rs", "-o", "vectors")
+    compiled(own / "tests", *strict, "--test", "grpcerrors_test.rs", "-o", "tests")
+    return Peer((), (str(own / "vectors"),), (str(own / "tests"),), {**os.environ})
+
+
+PEERS: dict[str, Callable[[], Peer]] = {
+    "go": go,
+    "node": node,
+    "cpp": cpp,
+    "java": java,
+    "rust": rust,
+}
+CALLERS = [name for name in PEERS if name != "rust"]  # those with a gRPC library
