@@ -158,7 +158,7 @@ inline constexpr Fragment kFragments[] = {
     {"work",
      "(?:backend|call|chat|completion|detection|diari[sz]ation|embedding|generation|inference|internal|model|prediction|request|rerank(?:ing)?|rpc|server|synthesis|transcription|translation|tts|asr|vad)"},
     {"wrapper",
-     "(?:rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?{{work}} (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?{{work}}: |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?{{work}}: |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?{{work}}): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|{{token}}))?(?: (?:answers|answered|fails|failed|says|said))?: )"},
+     "(?:(?:{{token}}: ){0,2}rpc error: code = \\w{1,40} desc = |\\[?(?:error|fatal|warning)\\]?:? |(?:\\w{1,20} )?{{work}} (?:error|failed|failure): |(?:an )?error (?:during|in|while|when) (?:the |a )?(?:\\w{1,20}ing )?{{work}}: |error (?:generating|predicting|synthesi[sz]ing) \\w{1,20}: |error (?:processing|handling|serving|running|executing|calling) (?:the |a )?{{work}}: |(?:failed|unable|could not|cannot|can't) (?:to )?(?:generate|predict|infer|synthesi[sz]e|(?:run|process|handle|serve|execute|call) (?:the |a )?{{work}}): |(?:backend|node|replica|server|upstream|worker)(?: (?:''|{{token}}))?(?: (?:answers|answered|fails|failed|says|said))?: )"},
     {"lead",
      "(?:^(?:{{wrapper}}){0,3}(?P<backend>(?:''|{{token}})(?:: {{token}}){0,2}: )?(?:{{wrapper}}){0,2}(?:(?:the|this|your|our) )?(?:[\\w./-]{1,40}(?:'s)? )?)"},
     {"of_another_kind",
