@@ -14,6 +14,8 @@
 //	var trailer metadata.MD
 //	_, err := client.Predict(ctx, request, grpc.Trailer(&trailer))
 //	if grpcerrors.IsModelNotLoaded(err, trailer) {
+//		dropTheStaleEntry()
+//	}
 //
 // The trailers of a stream are those of its Trailer method.
 package grpcerrors
@@ -407,6 +409,9 @@ func Send(ctx context.Context, err error) error {
 	if !errors.As(err, &ours) {
 		return err
 	}
+	if ours == nil { // a nil *Error in an error, which is not nil
+		return nil
+	}
 	_ = grpc.SetTrailer(ctx, ours.Trailer()) // it fails only if the call has ended
 	return ours                              // older versions of grpc-go do not unwrap err
 }
@@ -657,26 +662,14 @@ func survey(err error, trailers []metadata.MD) (found []facts) {
 		if node == nil {
 			continue
 		}
-		said := facts{text: node.Error()}
-		if carrier, ok := node.(interface{ GRPCStatus() *status.Status }); ok {
-			answer := carrier.GRPCStatus()
-			said = facts{code: answer.Code(), text: answer.Message(), infos: decode(answer.Proto())}
-		}
-		if carrier, ok := node.(interface{ Trailer() metadata.MD }); ok {
-			said.add(readTrailer(carrier.Trailer()))
-		}
+		said, wrapped := read(node)
+		said.text = first(said.text, &room)
 		if coded < 0 && said.code != noCode {
 			coded = len(found)
 		}
-		said.text = first(said.text, &room)
 		found = append(found, said)
-		switch wrapper := node.(type) {
-		case interface{ Unwrap() error }:
-			pending = append(pending, wrapper.Unwrap())
-		case interface{ Unwrap() []error }:
-			for wrapped, i := wrapper.Unwrap(), 0; i < len(wrapped); i++ {
-				pending = append(pending, wrapped[len(wrapped)-1-i])
-			}
+		for i := len(wrapped) - 1; i >= 0; i-- {
+			pending = append(pending, wrapped[i])
 		}
 	}
 	if len(found) > 0 { // the trailers are those of the outermost error that a call ended with
@@ -686,6 +679,27 @@ func survey(err error, trailers []metadata.MD) (found []facts) {
 		found[coded].add(readTrailer(metadata.Join(trailers...)))
 	}
 	return found
+}
+
+// read returns what one error says of itself, and what it wraps; nothing more if a method panics.
+func read(node error) (said facts, wrapped []error) {
+	defer func() { _ = recover() }()
+	if carrier, ok := node.(interface{ GRPCStatus() *status.Status }); ok {
+		answer := carrier.GRPCStatus()
+		said = facts{code: answer.Code(), text: answer.Message(), infos: decode(answer.Proto())}
+	} else {
+		said.text = node.Error()
+	}
+	if carrier, ok := node.(interface{ Trailer() metadata.MD }); ok {
+		said.add(readTrailer(carrier.Trailer()))
+	}
+	switch wrapper := node.(type) {
+	case interface{ Unwrap() error }:
+		wrapped = []error{wrapper.Unwrap()}
+	case interface{ Unwrap() []error }:
+		wrapped = wrapper.Unwrap()
+	}
+	return said, wrapped
 }
 
 // first cuts a text to the room that is left for texts, in characters.

@@ -1,6 +1,7 @@
 package grpcerrors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,7 @@ func TestClassifyReadsWhatAnErrorWraps(t *testing.T) {
 		evidence Evidence
 	}{
 		"nil":                     {nil, nil, "", ""},
+		"nil in an error":         {(*Error)(nil), nil, "", ""},
 		"our own":                 {typed, nil, ReasonModelNotLoaded, Details},
 		"wrapped":                 {fmt.Errorf("predict: %w", typed), nil, ReasonModelNotLoaded, Details},
 		"among several":           {several{nil, errors.New("x"), typed}, nil, ReasonModelNotLoaded, Details},
@@ -88,6 +90,18 @@ func TestWordsNameTheBackend(t *testing.T) {
 	mismatch := status.Error(codes.NotFound, `vllm: model identity mismatch: loaded "a", requested "b"`)
 	if got := Classify(mismatch).Metadata["backend"]; got != "vllm" {
 		t.Error(got)
+	}
+}
+
+func TestSendReturnsWhatGRPCKnows(t *testing.T) {
+	var none *Error
+	other, ours := errors.New("x"), ModelNotLoaded("b", "m")
+	for err, sent := range map[error]error{
+		none: nil, other: other, ours: ours, fmt.Errorf("predict: %w", ours): ours,
+	} {
+		if got := Send(context.Background(), err); got != sent {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
 

@@ -392,7 +392,7 @@ function fit(condition, fields, started, retryAfter) {
     const values = Object.fromEntries(
       Object.entries(fields).map(([name, value]) => [name, cut(value, longest)]),
     );
-    const message = condition.message.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+    const message = condition.message.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
     const metadata = started ? { ...values, started: "true" } : values;
     return { message, details: pack(condition, message, metadata, retryAfter), plain };
   };
