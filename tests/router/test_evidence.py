@@ -64,6 +64,19 @@ async def test_a_guard_that_holds_the_model_outranks_words_and_code(
         assert router.table.pick("m") is not None
 
 
+async def test_the_plain_trailer_alone_is_typed_evidence(sqlite_url: str) -> None:
+    """A proxy on the way to the node strips the details."""
+    node, events = Node(), Recorder()
+    node.says = "trailer"
+    async with fleet(sqlite_url, node, events=events) as (router,):
+        await router.load("m")
+        node.evict("m")
+        assert isinstance(await predict(router, "r"), pb.Reply)
+        assert node.seen["r"] == 2
+        assert node.statuses == 0, "it needs no confirmation"
+        assert [heal.evidence for heal in await router.registry.heals()] == ["trailer"]
+
+
 @FALSE_ALARMS
 @pytest.mark.parametrize("by", ["held", "details"])
 async def test_a_backend_that_speaks_the_contract_means_nothing_by_words(

@@ -9,8 +9,13 @@ import grpc
 import pytest
 
 from grpcerrors import is_model_loading, model_loading
+from grpcerrors.aio import ModelGuard
 from grpcerrors_protocol import backend_pb2 as pb
-from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol.backend_pb2_grpc import (
+    BackendServicer,
+    BackendStub,
+    add_BackendServicer_to_server,
+)
 from grpcerrors_router import LoadTimeout, ModelSpec, SmartRouter
 from tests.router.conftest import HANG, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
@@ -136,3 +141,62 @@ async def test_a_node_whose_health_says_loading_is_there(sqlite_url: str) -> Non
         router.table.nodes["a"].fresh_until = 0.0
         assert await router.probe_health("a")
         assert not router.table.nodes["a"].busy
+
+
+class Guarded(BackendServicer):
+    """A backend of someone else's behind the guard; loads wait for `gate`."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.loads: list[str] = []
+
+    async def LoadModel(self, request: Any, context: Any) -> Any:
+        self.loads.append(request.Model)
+        await self.gate.wait()
+        return pb.Result(success=True)
+
+    async def Predict(self, request: Any, context: Any) -> Any:
+        return pb.Reply(message=b"done")
+
+    async def Health(self, request: Any, context: Any) -> Any:
+        return pb.Reply(message=b"OK")
+
+
+async def test_the_guard_and_the_router_wait_for_one_load(sqlite_url: str) -> None:
+    """The router's own load, and then one by somebody else, with the real guard."""
+    backend, request = Guarded(), pb.PredictOptions(ModelIdentity="m")
+    server = grpc.aio.server(interceptors=[ModelGuard("theirs")])
+    add_BackendServicer_to_server(backend, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        async with (
+            fleet(sqlite_url) as (router,),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            await router.registry.add_node(address, "fake", name="theirs")
+            direct = BackendStub(channel)
+            call = asyncio.ensure_future(stub(router).Predict(request, timeout=HANG))
+            await eventually(lambda: len(backend.loads) == 1)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await direct.Predict(request)
+            assert is_model_loading(caught.value)
+            assert not call.done()
+            backend.gate.set()
+            await call
+            entry = router.table.pick("m")
+            assert entry is not None
+
+            backend.gate.clear()
+            theirs = direct.LoadModel(pb.ModelOptions(Model="m"))
+            await eventually(lambda: len(backend.loads) == 2)
+            call = asyncio.ensure_future(stub(router).Predict(request, timeout=HANG))
+            await eventually(lambda: entry.loading_until)
+            backend.gate.set()
+            assert (await theirs).success
+            await call
+            assert router.table.pick("m") is entry
+            assert await router.registry.heals() == []
+            assert backend.loads == ["m", "m"]
+    finally:
+        await server.stop(None)

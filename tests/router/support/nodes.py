@@ -42,7 +42,8 @@ class Node:
     """A host with `slots` models; `evict` makes it lose one without telling the router.
 
     Attributes:
-        says: how it reports that a model is gone: `details` (typed), `text`, or `code` (bare).
+        says: how it reports that a model is gone: `details` (typed), `trailer` (the plain one
+            only), `text`, or `code` (bare).
         fail: the code and text with which every inference call fails instead.
         fails: the same for single methods.
         load_fails: the errors with which the next loads end, one each.
@@ -283,6 +284,8 @@ class Node:
         elif self.says == "code":
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "bring it up first")
         error: ContractError = model_not_loaded("fake", model=model, started=self.started_mark)
+        if self.says == "trailer":
+            await context.abort(error.code, error.details, error.trailing_metadata[1:])
         await abort(context, error)
 
 
