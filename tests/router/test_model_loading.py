@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -17,7 +18,8 @@ from grpcerrors_protocol.backend_pb2_grpc import (
     add_BackendServicer_to_server,
 )
 from grpcerrors_router import LoadTimeout, ModelSpec, SmartRouter
-from tests.router.conftest import HANG, Recorder, eventually, fleet
+from grpcerrors_router.errors import Overloaded
+from tests.router.conftest import HANG, QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 
 
@@ -108,6 +110,21 @@ async def test_the_deadline_ends_the_wait_with_what_the_node_said(sqlite_url: st
         with pytest.raises(LoadTimeout, match='node "a" is loading it'):
             await stub(router).Predict(pb.PredictOptions(), timeout=0.1)
         assert node.refused == 1
+
+
+async def test_no_more_requests_wait_for_it_than_for_a_load(sqlite_url: str) -> None:
+    node, few = Node("a"), replace(QUICK, max_waiting=3)
+    async with fleet(sqlite_url, node, settings=few) as (router,):
+        await router.load("m")
+        node.loading_says = says(retry_after=HANG)
+        calls = [asyncio.create_task(ask(router, "Predict"))]
+        await eventually(lambda: node.refused)
+        calls += [asyncio.create_task(ask(router, "Predict")) for _ in range(3)]
+        (refused,), waiting = await asyncio.wait(calls, return_when="FIRST_COMPLETED")
+        assert isinstance(refused.exception(), Overloaded)
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)
 
 
 @pytest.mark.parametrize("on_stale", ["return", "off"])

@@ -157,12 +157,16 @@ class Dispatcher:
         return True
 
     async def _loaded(self, entry: ReplicaEntry, deadline: float | None) -> None:
-        """Wait until a request may be sent to a replica of the model. Raises LoadTimeout."""
+        """Wait until a request may be sent to a replica of the model.
+
+        Raises LoadTimeout or Overloaded.
+        """
         left = self.remaining(deadline)
         if left is not None and left <= 0:
             raise LoadTimeout(entry.model, f'node "{entry.node.name}" is loading it, retry later')
         pause = max(entry.loading_until - self.clock.monotonic(), 0.0)
-        await self.table.changed(entry.model, pause if left is None else min(pause, left))
+        with self._flights.queued(entry.model):
+            await self.table.changed(entry.model, pause if left is None else min(pause, left))
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:
         """Return whether the node may be picked, after confirming the replica if need be.

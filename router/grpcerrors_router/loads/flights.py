@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,7 +28,7 @@ from grpcerrors_router.registry.jobs import JobRequest, Refusal
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.entities import ModelSpec
@@ -97,15 +98,20 @@ class Flights:
             RouteError: the model cannot be loaded: NoCapacity, LoadFailed, RegistryUnavailable or
                 RouterStopping.
         """
-        model = spec.name
         if not spec.backend:
-            raise self._only_adopted(model)
+            raise self._only_adopted(spec.name)
+        with self.queued(spec.name):
+            await self._wait(spec, deadline)
+
+    @contextmanager
+    def queued(self, model: str) -> Iterator[None]:
+        """Count a request that waits for a model. Raises Overloaded."""
         if self._waiting[model] >= self._settings.max_waiting:
             text = f'{self._settings.max_waiting} requests wait for model "{model}"'
             raise Overloaded(text, model=model, retry_after=self._seconds.get(model, 1.0))
         self._waiting[model] += 1
         try:
-            await self._wait(spec, deadline)
+            yield
         finally:
             self._waiting[model] -= 1
             if not self._waiting[model]:
