@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import pytest
@@ -12,7 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from grpcerrors import model_not_loaded
+from grpcerrors.cli import _inputs
+from grpcerrors.cli._connection import Server
+from grpcerrors.cli._frames import is_trailers_only
 from tests.grpcerrors.support import backend_server as backend
+from tests.grpcerrors.support import shapes
 from tests.grpcerrors.support.command import run
 
 if TYPE_CHECKING:
@@ -99,7 +103,27 @@ def check(capsys: Capture, port: int, ca: Path | None) -> tuple[int, str]:
 def test_a_backend_over_tls_is_checked(
     capsys: Capture, authority: Authority, port: int, tmp_path: Path
 ) -> None:
-    assert check(capsys, port, authority.write(tmp_path / "ca.pem")) == (0, "")
+    ca = authority.write(tmp_path / "ca.pem")
+    assert check(capsys, port, ca) == (0, "")
+
+
+@pytest.mark.parametrize(("begun", "seen"), [((), True), ((("begun", "1"),), False)])
+async def test_trailers_only_is_seen_over_tls(
+    authority: Authority, tmp_path: Path, begun: tuple[tuple[str, str], ...], seen: object
+) -> None:
+    refuse = backend.fails(model_not_loaded("x"))
+
+    def handler(request: bytes, context: Any) -> Iterator[bytes]:
+        if begun:
+            context.send_initial_metadata(begun)
+        yield from refuse(request, context)
+
+    path = authority.write(tmp_path / "ca.pem")
+    trusted = _inputs.authority(str(path))
+    credentials = authority.credentials("127.0.0.1")
+    with backend.serve({"Predict": handler}, credentials=credentials) as port:
+        server = Server(f"127.0.0.1:{port}", authority=trusted, timeout=30)
+        assert await is_trailers_only(server, f"/{backend.SERVICE}/Predict", b"") is seen
 
 
 def test_a_certificate_of_another_authority_is_refused(
@@ -132,3 +156,15 @@ def test_tls_to_a_plain_text_port_is_told(
         exit_code, err = check(capsys, port, authority.write(tmp_path / "ca.pem"))
     assert exit_code == 2
     assert "leave --tls-ca out" in err
+
+
+def test_a_call_over_tls_is_answered(capsys: Capture, authority: Authority, tmp_path: Path) -> None:
+    handlers = (shapes.Shapes().handler(), shapes.reflects(shapes.described()))
+    ca = str(authority.write(tmp_path / "ca.pem"))
+    with shapes.serve(*handlers, credentials=authority.credentials("127.0.0.1")) as port:
+        words = ("call", f"127.0.0.1:{port}", f"{shapes.SERVICE}/Chat", "--data", '{"text": "a"}')
+        ran = run(capsys, *words, "--tls-ca", ca)
+        refused = run(capsys, *words)
+    assert ran == (0, '{"text": "A"}\n', "")
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "--tls-ca" in refused.err
