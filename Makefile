@@ -47,7 +47,7 @@ test: lint ## Run the tests with coverage floors, the library's on its wheel (un
 	  --cov=router/grpcerrors_router --cov=backends/grpcerrors_backends --cov-report=
 	coverage report --include='router/*' --fail-under=95
 	coverage report --include='backends/*' --fail-under=90
-	HYPOTHESIS_PROFILE=test nox -s wheel distributions -- --timeout 900
+	HYPOTHESIS_PROFILE=test nox -s wheel connect_python distributions -- --timeout 900
 
 bench: $(DEV) ## Run the benchmarks against other libraries and gateways
 	python -m bench

@@ -71,12 +71,15 @@ def _floors() -> list[str]:
     return [LOWEST_PROTOBUF, *(need.replace(">=", "==") for need in declared)]
 
 
-def _test_wheel(session: nox.Session, constraints: Path | None, *options: str) -> None:
-    """Run tests/grpcerrors against the installed wheel, without the checkout on the path."""
+def _install_wheel(session: nox.Session, constraints: Path | None) -> None:
     session.install(
         *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol")), "--group", "test"),
         *(("--constraint", str(constraints)) if constraints else ()),
     )
+
+
+def _test_wheel(session: nox.Session, *options: str) -> None:
+    """Run tests against the installed wheel, without the checkout on the path."""
     home = _outside() / session.name.replace("'", "")
     for path in ("pyproject.toml", "CONTRACT.md", "tests/__init__.py", "tests/conftest.py"):
         (home / path).parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +88,8 @@ def _test_wheel(session: nox.Session, constraints: Path | None, *options: str) -
         shutil.copytree(ROOT / path, home / path)
     session.chdir(home)
     session.run("python", "-c", SHOW_VERSIONS)
-    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *options)
-    session.run(*pytest, *session.posargs, "tests/grpcerrors")
+    pytest = ("python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *session.posargs)
+    session.run(*pytest, *options)
 
 
 @nox.session(python=PYTHONS)
@@ -98,14 +101,26 @@ def matrix(session: nox.Session, grpc: str) -> None:
         constraints = Path(session.create_tmp()).resolve() / "constraints.txt"
         constraints.write_text("\n".join(_floors()))
     # Slow tests put servers under load; running them on one Python is enough.
-    _test_wheel(session, constraints, "-m", "not slow and not soak")
+    _install_wheel(session, constraints)
+    _test_wheel(session, "-m", "not slow and not soak", "tests/grpcerrors")
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Test the library's wheel on this Python, with the pinned versions and full coverage."""
     coverage = ("--cov=grpcerrors", "--cov-report=term", "--cov-fail-under=100")
-    _test_wheel(session, PINNED, "-m", "not soak", *coverage)
+    _install_wheel(session, PINNED)
+    _test_wheel(session, "-m", "not soak", *coverage, "tests/grpcerrors")
+
+
+@nox.session
+def connect_python(session: nox.Session) -> None:
+    """Test with connectrpc under its old name, which cannot be installed beside the new one."""
+    _install_wheel(session, PINNED)
+    session.run("uv", "pip", "uninstall", "connectrpc", external=True)
+    session.install("connect-python==0.9.0")
+    files = ("test_client_libraries.py", "test_detect.py")
+    _test_wheel(session, *(f"tests/grpcerrors/{name}" for name in files))
 
 
 @nox.session

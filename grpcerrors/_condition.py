@@ -33,10 +33,7 @@ def _stripped(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Return a message without what stands between the first and the last quotation mark.
-
-    Whatever kinds of marks they are, because a user may write some too.
-    """
+    """Return a message without what stands between the first and the last mark of any kind."""
     opening = _compiled(_QUOTATION["opening"]).search(text)
     if not opening:
         return text

@@ -146,7 +146,9 @@ def _read_shape(node: object, *, calls: bool = False) -> Facts:
         members = get("exceptions")
         wrapped = [_cause_of(node), get("response"), *(members if type(members) is tuple else ())]
         wrapped = [each for each in wrapped if issubclass(type(each), BaseException)]
-    return code, text, infos or _wire.decode_details(details), tuple(wrapped), held
+    if given := _wire.decode_details(details):
+        infos = _wire.Infos((*given, *infos))
+    return code, text, infos, tuple(wrapped), held
 
 
 def _get(node: object, name: str, *, calls: bool = False) -> Any:

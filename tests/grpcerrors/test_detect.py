@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from google.api_core import exceptions as api_core
 from google.rpc import status_pb2
 from grpc import StatusCode
@@ -26,7 +24,8 @@ from grpcerrors import (
     matches,
     model_not_loaded,
 )
-from tests.grpcerrors.support import errors
+from tests.grpcerrors.support import connect, errors
+from tests.grpcerrors.support.serving import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +101,7 @@ def _api_core_from_rest() -> Any:
         errors.sync_error(StatusCode.UNKNOWN, "gone", errors.trailers(RICH, RICH)),
         _api_core_from_rpc(),
         _api_core_from_rest(),
-        ConnectError(Code.FAILED_PRECONDITION, "gone", details=RICH_PROTO.details),
+        connect.error(Answer(StatusCode.FAILED_PRECONDITION, "gone", errors.trailers(RICH))),
         errors.wrapped(errors.wrapped(NOT_LOADED)),
         _group(ValueError("boom"), _group(NOT_LOADED)),
         errors.wrapped(_group(ValueError("boom"), errors.wrapped(NOT_LOADED))),
@@ -128,7 +127,7 @@ def test_details_are_read_of(given: object) -> None:
         grpc.RpcError("x: model not loaded"),
         errors.sync_error(StatusCode.UNKNOWN, "Exception calling application: Model not loaded"),
         api_core.InternalServerError("x: model not loaded"),
-        ConnectError(Code.INTERNAL, "x: model not loaded"),
+        connect.error(Answer(StatusCode.INTERNAL, "x: model not loaded")),
         Subclass("x: model not loaded"),
         status_pb2.Status(code=2, message="x: model not loaded"),
         errors.wrapped(ConnectionError("reset"), "x: model not loaded"),
@@ -147,7 +146,7 @@ def test_words_are_read_of(given: object) -> None:
         errors.sync_error(StatusCode.FAILED_PRECONDITION, ""),
         api_core.FailedPrecondition("not now"),
         Subclass("not now"),
-        ConnectError(Code.FAILED_PRECONDITION, "not now"),
+        connect.error(Answer(StatusCode.FAILED_PRECONDITION, "not now")),
         status_pb2.Status(code=9, message="not now"),
     ],
     ids=lambda given: type(given).__name__,

@@ -24,6 +24,27 @@ TIMEOUT = 30.0
 _NOT_FAILED = "the server has not failed"
 
 
+class Raw:
+    """Bytes that each client library takes for a message."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        """Hold some bytes."""
+        self.data = data
+
+    def SerializeToString(self) -> bytes:
+        """Return them."""
+        return self.data
+
+    def ParseFromString(self, data: bytes) -> None:
+        """Hold others."""
+        self.data = bytes(data)
+
+    @classmethod
+    def FromString(cls, data: bytes) -> Raw:
+        """Hold some bytes."""
+        return cls(bytes(data))
+
+
 class Answer(NamedTuple):
     """How the server is to fail; it travels as the request."""
 
