@@ -867,8 +867,8 @@ inline bool DecodeInfo(std::string_view bytes, Info* info) {
   });
 }
 
-// Reads a google.rpc.RetryInfo; leaves out a delay that no sender means.
-inline void DecodeRetry(std::string_view bytes, std::optional<double>* retry_after) {
+// Returns the seconds of a google.rpc.RetryInfo; nothing for a delay that no sender means.
+inline std::optional<double> DecodeRetry(std::string_view bytes) {
   std::int64_t seconds = 0;
   std::int32_t nanos = 0;
   const bool good = VisitFields(bytes, [&](const Field& field) {
@@ -879,11 +879,9 @@ inline void DecodeRetry(std::string_view bytes, std::optional<double>* retry_aft
       return true;
     });
   });
-  if (!good) return;
-  retry_after->reset();
-  const double delay = static_cast<double>(seconds) + nanos / 1e9;
-  const bool meant = seconds >= 0 && delay <= kLongestDelay && nanos >= 0 && nanos < 1000000000;
-  if (meant) *retry_after = delay;
+  const auto whole = static_cast<double>(seconds);
+  if (!good || whole < 0 || whole > kLongestDelay || nanos < 0 || nanos >= 1000000000) return {};
+  return whole + nanos / 1e9;
 }
 
 // Reads every ErrorInfo of a google.rpc.Status; none if it cannot be decoded.
@@ -905,7 +903,7 @@ inline std::vector<Info> DecodeDetails(std::string_view bytes, std::optional<dou
     const std::string_view type = std::string_view(url).substr(url.rfind('/') + 1);
     Info info;
     if (type == kErrorInfo && DecodeInfo(value, &info)) infos.push_back(std::move(info));
-    if (type == kRetryInfo) DecodeRetry(value, retry_after);
+    if (type == kRetryInfo && !*retry_after) *retry_after = DecodeRetry(value);
   }
   return infos;
 }

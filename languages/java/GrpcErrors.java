@@ -745,7 +745,7 @@ public final class GrpcErrors {
           }
         } else if (types.get(i).equals(RETRY_INFO)) {
           Delay delay = new Delay();
-          if (read(values.get(i), delay::read)) {
+          if (retryAfter == null && read(values.get(i), delay::read)) {
             retryAfter = delay.get();
           }
         }

@@ -666,7 +666,7 @@ fn decode_details(bytes: &[u8]) -> Option<(Vec<Info>, Option<f64>)> {
     for (type_url, packed) in details {
         match type_url.rsplit('/').next() {
             Some(ERROR_INFO) => infos.extend(decode_info(packed)),
-            Some(RETRY_INFO) => retry_after = decode_retry(packed).unwrap_or(retry_after),
+            Some(RETRY_INFO) => retry_after = retry_after.or_else(|| decode_retry(packed)),
             _ => {}
         }
     }
@@ -698,9 +698,8 @@ fn decode_info(bytes: &[u8]) -> Option<Info> {
     Some(info)
 }
 
-/// Returns the seconds of a `google.rpc.RetryInfo`: Some(None) for a delay that no sender means,
-/// None if the bytes cannot be decoded.
-fn decode_retry(bytes: &[u8]) -> Option<Option<f64>> {
+/// Returns the seconds of a `google.rpc.RetryInfo`; None for a delay that no sender means.
+fn decode_retry(bytes: &[u8]) -> Option<f64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i32);
     for_each_field(bytes, |number, value| match (number, value) {
         (1, Value::Bytes(delay)) => for_each_field(delay, |number, value| {
@@ -713,10 +712,9 @@ fn decode_retry(bytes: &[u8]) -> Option<Option<f64>> {
         }),
         _ => Some(()),
     })?;
-    let delay = seconds as f64 + f64::from(nanos) / 1e9;
-    let meant =
-        seconds >= 0 && seconds as f64 <= LONGEST_DELAY && (0..1_000_000_000).contains(&nanos);
-    Some(Some(delay).filter(|_| meant))
+    let whole = seconds as f64;
+    let meant = (0.0..=LONGEST_DELAY).contains(&whole) && (0..1_000_000_000).contains(&nanos);
+    Some(whole + f64::from(nanos) / 1e9).filter(|_| meant)
 }
 
 // ---- Protobuf's wire format --------------------------------------------------------------------
