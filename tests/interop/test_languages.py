@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import shutil
+import subprocess
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +93,16 @@ def test_all_vectors(peer: peers.Peer, tmp_path: Path) -> None:
         assert answered == right
 
 
+@pytest.mark.parametrize("program", ["rustfmt", "clippy-driver"])
+def test_the_code_in_rust_is_as_its_tools_want_it(program: str, tmp_path: Path) -> None:
+    folder = peers.LANGUAGES / "rust"
+    command = [peers.needs(shutil.which(program), program), "--edition", "2021"]
+    command += ["--check"] if program == "rustfmt" else ["-D", "warnings", f"--out-dir={tmp_path}"]
+    environment = {**os.environ, "CLIPPY_CONF_DIR": str(folder)}
+    for name in ("vectors.rs", "grpcerrors_test.rs"):
+        subprocess.run([*command, str(folder / name)], env=environment, check=True)
+
+
 def test_its_own_tests(peer: peers.Peer) -> None:
     peer.test()
 
@@ -114,6 +127,56 @@ def test_words_mean_what_they_mean_in_python(peer: peers.Peer, tmp_path: Path) -
     ]
     assert len(answered) == len(lines)
     assert not wrong, wrong[:10]
+
+
+# Go and Node read a few broken messages that Python's protobuf rejects.
+@pytest.mark.parametrize("peer", ["cpp", "java", "rust"], indirect=True)
+def test_broken_trailers_mean_what_they_mean_in_python(peer: peers.Peer, tmp_path: Path) -> None:
+    asked = tmp_path / "broken.tsv"
+    lines = [["detect", "", "9", "no", *[""] * 5, *each] for each in broken()]
+    asked.write_text("".join(f"{vectors.line(cells)}\n" for cells in lines), encoding="utf-8")
+    answered = peer.answers(asked)
+    wrong = [
+        (right, cells)
+        for cells in answered
+        if cells[4:9] != (right := _expected_of_trailers([*batched(cells[10:])]))
+    ]
+    assert len(answered) == len(lines)
+    assert not wrong, wrong[:10]
+
+
+def broken() -> Iterator[list[str]]:
+    """Yield trailers, as cells, with one or two bytes of the details changed."""
+    some = random.Random(9)  # the same ones each time
+    sent = [value for row in vectors.DETECT.values() for value in row["details_hex"] or () if value]
+    for _ in range(4000):
+        details = bytearray.fromhex(some.choice(sent))
+        for _ in range(some.randint(1, 2)):
+            at = some.randrange(len(details))
+            match some.randrange(3):
+                case 0:
+                    details[at] = some.randrange(256)
+                case 1:
+                    details[at] ^= 1 << some.randrange(8)
+                case _:
+                    details[at:at] = bytes([some.randrange(256)])
+        plain = some.choice([[], [errors.UNEXECUTED, MISMATCH], [errors.UNEXECUTED, "x.org/QUOTA"]])
+        yield [str(1 + len(plain) // 2), errors.DETAILS, details.hex(), *plain]
+
+
+def _expected_of_trailers(pairs: list[tuple[str, str]]) -> list[str]:
+    metadata: Any = tuple(
+        (name, bytes.fromhex(value) if name == errors.DETAILS else value) for name, value in pairs
+    )
+    found = classify(sync_error(grpc.StatusCode.FAILED_PRECONDITION, "no", metadata))
+    reason = found.condition.reason if found.condition else ""
+    evidence = found.evidence.value if found.evidence else ""
+    delay = "" if found.retry_after is None else f"{found.retry_after:.15g}"
+    return [reason, evidence, str(int(found.unexecuted)), delay, ""]
+
+
+def batched(cells: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(cells[::2], cells[1::2], strict=True)
 
 
 def quoting(words: str) -> list[str]:
