@@ -258,6 +258,7 @@ def test_generated_methods_are_seen_through_wrappers() -> None:
     assert is_unimplemented(wrapped)
     assert is_unimplemented(functools.partial(functools.partial(wrapped)))
     assert is_unimplemented(closed_over(functools.partial(closed_over(wrapped))))
+    assert is_unimplemented(functools.wraps(closed_over(base))(closed_over(print)))
     assert not is_unimplemented(closed_over(base, closed_over(base))), "which one does it call?"
     assert not is_unimplemented(closed_over(SyncBackend(Gates()).Predict))
     assert not is_unimplemented(SyncBackend(Gates()).Predict)
