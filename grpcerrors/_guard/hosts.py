@@ -87,8 +87,10 @@ class Tracked(Models):
             self._loaded.add(model)
 
     def _without(self, changes: Iterable[Change]) -> set[str]:
-        """Return the models that no change can replace."""
+        """Return the models that no change can replace, for reading only."""
         changes = tuple(changes)
+        if not changes:
+            return self._loaded  # no copy: a process may hold many
         return {model for model in self._loaded if not any(each.touches(model) for each in changes)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -73,10 +74,23 @@ async def sends_aio(context: AioContext) -> None:
     await assert_type(sending, Coroutine[Any, Any, NoReturn])
 
 
+def describes() -> None:
+    speech = grpcerrors.Protocol(
+        "acme.Speech",
+        load={"Open": "voice.name"},
+        inference={"Say": "voice.name"},
+        control={"Ping"},
+        several_models=True,
+    )
+    assert_type(dataclasses.replace(speech, service="acme.Song"), grpcerrors.Protocol)
+    assert_type(grpcerrors.LOCALAI.load, Mapping[str, str])
+
+
 def guards() -> None:
     sync = grpcerrors.ModelGuard("x", holds=lambda identity: identity == "m", drain=1.5)
-    aio = grpcerrors.aio.ModelGuard("x")
+    aio = grpcerrors.aio.ModelGuard("x", protocol=grpcerrors.KSERVE, exempt={"ModelMetadata"})
     sync.unloaded()
-    aio.unloaded()
+    aio.loaded("m")
+    aio.unloaded("m")
     grpc.server(ThreadPoolExecutor(1), interceptors=[sync])
     grpc.aio.server(interceptors=[aio])
