@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from grpcerrors import MODEL_MISMATCH, classify
+from grpcerrors import MODEL_LOADING, MODEL_MISMATCH, Evidence, classify
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2 as v2
 from grpcerrors_protocol.inference_pb2_grpc import GRPCInferenceServiceStub
@@ -296,7 +296,10 @@ def test_options_and_failures_of_a_load(sample: HostProcess) -> None:
     assert answer.outputs[0].contents.bytes_contents[0] == b"A?"
     for options, words in (
         ({"fail": "no such file"}, "no such file"),
-        ({"sufix": "?"}, "unknown load options sufix; known options: suffix"),
+        (
+            {"sufix": "?"},
+            "unknown load options sufix; known options: suffix",
+        ),
     ):
         with pytest.raises(grpc.RpcError) as caught:
             calls.load("other", **options)
@@ -304,6 +307,41 @@ def test_options_and_failures_of_a_load(sample: HostProcess) -> None:
         assert words in caught.value.details()
         assert classify(caught.value).condition is None
     assert not calls.ready("other")
+
+
+@pytest.mark.parametrize("by", ["RepositoryModelLoad", "LoadModel"])
+def test_a_call_during_a_load_learns_that_it_runs(sample: HostProcess, by: str) -> None:
+    """Over each protocol, whichever one the load came by."""
+    calls = Calls(sample)
+    calls.load("other")
+    gate = sample.stderr.with_name("gate")
+    options = [f"gate:{gate}"]
+    key = [("x-model-id", "a")]
+    if by == "LoadModel":
+        request = pb.ModelOptions(Model="a.gguf", Options=options)
+        load = sample.stub.LoadModel.future(request, metadata=key, timeout=PATIENCE)
+    else:
+        parameters = {"gate": v2.ModelRepositoryParameter(string_param=str(gate))}
+        asked = v2.RepositoryModelLoadRequest(model_name="a.gguf", parameters=parameters)
+        load = calls.stub.RepositoryModelLoad.future(asked, metadata=key, timeout=PATIENCE)
+    until(gate.exists)
+    predict = partial(sample.stub.Predict, pb.PredictOptions(Prompt="hi"), timeout=PATIENCE)
+    for call in (
+        partial(calls.infer, "a", texts(b"1"), SCALE),
+        partial(calls.infer, "a.gguf", texts(b"1"), SCALE),
+        partial(calls.infer, "", texts(b"1"), SCALE, metadata=key),
+        partial(predict, metadata=key),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        verdict = classify(caught.value)
+        assert (verdict.condition, verdict.evidence) == (MODEL_LOADING, Evidence.DETAILS)
+        assert verdict.retry_after == 1
+    assert not calls.ready("a")
+    assert calls.infer("other", texts(b"1"), SCALE).outputs, "other models are served meanwhile"
+    gate.unlink()
+    load.result()
+    assert calls.infer("a", texts(b"1"), SCALE).outputs
 
 
 def test_a_name_is_needed_to_load_and_to_unload(sample: HostProcess) -> None:

@@ -42,7 +42,7 @@ def held(slots: Slots[Thing, str]) -> set[str]:
 
 def test_nothing_is_held_at_first() -> None:
     slots = make()
-    assert not slots.holds()
+    assert not slots.resolve("")
     assert slots.inventory() == (0, ())
     with pytest.raises(NotHeldError), slots.lease("a"):
         pass
@@ -58,9 +58,9 @@ def test_no_slots_at_all_is_refused() -> None:
 def test_load_holds_and_counts() -> None:
     slots = make()
     assert slots.load("a", "x", generation=7) == 1
-    assert slots.holds("a")
-    assert slots.holds()
-    assert not slots.holds("b")
+    assert slots.resolve("a")
+    assert slots.resolve("")
+    assert not slots.resolve("b")
     with slots.lease("a") as a:
         assert a.model.options == "x"
         assert slots.inventory() == (1, (("a", 7, 1),))
@@ -119,7 +119,7 @@ def test_an_eviction_waits_for_the_call() -> None:
         with slots.lease("a") as a:
             thing = a.model
             load = pool.submit(slots.load, "b", "")
-            while slots.holds("a"):
+            while slots.resolve("a"):
                 pass
             with pytest.raises(NotHeldError), slots.lease("a"):
                 pass
@@ -202,7 +202,7 @@ def test_a_failed_load_leaves_its_slot_and_tells_all_who_wait() -> None:
     slots.load("a", "x")
     with pytest.raises(OSError, match="broken"):
         slots.load("a", "broken")
-    assert not slots.holds(), "the old model was unloaded first"
+    assert not slots.resolve(""), "the old model was unloaded first"
     for _ in range(3):
         with pytest.raises(OSError, match="broken"):
             slots.load("b", "broken")
@@ -239,14 +239,14 @@ def test_free_unloads_everything_or_one() -> None:
     assert slots.free("b") == (4, ["b"])
     assert slots.free("b") == (4, [])
     assert slots.free() == (6, ["a", "c"])
-    assert not slots.holds()
+    assert not slots.resolve("")
 
 
 def test_free_of_another_generation_does_nothing() -> None:
     slots = make()
     slots.load("a", "x", generation=5)
     assert slots.free("a", 4) == (1, [])
-    assert slots.holds("a")
+    assert slots.resolve("a")
     assert slots.free("a", 5) == (2, ["a"])
 
 
@@ -323,7 +323,7 @@ def test_a_listener_that_fails_fails_the_load_and_nothing_else() -> None:
     with pytest.raises(ZeroDivisionError):
         slots.load("a", "x")
     slots.load("b", "x")
-    assert slots.holds("b")
+    assert slots.resolve("b")
 
 
 def test_nothing_keeps_a_closed_model_alive() -> None:
@@ -346,7 +346,7 @@ def test_a_load_that_a_newer_one_has_overtaken_is_refused() -> None:
     slots.free("a")
     with pytest.raises(SupersededError):
         slots.load("a", "x", generation=6)
-    assert not slots.holds()
+    assert not slots.resolve("")
     slots.load("b", "x", generation=6)
     slots.load("a", "x", generation=7)
     slots.load("a", "y")
@@ -395,7 +395,7 @@ def test_many_loads_withdraw_a_model_in_use_once() -> None:
     with slots.lease("a"), ThreadPoolExecutor(8) as pool:
         loads = [pool.submit(slots.load, f"other-{number}", "x") for number in range(8)]
         assert all(isinstance(load.exception(TIMEOUT), SlotsBusyError) for load in loads)
-        assert slots.holds("a")
+        assert slots.resolve("a")
     assert len(changes) == 3, "loaded, withdrawn, back"
 
 
@@ -417,7 +417,7 @@ def test_a_free_during_a_drain_is_final() -> None:
     with ThreadPoolExecutor() as pool:
         with slots.lease("a"):
             load = pool.submit(slots.load, "b", "x")
-            while slots.holds("a"):
+            while slots.resolve("a"):
                 pass
             free = pool.submit(slots.free, "a")
             while slots._draining:
@@ -433,7 +433,7 @@ def test_a_load_of_a_model_that_is_being_drained_brings_it_back() -> None:
     slots.load("a", "x")
     with ThreadPoolExecutor() as pool, slots.lease("a") as before:
         load = pool.submit(slots.load, "b", "x")
-        while slots.holds("a"):
+        while slots.resolve("a"):
             pass
         slots.load("a", "x", 5)
         with slots.lease("a") as after:
@@ -467,8 +467,9 @@ def test_a_model_has_a_key_and_an_alias() -> None:
     slots = make(2)
     slots.load("small", "x", alias="x.gguf")
     slots.load("b", "y")
-    assert slots.holds("x.gguf")
-    assert not slots.holds("small")
+    assert (slots.resolve("x.gguf"), slots.resolve("small")) == ("small", "small")
+    assert slots.expects(alias="x.gguf")
+    assert not slots.expects(alias="small")
     for names in (("small", ""), ("", "x.gguf"), ("small", "other")):
         with slots.lease(*names) as small:
             assert small.identity == "small"

@@ -22,6 +22,10 @@ class NotHeldError(LookupError):
     """The requested model is not held. The argument is its identity."""
 
 
+class LoadingError(NotHeldError):
+    """The requested model is being loaded."""
+
+
 class SlotsBusyError(Exception):
     """No slot became free in time. The text lists what the slots are used for."""
 

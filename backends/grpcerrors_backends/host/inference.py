@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import structlog
 
-from grpcerrors import ContractError, model_mismatch, model_not_loaded
+from grpcerrors import ContractError, model_loading, model_mismatch, model_not_loaded
 from grpcerrors_backends.host.control import value
-from grpcerrors_backends.host.holding import NotHeldError
+from grpcerrors_backends.host.holding import Held, LoadingError, NotHeldError
 from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 from grpcerrors_protocol.metadata import MODEL_ID
 
@@ -46,13 +46,21 @@ class Inference:
         """
         requested = getattr(request, "ModelIdentity", "")
         named = value(context.invocation_metadata() or (), MODEL_ID)
+        with self._lease(named, requested) as held:
+            if requested not in ("", held.alias):
+                raise model_mismatch(self._name, loaded=held.alias, requested=requested)
+            yield getattr(held.model, rpc)
+
+    @contextmanager
+    def _lease(self, identity: str, alias: str) -> Iterator[Held[Model, pb.ModelOptions]]:
+        """Lease a model, or raise the ContractError that says why that is not possible."""
         try:
-            with self._slots.lease(named, requested) as held:
-                if requested not in ("", held.alias):
-                    raise model_mismatch(self._name, loaded=held.alias, requested=requested)
-                yield getattr(held.model, rpc)
+            with self._slots.lease(identity, alias) as held:
+                yield held
+        except LoadingError:
+            raise model_loading(self._name, model=identity or alias) from None
         except NotHeldError:
-            raise model_not_loaded(self._name, model=named or requested) from None
+            raise model_not_loaded(self._name, model=identity or alias) from None
 
     def _failure(self, rpc: str, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Return the status code and the text that the client gets for *error*."""

@@ -6,13 +6,13 @@ A model is reached by the name under which it was loaded, or by its `ModelOption
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from grpcerrors import ContractError, model_mismatch, model_not_loaded
+from grpcerrors import ContractError, model_mismatch
 from grpcerrors_backends.host.contents import asked, read, write
 from grpcerrors_backends.host.control import Answer, Call, value
-from grpcerrors_backends.host.holding import NotHeldError
 from grpcerrors_backends.host.inference import Inference
 from grpcerrors_backends.host.refusals import INVALID_REQUEST, LOAD_FAILED
 from grpcerrors_backends.model import BadInput
@@ -121,19 +121,13 @@ class KServeInference(Inference):
     def _model(self, rpc: str, request: Any, context: Any) -> Iterator[Callable[..., Any]]:
         requested = request.model_name
         named = value(context.invocation_metadata() or (), MODEL_ID)
-        identity = named or self._slots.resolve(requested) or requested
-        try:
-            with self._slots.lease(identity) as held:
-                if requested not in ("", held.identity, held.alias):
-                    raise model_mismatch(self._name, loaded=held.alias, requested=requested)
-                is_aio = held.model.surface == "aio"
-
-                def method(request: v2.ModelInferRequest, context: Any) -> Any:
-                    return (_aio_infer if is_aio else _infer)(held.model, request, context)
-
-                yield method
-        except NotHeldError:
-            raise model_not_loaded(self._name, model=identity) from None
+        if not named and self._slots.expects(requested):
+            named = requested
+        with self._lease(named, requested) as held:
+            if requested not in ("", held.identity, held.alias):
+                raise model_mismatch(self._name, loaded=held.alias, requested=requested)
+            infer = _aio_infer if held.model.surface == "aio" else _infer
+            yield partial(infer, held.model)
 
 
 def _infer(model: Model, request: v2.ModelInferRequest, context: Any) -> Any:

@@ -189,11 +189,19 @@ class Host:
                 await server.stop(None)
 
     def _guards(self, guard: Callable[..., Any]) -> list[Any]:
-        """Return a guard of each protocol."""
+        """Return a guard of each protocol.
+
+        They let calls for a model that is being loaded in, since each guard sees only the loads of
+        its own protocol. The handler refuses them.
+        """
         name, slots = self._model.name, self.slots
         return [
-            guard(name, protocol=LOCALAI, holds=slots.holds),
-            guard(name, protocol=KSERVE, holds=lambda model: slots.resolve(model) is not None),
+            guard(name, protocol=LOCALAI, holds=lambda alias: slots.expects(alias=alias)),
+            guard(
+                name,
+                protocol=KSERVE,
+                holds=lambda model: slots.expects(model) or slots.expects(alias=model),
+            ),
         ]
 
     def _equip(self, server: Any, probe: Any) -> str:

@@ -19,6 +19,7 @@ from grpcerrors_backends.host.holding import (
     Held,
     Inventory,
     Load,
+    LoadingError,
     ModelT,
     NotHeldError,
     OptionsT,
@@ -97,11 +98,6 @@ class Slots(Generic[ModelT, OptionsT]):
 
     # ---- inventory ----
 
-    def holds(self, alias: str = "") -> bool:
-        """Return whether a model with that alias is held; for "", whether any model is held."""
-        with self._change:
-            return self._find("", alias) is not None
-
     def inventory(self) -> Inventory:
         """Return the models that are held now."""
         with self._change:
@@ -117,6 +113,16 @@ class Slots(Generic[ModelT, OptionsT]):
             held = self._held.get(name) or self._find("", name)
             return held.identity if held else None
 
+    def expects(self, identity: str = "", alias: str = "") -> bool:
+        """Return whether `lease` would find a model, or one that is being loaded."""
+        with self._change:
+            return self._find(identity, alias) is not None or self._is_loading(identity, alias)
+
+    def _is_loading(self, identity: str, alias: str) -> bool:
+        if identity:
+            return identity in self._loading
+        return any(alias in ("", load.alias) for load in self._loading.values())
+
     # ---- serving ----
 
     @contextmanager
@@ -124,12 +130,14 @@ class Slots(Generic[ModelT, OptionsT]):
         """Keep the model *identity* loaded during a call.
 
         Without an identity, lease the most recently used model with that alias; without either, the
-        model loaded last. Raises NotHeldError at once if the model is not held.
+        model loaded last. Raises NotHeldError at once if the model is not held: LoadingError if it
+        is being loaded.
         """
         with self._change:
             held = self._find(identity, alias)
             if held is None:
-                raise NotHeldError(identity or alias)
+                error = LoadingError if self._is_loading(identity, alias) else NotHeldError
+                raise error(identity or alias)
             held.in_flight += 1
             self._touch(held)
         try:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from array import array
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from grpcerrors_backends.model import BadInput, LoadError, Model
 from grpcerrors_backends.settings import Settings
 from grpcerrors_backends.tensors import Tensor, TensorSpec
+from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from grpcerrors_protocol import backend_pb2 as pb
 
 
 class _Sample(Model):
@@ -30,7 +31,12 @@ class _Sample(Model):
         assert settings.choice("flag", "true", ["true"])
         settings.number("number", 3, low=3, high=3)
         settings.choice("file", "x", ["x"])
+        gate = settings.text("gate")
         settings.done()
+        if gate:  # the load lasts until someone removes the file
+            Path(gate).touch()
+            while Path(gate).exists():
+                time.sleep(0.01)
         if failure:
             raise LoadError(failure)
         return cls(suffix)
@@ -54,6 +60,9 @@ class Sync(_Sample):
     def infer(self, inputs: Mapping[str, Tensor], context: Any) -> Mapping[str, Tensor]:
         return self._answer(inputs)
 
+    def Predict(self, request: pb.PredictOptions, context: Any) -> pb.Reply:
+        return pb.Reply(message=request.Prompt.encode() + self.suffix)
+
 
 class Aio(_Sample):
     """The aio version."""
@@ -62,3 +71,6 @@ class Aio(_Sample):
 
     async def infer(self, inputs: Mapping[str, Tensor], context: Any) -> Mapping[str, Tensor]:
         return self._answer(inputs)
+
+    async def Predict(self, request: pb.PredictOptions, context: Any) -> pb.Reply:
+        return pb.Reply(message=request.Prompt.encode() + self.suffix)
