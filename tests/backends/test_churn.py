@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from grpcerrors import MODEL_NOT_LOADED, Evidence, classify
+from grpcerrors import MODEL_LOADING, MODEL_NOT_LOADED, Evidence, classify
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
@@ -86,7 +86,8 @@ async def caller(number: int, stub: Any, end: float, tally: Tally) -> None:
             answer = await call(stub, model, prompt)
         except grpc.RpcError as error:
             verdict = classify(error)
-            typed = verdict.condition is MODEL_NOT_LOADED and verdict.evidence is Evidence.DETAILS
+            known = verdict.condition in (MODEL_LOADING, MODEL_NOT_LOADED)
+            typed = known and verdict.evidence is Evidence.DETAILS
             tally["typed" if typed else f"untyped: {error}"] += 1
             await asyncio.sleep(0.001)
         else:
