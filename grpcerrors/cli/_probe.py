@@ -129,9 +129,10 @@ class _Probe:
         except AioRpcError as error:
             if self._must_answer(rpc) and (refused := refusal(rpc, error)):
                 return refused
-            # Only of a typed error it matters: any other is not sent again anyway.
-            typed = classify(error).typed and not messages
-            only = await self._is_trailers_only(rpc) if typed else None
+            verdict = classify(error)
+            # It matters only if the call may be sent again otherwise.
+            asks = verdict.typed and verdict.unexecuted and not messages
+            only = await self._is_trailers_only(rpc) if asks else None
             return judge(rpc, error, messages, headers_first=only is False)
         why = "" if said is None else "it answers OK with an error inside, where no router looks"
         return Answer(rpc, Finding.INVISIBLE, grpc.StatusCode.OK, said or "", messages, why=why)
@@ -161,9 +162,9 @@ class _Probe:
             data = ("--data", json.dumps({field: self._model})) if field else ()
             return self._server.command("call", f"{plan.service}/{rpc}", *data)
         words = ["--method", rpc]
-        if known and known.protocol.service == plan.service:
+        if known:
             words += ["--protocol", known.name]
-        else:
+        if known is None or known.protocol.service != plan.service:
             words += ["--service", plan.service]
         if field and self._target.model:
             words += ["--model", self._target.model]

@@ -128,6 +128,18 @@ def test_the_guard_is_not_offered_to_services_that_it_does_not_know(capsys: Capt
     assert f"check 127.0.0.1:{port} --method Say --service acme.Speech" in ran.out
 
 
+def test_a_service_with_the_rpcs_of_a_protocol_is_checked_as_that(capsys: Capture) -> None:
+    reflection = backend.describes("v1", Service.NAME, ("LoadModel", "Predict", "Shutdown"))
+    named = ("--service", Service.NAME, "--protocol", "localai")
+    with backend.serve({"Predict": PLAIN}, reflection, service=Service.NAME) as port:
+        checked = check(capsys, port, *named)
+        ran = run(capsys, "check", f"127.0.0.1:{port}", *named, "--method", "Predict")
+    assert checked.verdicts == {"Predict": "text only"}
+    assert checked.report["services"][0]["uncalled"] == ["Shutdown"]
+    again = "--method Predict --protocol localai --service acme.Speech"
+    assert f"check 127.0.0.1:{port} {again}\n" in ran.out
+
+
 def test_rpcs_that_a_newer_protocol_has_are_not_called(capsys: Capture) -> None:
     names = ("Predict", "DeleteEverything", "LoadModel")
     reflection = backend.describes("v1", backend.SERVICE, names)
