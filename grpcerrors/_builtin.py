@@ -47,7 +47,6 @@ CATALOGUE = Catalogue(*map(_condition, DATA["conditions"]))
     STREAM_TRANSCRIPTION_UNSUPPORTED,
 ) = CATALOGUE
 
-# What to do about an error of this project's router or model host: advice by reason.
+# What `explain` says of each rung, and of each reason of this project's router and model host.
 ADVICE: dict[str, str] = DATA["other_reasons"]
-# What `explain` says of each rung.
 EXPLANATIONS: dict[str, str] = DATA["explanations"]

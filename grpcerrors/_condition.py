@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 DOMAIN = "grpcerrors"
 
-# Bytes of a message template: it fits into the trailers whatever the values are.
-_LONGEST = 255
 # With the reason, it fits into 255 bytes of a trailer, and it needs no encoding there.
 _DOMAIN = re.compile(r"[!-~]{1,190}")
 # AIP-193: at most 63 characters of this form.
@@ -33,7 +31,7 @@ def _stripped(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Return a message without what stands between the first and the last mark of any kind."""
+    """Return a message without what its first and last quotation marks enclose, of any kinds."""
     opening = _compiled(_QUOTATION["opening"]).search(text)
     if not opening:
         return text
@@ -81,10 +79,7 @@ class Dialect:
             _compiled(pattern)
 
     def find(self, whole: str, unquoted: str) -> re.Match[str] | None:
-        """Return where a message has these words, None if it does not.
-
-        `whole` is the message as it was sent, `unquoted` the message without quoted text.
-        """
+        """Return where a message has these words; `unquoted` is the message without quoted text."""
         text = whole if self.pattern.startswith("^") else unquoted
         match = _compiled(self.pattern).search(text)
         return None if match and self.unless and _compiled(self.unless).search(text) else match
@@ -129,8 +124,8 @@ class Condition:
             )
         if not _DOMAIN.fullmatch(self.domain):
             raise ValueError("domain must be 1 to 190 characters of ASCII, no spaces")
-        if len(self.message.encode()) > _LONGEST:
-            raise ValueError(f"message must have at most {_LONGEST} bytes to fit into the trailers")
+        if len(self.message.encode()) > 255:  # noqa: PLR2004 - fits whatever the values are
+            raise ValueError("message must have at most 255 bytes to fit into the trailers")
         if self.code is grpc.StatusCode.OK:
             raise ValueError("code must be an error code, not OK")
         for _, name, spec, conversion in Formatter().parse(self.message):
@@ -163,10 +158,7 @@ class Catalogue:
     def by_words(
         self, text: str, code: grpc.StatusCode | None
     ) -> tuple[Condition, Dialect, str] | None:
-        """Return the condition whose words come first, its dialect, and the backend's name or "".
-
-        Words that follow do not count, because the first may quote them.
-        """
+        """Return the condition whose words come first, its dialect, and the backend or ""."""
         lowered = text.lower()
         hinted = [
             (condition, dialect)
@@ -180,6 +172,7 @@ class Catalogue:
         hits = [(hit, *each) for each in hinted if (hit := each[1].find(whole, unquoted))]
         if not hits:
             return None
+        # Words that follow may be quoted.
         hit, condition, dialect = min(hits, key=lambda found: found[0].start())
         before = hit.groupdict().get("backend") or hit.string[: hit.start()]
         return condition, dialect, before[:-2] if before.endswith(": ") else ""

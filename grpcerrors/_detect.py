@@ -105,9 +105,8 @@ def classify(err: object, catalogue: Catalogue = CATALOGUE) -> Verdict:
 def held_model(err: object) -> str | None:
     """Return the model that a guard reports as still held when the handler failed.
 
-    Such a failure does not mean that the model is gone, whatever its words and its code say. "1"
-    is a model without an identity. None: no guard reports one, in this error or one that it wraps.
-    Takes any object and raises nothing, as `classify`.
+    Such a failure does not mean that the model is gone, whatever its words and its code say. "1" is
+    a model without an identity; None: no guard reports any. Takes any object, as `classify`.
     """
     return next((held for *_, held in survey(err) if held), None)
 
@@ -129,16 +128,15 @@ is_stream_transcription_unsupported = _predicate(_builtin.STREAM_TRANSCRIPTION_U
 
 
 @lru_cache(maxsize=128)
-def _predicate_of(
-    condition: Condition, *_what_equal_conditions_may_differ_in: object
-) -> Callable[[object], bool]:
+def _predicate_of(condition: Condition, *_differences: object) -> Callable[[object], bool]:
     return _predicate(condition, Catalogue(condition, *CATALOGUE))
 
 
 def matches(err: object, condition: Condition) -> bool:
     """Whether an error, or one that it wraps, means `condition`; False for None."""
-    differences = condition.code_alone, condition.code, condition.dialects
-    return _predicate_of(condition, *differences)(err)
+    # Two equal conditions may differ in what identifies them.
+    known = _predicate_of(condition, condition.code_alone, condition.code, condition.dialects)
+    return known(err)
 
 
 def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
@@ -158,11 +156,7 @@ def judge(found: Sequence[Facts], catalogue: Catalogue) -> Sequence[Verdict]:
     # An error without a code may quote the error that it wraps, and only the code of that one shows
     # whether the words are a backend's or a user's. So it counts only if no error has a code.
     coded = [facts for facts in found if facts[0]] or found
-    bare = [
-        verdict
-        for code, text, *_ in coded
-        for verdict in _bare(code and code._name_, text, catalogue)
-    ]
+    bare = [v for code, text, *_ in coded for v in _bare(code and code._name_, text, catalogue)]
     if said := [verdict for verdict in bare if verdict.evidence is Evidence.TEXT]:
         return said
     # An ErrorInfo of any domain says what the sender meant by its code.

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from grpcerrors._wire import ErrorInfo
 
-    # What one error says of itself (code, text, ErrorInfos), the errors that it wraps, and the
-    # model that a guard reports as held. A plain tuple costs a tenth of a named one, and a router
-    # makes some for every failed call.
+    # What an error says of itself (code, text, ErrorInfos), the errors that it wraps, and the model
+    # that a guard reports as held. A plain tuple costs a tenth of a named one.
     Facts: TypeAlias = tuple[
         StatusCode | None, str, tuple[ErrorInfo, ...], tuple[object, ...], str | None
     ]

@@ -1,7 +1,6 @@
-"""The contract's bytes: encode an error into its trailers, and decode them again.
+"""The contract's bytes, as CONTRACT.md states them: encode an error, and decode it again.
 
-CONTRACT.md states the format for authors in any language. Internal, but stable: the router builds
-its own errors with `encode`.
+Internal, but stable: the router builds its own errors with `encode`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import grpc
 
     Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
-    # The message and the trailers of an error, and the ErrorInfo metadata in them.
     Encoded: TypeAlias = tuple[str, Trailers, Mapping[str, str]]
 
 DETAILS_KEY = "grpc-status-details-bin"  # a serialized google.rpc.Status
@@ -34,11 +32,9 @@ STARTED = "started"  # ErrorInfo metadata that marks a request whose handler had
 TRAILERS_LIMIT = 4096
 
 ITEMS_LIMIT = 1_000  # details, or pairs of metadata, that are read
-_HEADER_OVERHEAD = 32  # what HPACK charges for a header (RFC 7541, section 4.1)
 # What percent-encoding leaves alone (gRPC over HTTP/2).
 UNESCAPED = bytes(byte for byte in range(0x20, 0x7F) if byte != ord("%"))
 _LONGEST_DELAY = 315_576_000_000  # seconds, of a google.protobuf.Duration
-_UTF_16 = "utf-16-le"  # without a byte order mark
 
 
 class ErrorInfo(NamedTuple):
@@ -75,9 +71,10 @@ def encode(
 ) -> Encoded:
     """Encode an error, each value cut to the same number of bytes, so that all of it fits.
 
-    `compose` returns the message, with each value in it cut by the function that it is given. Empty
-    metadata is left out, and the delay is bounded. Upon the plain trailer, which is sent if
-    `unexecuted` is true, a proxy may send the call again. The bytes are deterministic.
+    Returns the message, the trailers, and the ErrorInfo's metadata in them. `compose` returns the
+    message, with each value in it cut by the function that it is given. Empty metadata is left out,
+    and the delay is bounded. Upon the plain trailer, which is sent if `unexecuted` is true, a proxy
+    may send the call again. The bytes are deterministic.
     """
 
     def build(longest: int) -> Encoded:
@@ -122,7 +119,7 @@ def trailers_size(message: str, trailers: Trailers) -> int:
     text = message.encode()
     size = len(text) + 2 * len(text.translate(None, UNESCAPED))
     for name, value in (("grpc-status", "00"), ("grpc-message", ""), *trailers):
-        size += len(name) + _HEADER_OVERHEAD
+        size += len(name) + 32  # RFC 7541, section 4.1
         size += (len(value) + 2) // 3 * 4 if name.endswith("-bin") else len(value)
     return size
 
@@ -132,17 +129,14 @@ def cut(value: str, limit: int) -> str:
 
     What UTF-8 cannot encode is replaced: surrogate pairs by their character, lone ones by U+FFFD.
     """
-    text = value[:limit].encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
+    text = value[:limit].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.encode()[:limit].decode(errors="ignore")
 
 
 # The bytes are deterministic, so a burst of one failure is decoded once.
 @lru_cache(maxsize=128)
 def decode(trailer: bytes, plain: str = "") -> Infos:
-    """Return every ErrorInfo of a serialized `google.rpc.Status`, then what a plain trailer says.
-
-    What is empty or cannot be decoded says nothing.
-    """
+    """Return the readable ErrorInfos of a `google.rpc.Status`, then what a plain trailer says."""
     infos = Infos()
     with contextlib.suppress(Exception):  # each protobuf implementation raises its own
         infos = decode_details(_protobuf()[2].FromString(trailer).details if trailer else ())
@@ -152,10 +146,9 @@ def decode(trailer: bytes, plain: str = "") -> Infos:
 
 
 def decode_details(details: Any) -> Infos:
-    """Return every ErrorInfo among details, leaving out what cannot be decoded.
+    """Return all ErrorInfos that can be decoded of details, as a client library gives them.
 
-    Each detail is as a client library gives it. The metadata is read-only, because `decode` returns
-    the same object many times.
+    Their metadata is read-only, because `decode` returns the same object many times.
     """
     found: list[Any] = []
     if details is None or isinstance(details, (str, bytes)):
