@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,8 +113,10 @@ def held_model(err: object) -> str | None:
 
 
 def _predicate(condition: Condition, catalogue: Catalogue = CATALOGUE) -> Callable[[object], bool]:
+    condition_of = attrgetter("condition")
+
     def predicate(err: object) -> bool:
-        return condition in [verdict.condition for verdict in judge(survey(err), catalogue)]
+        return condition in map(condition_of, judge(survey(err), catalogue))
 
     predicate.__name__ = predicate.__qualname__ = f"is_{condition.reason.lower()}"
     predicate.__doc__ = f"Whether an error, or one that it wraps, means {condition.reason}."

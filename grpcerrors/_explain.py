@@ -58,9 +58,8 @@ def _reason(verdict: Verdict, found: list[Facts]) -> str:
     said = EXPLANATIONS[evidence.value].format(condition=condition, info=info, dialect=dialect)
     if info and condition is None:
         return f"{said}: {ADVICE.get(info.reason, EXPLANATIONS['unknown'])}"
-    if evidence is Evidence.CODE and condition and not condition.rpc:
-        said += EXPLANATIONS["unsure"]
-    return said + EXPLANATIONS["started"] * verdict.started
+    unsure = evidence is Evidence.CODE and not (condition and condition.rpc)
+    return said + EXPLANATIONS["unsure"] * unsure + EXPLANATIONS["started"] * verdict.started
 
 
 def _shown(facts: Facts) -> str:

@@ -208,5 +208,4 @@ def _trailers(metadata: Any) -> tuple[tuple[ErrorInfo, ...], str | None]:
     except Exception:  # noqa: BLE001 - what cannot be read says nothing
         _closed(metadata)
         return (), None
-    said = plain if type(plain) is str else _text(plain)
-    return _wire.decode(details if type(details) is bytes else b"", said), held
+    return _wire.decode(details if type(details) is bytes else b"", _text(plain)), held

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import cache, lru_cache, partial
-from itertools import islice
+from itertools import islice, starmap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,11 +55,12 @@ class Infos(tuple[ErrorInfo, ...]):
 
 
 @cache
-def _protobuf() -> tuple[Any, Any, Any]:
+def _protobuf() -> tuple[Any, Any, Any, dict[str, Any]]:
     """Import protobuf with the first error: it takes half as long as importing grpc itself."""
     from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
 
-    return error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, status_pb2.Status
+    kinds = error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo
+    return *kinds, status_pb2.Status, {kind.DESCRIPTOR.full_name: kind for kind in kinds}
 
 
 def encode(
@@ -97,7 +98,7 @@ def encode(
         trailers: Trailers = ((DETAILS_KEY, rich.SerializeToString(deterministic=True)),)
         return message, trailers + (plain,) * unexecuted, sent
 
-    error_info, retry_info, status = _protobuf()
+    error_info, retry_info, status, _ = _protobuf()
     plain = plain_trailer(info.domain, info.reason)
     built = build(TRAILERS_LIMIT)
     if trailers_size(*built[:2]) <= TRAILERS_LIMIT:
@@ -150,30 +151,29 @@ def decode_details(details: Any) -> Infos:
 
     Their metadata is read-only, because `decode` returns the same object many times.
     """
-    found: list[Any] = []
+    infos: list[Any] = []
+    retry_after = None
     if details is None or isinstance(details, (str, bytes)):
         return Infos()
     with contextlib.suppress(Exception):
         for detail in islice(details, ITEMS_LIMIT):
-            with contextlib.suppress(Exception):
-                found.append(_unpacked(detail))
-    delays = (each.retry_delay for each in found if hasattr(each, "retry_delay"))
-    valid = (
-        delay.seconds + delay.nanos / 1e9
-        for delay in delays
-        if 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9
-    )
-    retry_after = next(valid, None)
-    return Infos(
-        ErrorInfo(each.domain, each.reason, MappingProxyType(dict(each.metadata)), retry_after)
-        for each in found
-        if hasattr(each, "domain")
-    )
+            try:
+                message = _unpacked(detail)
+            except Exception:  # noqa: BLE001, S112 - what cannot be read says nothing
+                continue
+            if message.DESCRIPTOR.name == "ErrorInfo":
+                infos.append(message)
+            elif retry_after is None:
+                delay = message.retry_delay
+                valid = 0 <= delay.seconds <= _LONGEST_DELAY and 0 <= delay.nanos < 10**9
+                retry_after = delay.seconds + delay.nanos / 1e9 if valid else None
+    read = [(m.domain, m.reason, MappingProxyType(dict(m.metadata)), retry_after) for m in infos]
+    return Infos(starmap(ErrorInfo, read))
 
 
 def _unpacked(detail: Any) -> Any:
     """Return a detail as a protobuf ErrorInfo or RetryInfo; raise for any other."""
-    error_info, retry_info, _ = _protobuf()
+    error_info, retry_info, _, kinds = _protobuf()
     match detail:
         case error_info() | retry_info():  # google-api-core, grpclib
             return detail
@@ -184,7 +184,6 @@ def _unpacked(detail: Any) -> Any:
         case _:  # grpclib drops it if nobody has imported its type: it may be one of ours
             type_url, data = detail._name, None  # noqa: SLF001
     # Some senders and proxies write another prefix, or none: only the type's name counts.
-    kinds = {each.DESCRIPTOR.full_name: each for each in (error_info, retry_info)}
     kind = kinds[type_url.rpartition("/")[2]]
     if isinstance(data, dict):
         from google.protobuf.json_format import ParseDict  # noqa: PLC0415 - rarely needed
