@@ -172,8 +172,7 @@ class Catalogue:
         hits = [(hit, *each) for each in hinted if (hit := each[1].find(whole, unquoted))]
         if not hits:
             return None
-        # Words that follow may be quoted.
-        hit, condition, dialect = min(hits, key=lambda found: found[0].start())
+        hit, condition, dialect = min(hits, key=lambda found: found[0].start())  # others may quote
         before = hit.groupdict().get("backend") or hit.string[: hit.start()]
         return condition, dialect, before[:-2] if before.endswith(": ") else ""
 
