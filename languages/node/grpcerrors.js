@@ -635,6 +635,8 @@ const RETRY_INFO = "google.rpc.RetryInfo";
 const VARINT = 0;
 const FIXED_64 = 1;
 const BYTES = 2;
+const GROUP = 3;
+const END_OF_GROUP = 4;
 const FIXED_32 = 5;
 
 /** Return the value of the details trailer: a google.rpc.Status with its details. */
@@ -678,50 +680,61 @@ function varint(value) {
   return Buffer.from([...bytes, value]);
 }
 
-/** Return every ErrorInfo of a google.rpc.Status, leaving out what cannot be decoded. */
+/** Return every ErrorInfo of a google.rpc.Status; none if it cannot be decoded. */
 function unpack(trailer) {
   const infos = [];
   let retryAfter = null;
-  for (const detail of tried(() => all(fields(trailer ?? ""), 3)) ?? []) {
-    tried(() => {
-      const { 1: url = "", 2: value = "" } = Object.fromEntries(fields(detail));
-      // Some senders and proxies write another prefix, or none: only the type's name counts.
-      const type = utf8(url).split("/").at(-1);
-      if (type === ERROR_INFO) infos.push(unpackErrorInfo(value));
-      if (type === RETRY_INFO) retryAfter ??= unpackDelay(value);
-    });
+  for (const { type, value } of tried(() => unpackDetails(trailer ?? Buffer.alloc(0))) ?? []) {
+    if (type === ERROR_INFO) infos.push(tried(() => unpackErrorInfo(value)));
+    if (type === RETRY_INFO) retryAfter ??= tried(() => unpackDelay(value));
   }
-  return infos.map((info) => ({ ...info, retryAfter, plain: false }));
+  return infos.filter(Boolean).map((info) => ({ ...info, retryAfter, plain: false }));
+}
+
+function unpackDetails(trailer) {
+  const read = fields(trailer);
+  text(read, 2); // the message, which must be text like any other
+  return all(read, 3).map((detail) => {
+    const packed = fields(detail);
+    // Some senders and proxies write another prefix, or none: only the type's name counts.
+    const type = text(packed, 1).split("/").at(-1);
+    return { type, value: all(packed, 2).at(-1) ?? Buffer.alloc(0) };
+  });
 }
 
 function unpackErrorInfo(bytes) {
   const read = fields(bytes);
-  const { 1: reason = "", 2: domain = "" } = Object.fromEntries(read);
-  const metadata = all(read, 3).map((entry) => {
-    const { 1: name = "", 2: value = "" } = Object.fromEntries(fields(entry));
-    return [utf8(name), utf8(value)];
-  });
-  return { reason: utf8(reason), domain: utf8(domain), metadata: Object.fromEntries(metadata) };
+  const entries = all(read, 3).map(fields);
+  const metadata = Object.fromEntries(entries.map((entry) => [text(entry, 1), text(entry, 2)]));
+  return { reason: text(read, 1), domain: text(read, 2), metadata };
 }
 
 /** Return the seconds of a RetryInfo; null for what no sender can mean. */
 function unpackDelay(bytes) {
-  const { 1: delay } = Object.fromEntries(fields(bytes));
-  const { 1: seconds = 0, 2: nanos = 0 } = Object.fromEntries(fields(delay ?? ""));
-  const valid = seconds >= 0 && seconds <= LONGEST_DELAY && nanos >= 0 && nanos < 1e9;
-  return valid ? seconds + nanos / 1e9 : null;
+  const delay = fields(Buffer.concat(all(fields(bytes), 1))); // parts of one message are merged
+  const [seconds, nanos] = [1, 2].map((id) => all(delay, id, "number").at(-1) ?? 0);
+  return seconds <= LONGEST_DELAY && nanos < 1e9 ? seconds + nanos / 1e9 : null;
 }
 
-const all = (fields, number) =>
-  fields.filter(([each]) => each === number).map(([, value]) => value);
+/** Return all values of a field; those of another wire type are unknown fields. */
+const all = (read, id, type = "object") =>
+  read.filter(([each, value]) => each === id && typeof value === type).map(([, value]) => value);
 
-/** Read a text; throws if it is not UTF-8, which protobuf does not accept. */
-const utf8 = (bytes) =>
-  new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.from(bytes));
+/** Return the last text of a field; throws if one is not UTF-8, which protobuf does not accept. */
+const text = (read, id) =>
+  all(read, id)
+    .map((bytes) => STRICT_UTF8.decode(bytes))
+    .at(-1) ?? "";
 
-/** Read the fields of a message as pairs of number and value; throws if they cannot be read. */
+const STRICT_UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Read the fields of a message as pairs of number and value: a number that is not negative (one
+ * that is reads as 2^63 and more), or bytes. Throws if they cannot be read.
+ */
 function fields(bytes) {
   const found = [];
+  const groups = []; // the numbers of those that are open; what is in them is not read
   let at = 0;
   const take = (length) => {
     if (at + length > bytes.length) throw new RangeError("truncated");
@@ -740,12 +753,17 @@ function fields(bytes) {
   while (at < bytes.length) {
     const tag = number();
     const [id, type] = [Math.floor(tag / 8), tag % 8];
-    if (type === VARINT) found.push([id, number()]);
-    else if (type === BYTES) found.push([id, take(number())]);
+    if (id === 0 || tag >= 2 ** 32) throw new RangeError(`field ${id}`);
+    let value;
+    if (type === VARINT) value = number();
+    else if (type === BYTES) value = take(number());
     else if (type === FIXED_64) take(8);
     else if (type === FIXED_32) take(4);
-    else throw new RangeError(`wire type ${type}`);
+    else if (type === GROUP) groups.push(id);
+    else if (type !== END_OF_GROUP || groups.pop() !== id) throw new RangeError(`type ${type}`);
+    if (value !== undefined && !groups.length) found.push([id, value]);
   }
+  if (groups.length) throw new RangeError("truncated");
   return found;
 }
 

@@ -126,11 +126,11 @@ def test_words_mean_what_they_mean_in_python(peer: peers.Peer, tmp_path: Path) -
         if cells[4:7] != (right := _expected(cells[2], cells[3]))
     ]
     assert len(answered) == len(lines)
-    assert not wrong, wrong[:10]
+    assert not wrong, (len(wrong), wrong[:10])
 
 
-# Go and Node read a few broken messages that Python's protobuf rejects.
-@pytest.mark.parametrize("peer", ["cpp", "java", "rust"], indirect=True)
+# Go's protobuf 1.3 reads 4 of them in another way than Python's.
+@pytest.mark.parametrize("peer", ["node", "cpp", "java", "rust"], indirect=True)
 def test_broken_trailers_mean_what_they_mean_in_python(peer: peers.Peer, tmp_path: Path) -> None:
     asked = tmp_path / "broken.tsv"
     lines = [["detect", "", "9", "no", *[""] * 5, *each] for each in broken()]
@@ -142,7 +142,7 @@ def test_broken_trailers_mean_what_they_mean_in_python(peer: peers.Peer, tmp_pat
         if cells[4:9] != (right := _expected_of_trailers([*batched(cells[10:])]))
     ]
     assert len(answered) == len(lines)
-    assert not wrong, wrong[:10]
+    assert not wrong, (len(wrong), wrong[:10])
 
 
 def broken() -> Iterator[list[str]]:
