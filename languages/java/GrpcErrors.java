@@ -978,6 +978,8 @@ public final class GrpcErrors {
               .replace("\\b", "(?:(?<=\\w)(?!\\w)|(?<!\\w)(?=\\w))")
               .replace("$", "\\z")
               .replace("(?P<", "(?<");
+      // A group that may be repeated for ever takes stack each time, unless it is possessive.
+      translated += translated.endsWith(")*") ? "+" : "";
       pattern = Pattern.compile(translated, whole ? 0 : Pattern.CASE_INSENSITIVE);
     }
 

@@ -7,6 +7,8 @@ import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
@@ -15,7 +17,7 @@ import java.util.Optional;
 final class GrpcErrorsTest {
   private GrpcErrorsTest() {}
 
-  public static void main(String[] args) {
+  public static void main(String[] args) throws InterruptedException {
     eachConstructorBuildsItsCondition();
     classifyReadsWhatAnErrorWraps();
     theDelayIsWithinLimits();
@@ -23,6 +25,7 @@ final class GrpcErrorsTest {
     loneSurrogatesAreSentAsUtf8();
     theHeldModelFits();
     aLongMessageIsReadToItsLimit();
+    aHostileMessageNeedsLittleStack();
   }
 
   private static void expect(Object got, Object expected) {
@@ -136,7 +139,20 @@ final class GrpcErrorsTest {
       Verdict verdict = GrpcErrors.classify(said(Status.UNKNOWN, each));
       expect(verdict.is(Condition.MODEL_NOT_LOADED), each.length() == 16_384);
     }
-    Verdict hostile = GrpcErrors.classify(said(Status.UNKNOWN, "model a-".repeat(1 << 14)));
-    expect(hostile.condition().isPresent(), false);
+  }
+
+  private static void aHostileMessageNeedsLittleStack() throws InterruptedException {
+    for (String each :
+        new String[] {
+          "Exception iterating responses: ", "model a-", "voice: ", "error: ", "'", "\" '", "x: "
+        }) {
+      List<Object> judged = new ArrayList<>(); // stays empty if the thread fails
+      StatusRuntimeException error = said(Status.UNKNOWN, each.repeat(1 << 14));
+      Thread small =
+          new Thread(null, () -> judged.add(GrpcErrors.classify(error)), "small", 256 << 10);
+      small.start();
+      small.join();
+      expect(judged.size(), 1);
+    }
   }
 }
