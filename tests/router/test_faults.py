@@ -69,11 +69,13 @@ async def test_a_load_that_hangs_is_tried_on_an_idle_node(fleet: World) -> None:
     gateway = await fleet.gateway(fleet.models("m"))
     hanging = await fleet.foreign("--hang-load")
     await fleet.add_node(gateway, hanging, "a-hangs", "echo")
-    await fleet.node("b-idle", gateway)
     async with Callers(gateway.address) as callers:
-        answer = await callers.predict("m", "1", deadline=LONG)
+        asked = asyncio.create_task(callers.predict("m", "1", deadline=LONG))
+        await until(lambda: loading(gateway))
+        await fleet.node("b-idle", gateway)
+        answer = await asked
     assert answer.outcome == OK, answer
-    assert fleet.ledger("LoadModel") == ["m"], "the node that hangs was not tried first"
+    assert fleet.ledger("LoadModel") == ["m"], "the node that hangs was tried first"
 
 
 @pytest.mark.parametrize("kind", ["own", "foreign"])

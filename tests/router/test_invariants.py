@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from grpcerrors_router.registry import rows
-from tests.router.support.simulation import MODELS, World
+from tests.router.support.simulation import MODELS, Member, World
 
 ROUTER = st.integers(0, 1)
 NODE = st.sampled_from("ab")
@@ -36,6 +36,10 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(self.url())
+
+    @property
+    def members(self) -> list[Member]:
+        return self.world.members
 
     # Clients
 
@@ -87,7 +91,7 @@ class Interleavings(RuleBasedStateMachine):
     def restart(self, node: str) -> None:
         self.world.nodes[node].restart()
 
-    @precondition(lambda self: not any(m.threads.held for m in self.world.members))
+    @precondition(lambda self: not any(m.threads.held or m.threads.fault for m in self.members))
     @rule(node=NODE, router=ROUTER)
     def heartbeat(self, node: str, router: int) -> None:
         world = self.world
@@ -150,6 +154,25 @@ class Interleavings(RuleBasedStateMachine):
             threads.release()
         self.world.settle()
 
+    @rule(router=ROUTER)
+    def registry_away(self, router: int) -> None:
+        """The registry cannot be reached by a router, until `database` delivers its results."""
+        threads = self.world.members[router].threads
+        if not threads.held:
+            threads.fault = sa.exc.OperationalError("any", None, Exception("away"))
+
+    @rule(router=ROUTER, model=MODEL)
+    def lose_without_registry(self, router: int, model: str) -> None:
+        """The nodes lose a model while a router is cut off, which is then asked for it."""
+        self.registry_away(router)
+        for node in self.world.nodes.values():
+            node.evict(model)
+        self.world.request(router, model, stream=False, on_stale="retry")
+        for call in list(self.world.calls):
+            if call.member is self.world.members[router] and call.model == model:
+                call.finish()
+        self.world.settle()
+
     @rule(seconds=st.sampled_from([0.1, 3.0, 11.0, 21.0]))
     def wait(self, seconds: float) -> None:
         """Let time pass: leases expire, and routers follow the registry."""
@@ -175,7 +198,8 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def a_generation_is_dropped_once(self) -> None:
         with self.world.members[0].registry.store.engine.connect() as conn:
-            dropped = [heal.generation for heal in rows.latest_heals(conn, 1000)]
+            heals = rows.latest_heals(conn, 1000)
+            dropped = [heal.generation for heal in heals if heal.action == "dropped"]
         assert len(dropped) == len(set(dropped)), "invariant 13"
 
     @invariant()

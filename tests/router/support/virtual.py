@@ -81,15 +81,23 @@ class LoopClock:
 
 
 class InlineExecutor(Executor):
-    """Does work at once. Results wait while it is `held`; once it is `dead`, it does nothing."""
+    """Does work at once.
+
+    Results wait while it is `held`. While its `fault` is set, work fails with that. Once it is
+    `dead`, it does nothing.
+    """
 
     def __init__(self) -> None:
         self.held = self.dead = False
+        self.fault: Exception | None = None
         self._untold: list[Callable[[], None]] = []
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
         if self.dead:
+            return future
+        if self.fault is not None:
+            future.set_exception(self.fault)
             return future
         result, failure = None, None
         try:
@@ -112,8 +120,8 @@ class InlineExecutor(Executor):
         return future
 
     def release(self) -> None:
-        """Deliver the results that were held."""
-        self.held = False
+        """End the fault, and deliver the results that were held."""
+        self.held, self.fault = False, None
         untold, self._untold = self._untold, []
         for done in untold:
             done()
