@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bench.faults.capacity import loading
 from bench.faults.report import Result, right
 from bench.faults.stale import warm
 from bench.faults.traffic import Callers
@@ -42,9 +43,13 @@ async def hanging_load(world: World, seconds: float) -> Result:
     gateway = await world.gateway(world.models("m"))
     hanging = await world.foreign("--hang-load")
     await world.add_node(gateway, hanging, "a-hangs", "echo")
-    await world.node("b-idle", gateway)
     result = Result("hanging-load")
     async with Callers(gateway.address, 4) as callers:
+        # A node that has answered before is preferred, so the hanging one must be the only one.
+        first = asyncio.create_task(callers.predict("m", "first", deadline=10))
+        await until(lambda: loading(gateway))
+        await world.node("b-idle", gateway)
+        result.count([await first])
         result.count(await callers.drive(5, seconds, ["m"], deadline=10))
     await world.record(result)
     result.notes.append(f"{len(world.ledger('LoadModel'))} x LoadModel on the hanging node")

@@ -170,7 +170,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world.request(router, model, stream=False, on_stale="retry")
         for call in list(self.world.calls):
             if call.member is self.world.members[router] and call.model == model:
-                call.finish()
+                call.tell()
         self.world.settle()
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 11.0, 21.0]))

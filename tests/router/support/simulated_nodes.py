@@ -118,7 +118,7 @@ class SimCall:
 
     def _reply(self, what: Any) -> None:
         if self._answer.done():
-            self._answer = asyncio.get_running_loop().create_future()
+            self._answer = self.world.loop.create_future()
         if isinstance(what, BaseException):
             self._answer.set_exception(what)
             self._answer.exception()
