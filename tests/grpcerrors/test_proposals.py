@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from google.rpc import error_details_pb2, status_pb2
+
 import grpcerrors
 import grpcerrors.aio
-from google.rpc import error_details_pb2, status_pb2
 from tests.grpcerrors.support.make_proposals import PATH, PROPOSALS, REASONS, errors, text
 
 OIP = (PROPOSALS / "open-inference-protocol.md").read_text()
@@ -41,7 +42,7 @@ def test_the_helper_for_localai_names_the_guard_after_the_backend() -> None:
     definition, appended = re.findall(r"^```python\n(.*?)^```", LOCALAI, re.DOTALL | re.MULTILINE)
     assert appended.count("_guard(aio=aio)") == 2
     names: dict[str, object] = {}
-    exec(definition, names)  # noqa: S102 - our own page
+    exec(definition, names)
     make = names["_guard"]
     assert callable(make)
     assert isinstance(make(aio=False), grpcerrors.ModelGuard)
