@@ -21,6 +21,9 @@ from tests.interop.support import vectors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from typing import TypeAlias
+
+    Behaviours: TypeAlias = tuple[Callable[..., Any], ...]  # in the order of SHAPES
 
 DETAILS = "grpc-status-details-bin"
 UNEXECUTED = "grpcerrors-unexecuted"
@@ -28,6 +31,7 @@ SHAPES = ("Unary", "ServerStream", "ClientStream", "Bidi")
 STREAMING = ("ServerStream", "Bidi")  # answer with a stream
 SECONDS = 60.0  # that only a hang reaches
 
+_ANY = [("grpc.max_receive_message_length", -1)]  # requests of any length
 _CODECS = {
     "request_deserializer": StringValue.FromString,
     "response_serializer": StringValue.SerializeToString,
@@ -97,7 +101,11 @@ async def _aio_bidi(
         yield message
 
 
-def _add(server: Any, *behaviours: Callable[..., Any]) -> int:
+FAILING: Behaviours = (_unary, _server_stream, _client_stream, _bidi)
+AIO_FAILING: Behaviours = (_aio_unary, _aio_server_stream, _aio_client_stream, _aio_bidi)
+
+
+def _add(server: Any, behaviours: Behaviours) -> int:
     kinds = (
         grpc.unary_unary_rpc_method_handler,
         grpc.unary_stream_rpc_method_handler,
@@ -113,10 +121,10 @@ def _add(server: Any, *behaviours: Callable[..., Any]) -> int:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """Serve every row on a free port of a sync server; yield the address."""
-    server = grpc.server(futures.ThreadPoolExecutor(8))
-    port = _add(server, _unary, _server_stream, _client_stream, _bidi)
+def serving(behaviours: Behaviours = FAILING, interceptors: Any = ()) -> Iterator[str]:
+    """Serve, by default every row, on a free port of a sync server; yield the address."""
+    server = grpc.server(futures.ThreadPoolExecutor(16), interceptors=interceptors, options=_ANY)
+    port = _add(server, behaviours)
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -125,13 +133,13 @@ def serving() -> Iterator[str]:
 
 
 @contextmanager
-def serving_aio() -> Iterator[str]:
-    """Serve every row on a free port of an aio server, in a thread; yield the address."""
+def serving_aio(behaviours: Behaviours = AIO_FAILING, interceptors: Any = ()) -> Iterator[str]:
+    """Do the same on an aio server, in a thread."""
     started: futures.Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = futures.Future()
 
     async def serve() -> None:
-        server = grpc.aio.server()
-        port = _add(server, _aio_unary, _aio_server_stream, _aio_client_stream, _aio_bidi)
+        server = grpc.aio.server(interceptors=interceptors, options=_ANY)
+        port = _add(server, behaviours)
         await server.start()
         stopping = asyncio.Event()
         started.set_result((port, asyncio.get_running_loop(), stopping))
@@ -165,8 +173,8 @@ class Answer(NamedTuple):
         return self.trailers(DETAILS)
 
 
-def _method(channel: Any, shape: str) -> Callable[..., Any]:
-    method: Callable[..., Any] = {
+def method(channel: Any, shape: str) -> Callable[..., Any]:
+    made: Callable[..., Any] = {
         "Unary": channel.unary_unary,
         "ServerStream": channel.unary_stream,
         "ClientStream": channel.stream_unary,
@@ -176,7 +184,7 @@ def _method(channel: Any, shape: str) -> Callable[..., Any]:
         request_serializer=StringValue.SerializeToString,
         response_deserializer=StringValue.FromString,
     )
-    return method
+    return made
 
 
 def _request(shape: str, row: str) -> Any:
@@ -188,7 +196,7 @@ def call(channel: grpc.Channel, shape: str, row: str) -> Answer:
     """Request a row; raise AssertionError if no error comes."""
     received = 0
     try:
-        replies = _method(channel, shape)(_request(shape, row), timeout=SECONDS)
+        replies = method(channel, shape)(_request(shape, row), timeout=SECONDS)
         if shape in STREAMING:
             for _ in replies:
                 received += 1
@@ -202,7 +210,7 @@ async def call_aio(channel: grpc.aio.Channel, shape: str, row: str) -> Answer:
     """Do the same as `call` on an aio channel."""
     received = 0
     try:
-        replies = _method(channel, shape)(_request(shape, row), timeout=SECONDS)
+        replies = method(channel, shape)(_request(shape, row), timeout=SECONDS)
         if shape in STREAMING:
             async for _ in replies:
                 received += 1

@@ -1,4 +1,4 @@
-"""Real proxies in front of one upstream, each with as little configuration as gRPC needs.
+"""Real proxies in front of two upstreams, configured as docs/proxies.md says.
 
 They listen on a Unix socket, which no other process can take first.
 """
@@ -6,12 +6,16 @@ They listen on a Unix socket, which no other process can take first.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,70 +28,80 @@ if TYPE_CHECKING:
 Proxy = Callable[[Path], list[str]]  # the command that runs a proxy with a configuration
 SECONDS = 60.0  # that only a hang reaches
 
-NGINX = """
+_SOON = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
+
+PAGE = Path(__file__).parents[3] / "docs/proxies.md"
+_BLOCKS = dict(
+    re.findall(
+        r"^```\w+ (\S+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+)
+
+# What surrounds the blocks of the page. Counting the attempts lets the tests see them.
+_NGINX = """
 daemon off;
 master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
+pid $folder/nginx.pid;
+error_log stderr crit;
+events { }
+http {
   access_log off;
-  client_body_temp_path {folder}/client_body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  server {{
-    listen unix:{folder}/socket http2;
-    location / {{ grpc_pass grpc://{upstream}; }}
-  }}
-}}
+  client_body_temp_path $folder/client_body;
+  proxy_temp_path $folder/proxy;
+  fastcgi_temp_path $folder/fastcgi;
+  uwsgi_temp_path $folder/uwsgi;
+  scgi_temp_path $folder/scgi;
+$block
+}
 """
 
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 10s
-  timeout client 60s
-  timeout server 60s
-listen errors
-  bind unix@{folder}/socket proto h2
-  server backend {upstream} proto h2
-"""
-
-ENVOY = """
+_ENVOY = """
 static_resources:
   listeners:
-  - address: {{pipe: {{path: {folder}/socket}}}}
+  - address: {pipe: {path: $folder/socket}}
     filter_chains:
     - filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network\
 .http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: errors
+          stat_prefix: models
           codec_type: HTTP2
           route_config:
             virtual_hosts:
-            - name: errors
+            - name: models
               domains: ["*"]
-              routes: [{{match: {{prefix: "/"}}, route: {{cluster: errors}}}}]
+              include_request_attempt_count: true
+              include_attempt_count_in_response: true
+              routes:
+$route
           http_filters:
           - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
   clusters:
-  - name: errors
+  - name: models
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
+        explicit_http_config: {http2_protocol_options: {}}
     load_assignment:
-      cluster_name: errors
+      cluster_name: models
       endpoints:
       - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: {host}, port_value: {port}}}}}}}
+        - endpoint: {address: {socket_address: {address: $host1, port_value: $port1}}}
+        - endpoint: {address: {socket_address: {address: $host2, port_value: $port2}}}
+$cluster
 """
+
+
+def tables() -> Iterator[dict[str, dict[str, str]]]:
+    """Yield the tables of the page: the cells by the first of their row and that of the column."""
+    for table in re.findall(r"(?:^\|.*\n)+", PAGE.read_text(encoding="utf-8"), re.MULTILINE):
+        (_, *head), _, *rows = (
+            [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+        )
+        yield {name: dict(zip(head, cells, strict=True)) for name, *cells in rows}
 
 
 def nginx(config: Path) -> list[str]:
@@ -103,7 +117,35 @@ def envoy(config: Path) -> list[str]:
     return [_program("envoy"), *quiet, "--config-path", str(config)]
 
 
-PROXIES: dict[Proxy, str] = {nginx: NGINX, haproxy: HAPROXY, envoy: ENVOY}
+PROXIES = {proxy.__name__: proxy for proxy in (envoy, nginx, haproxy)}
+_LISTENERS = {"nginx": ("listen 50050 http2", "listen unix:$folder/socket http2")}
+_LISTENERS["haproxy"] = ("bind :50050", "bind unix@$folder/socket")
+
+
+def _template(name: str, change: tuple[str, str]) -> str:
+    """Return a configuration with the blocks of the page, and one piece of it replaced."""
+    if name == "envoy":
+        route, cluster = indent(_BLOCKS["route.yaml"], " " * 14), _BLOCKS["cluster.yaml"]
+        text = replaced(route + "\0" + indent(cluster, " " * 4), *change)
+        route, _, cluster = text.partition("\0")
+        return Template(_ENVOY).safe_substitute(route=route, cluster=cluster)
+    block = _BLOCKS["nginx.conf" if name == "nginx" else "haproxy.cfg"]
+    for old, new in (
+        _LISTENERS[name],
+        ("10.0.0.1:50051", "$host1:$port1"),
+        ("10.0.0.2:50051", "$host2:$port2"),
+        change,
+    ):
+        block = replaced(block, old, new)
+    return Template(_NGINX).safe_substitute(block=block) if name == "nginx" else block
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """Replace what is in a text once; "" changes nothing."""
+    if not old:
+        return text
+    assert text.count(old) == 1, f"{old} is {text.count(old)} times in the page"
+    return text.replace(old, new)
 
 
 def _program(name: str) -> str:
@@ -111,25 +153,33 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def proxying(proxy: Proxy, upstream: str, folder: Path) -> Iterator[str]:
-    """Run a proxy in front of `upstream`; yield the gRPC target of the proxy."""
-    host, _, port = upstream.rpartition(":")
-    config = folder / f"{proxy.__name__}.yaml"
-    values = {"folder": folder, "upstream": upstream, "host": host, "port": port}
-    config.write_text(PROXIES[proxy].format_map(values))
-    command = proxy(config)
-    process = subprocess.Popen(command)
-    target = f"unix:{folder}/socket"
-    try:
-        with grpc.insecure_channel(target) as channel:
-            _wait(channel, process)
-        yield target
-    finally:
-        process.terminate()
+def proxying(
+    name: str, first: str, second: str = "", change: tuple[str, str] = ("", "")
+) -> Iterator[str]:
+    """Run a proxy in front of one or two upstreams; yield its gRPC target.
+
+    `change` is a piece of the page and what replaces it.
+    """
+    (host1, _, port1), (host2, _, port2) = (
+        address.rpartition(":") for address in (first, second or first)
+    )
+    # pytest's folder is too long: the path of a Unix socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        values = {"folder": folder, "host1": host1, "port1": port1, "host2": host2, "port2": port2}
+        config.write_text(Template(_template(name, change)).substitute(values), encoding="utf-8")
+        target = f"unix:{folder}/socket"
+        process = subprocess.Popen(PROXIES[name](config))
         try:
-            process.wait(SECONDS)
+            with grpc.insecure_channel(target, options=_SOON) as channel:
+                _wait(channel, process)
+            yield target
         finally:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(SECONDS)
+            finally:
+                process.kill()
 
 
 def _wait(channel: grpc.Channel, process: subprocess.Popen[bytes]) -> None:
