@@ -50,7 +50,7 @@ __all__ = [
     "wrapped",
 ]
 
-_FOREIGN = ("example.com", "QUOTA_EXCEEDED")
+_FOREIGN = ("foreign.invalid", "QUOTA_EXCEEDED")  # RFC 2606: nobody can have this domain
 # Codes whose messages quote user input, so that the words in them say nothing.
 _QUOTING = (
     grpc.StatusCode.INVALID_ARGUMENT,

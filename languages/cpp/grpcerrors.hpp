@@ -1009,8 +1009,8 @@ inline Error StreamTranscriptionUnsupported(const std::string& backend,
 // failed, the model is here. Never add it to an error from above.
 inline std::pair<std::string, std::string> HeldTrailer(std::string_view model) {
   std::string value = internal::PercentEncoded(internal::Cut(model, kHeldLimit));
-  if (value.size() > kHeldLimit) {
-    value = internal::PercentEncoded(internal::Cut(model, kHeldLimit / 3));
+  for (std::size_t limit = kHeldLimit - 1; value.size() > kHeldLimit; --limit) {
+    value = internal::PercentEncoded(internal::Cut(model, limit));
   }
   return {std::string(kHeldKey), value.empty() ? "1" : value};
 }

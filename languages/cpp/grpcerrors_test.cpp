@@ -80,6 +80,7 @@ void TestTheHeldModelFits() {
       {"a b%", "a%20b%25"},
       {std::string(999, 'a'), std::string(255, 'a')},
       {Repeated("語", 99), Repeated("%E8%AA%9E", 28)},
+      {std::string(200, 'a') + Repeated("語", 9), std::string(200, 'a') + Repeated("%E8%AA%9E", 6)},
   };
   for (const auto& [model, value] : models) Expect("held", HeldTrailer(model).second, value);
 }

@@ -737,8 +737,8 @@ func readTrailer(trailer metadata.MD) (read trailerFacts) {
 	if plain, _ := agreed(trailer[UnexecutedTrailer]); strings.TrimSpace(plain) != "" {
 		said := info{domain: Domain, reason: strings.TrimSpace(plain), plain: true}
 		if slash := strings.LastIndex(said.reason, "/"); slash >= 0 { // another domain's reason
-			if domain := percentDecoded(said.reason[:slash]); domain != "" {
-				said.domain = domain
+			if slash > 0 {
+				said.domain = said.reason[:slash]
 			}
 			said.reason = said.reason[slash+1:]
 		}

@@ -118,6 +118,8 @@ func TestTheHeldModelFits(t *testing.T) {
 		"a b%":                   "a%20b%25",
 		strings.Repeat("a", 999): strings.Repeat("a", 255),
 		strings.Repeat("語", 99):  strings.Repeat("%E8%AA%9E", 28),
+		strings.Repeat("a", 200) + strings.Repeat("語", 9): strings.Repeat("a", 200) +
+			strings.Repeat("%E8%AA%9E", 6),
 	} {
 		if got := heldValue(model); got != value {
 			t.Errorf("%.20q: %q", model, got)

@@ -341,8 +341,8 @@ public final class GrpcErrors {
    */
   public static void vouch(Metadata trailers, String model) {
     String value = percentEncoded(cut(model, HELD_LIMIT));
-    if (value.length() > HELD_LIMIT) {
-      value = percentEncoded(cut(model, HELD_LIMIT / 3));
+    for (int limit = HELD_LIMIT - 1; value.length() > HELD_LIMIT; limit--) {
+      value = percentEncoded(cut(model, limit));
     }
     trailers.put(HELD_KEY, value.isEmpty() ? "1" : value);
   }

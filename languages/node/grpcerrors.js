@@ -540,7 +540,7 @@ function agreed(values) {
 function plainInfo(values) {
   const path = (agreed(values)?.toString().trim() ?? "").split("/");
   const reason = path.pop();
-  const domain = percentDecoded(path.join("/")) || DOMAIN;
+  const domain = path.join("/") || DOMAIN;
   return reason ? [{ domain, reason, metadata: {}, retryAfter: null, plain: true }] : [];
 }
 

@@ -97,6 +97,7 @@ test("the held model fits", () => {
     ["a b%", "a%20b%25"],
     ["a".repeat(999), "a".repeat(255)],
     ["語".repeat(99), "%E8%AA%9E".repeat(28)],
+    ["a".repeat(200) + "語".repeat(9), "a".repeat(200) + "%E8%AA%9E".repeat(6)],
   ]) {
     const metadata = new Metadata();
     contract.setHeld(metadata, model);

@@ -366,8 +366,11 @@ pub fn stream_transcription_unsupported(backend: &str, reason: &str) -> Error {
 /// failure of the handler: whatever failed, the model is here. It never goes with an [`Error`].
 pub fn held(model: &str) -> String {
     let mut value = percent_encoded(cut(model, HELD_LIMIT));
-    if value.len() > HELD_LIMIT {
-        value = percent_encoded(cut(model, HELD_LIMIT / 3));
+    for limit in (0..HELD_LIMIT).rev() {
+        if value.len() <= HELD_LIMIT {
+            break;
+        }
+        value = percent_encoded(cut(model, limit));
     }
     if value.is_empty() {
         value.push('1');

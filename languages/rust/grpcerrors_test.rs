@@ -63,6 +63,7 @@ fn the_held_model_fits() {
         ("a b%", "a%20b%25".to_owned()),
         (&"a".repeat(999), "a".repeat(255)),
         (&"語".repeat(99), "%E8%AA%9E".repeat(28)),
+        (&("a".repeat(200) + &"語".repeat(9)), "a".repeat(200) + &"%E8%AA%9E".repeat(6)),
     ] {
         assert_eq!(held(model), value);
         let verdict = classify(2, "x: model not loaded", [(HELD_KEY, value.as_bytes())]);

@@ -107,7 +107,14 @@ def test_neither_is_the_control_plane(client: Client, shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "value"),
-    [("", "1"), ("a b%", "a%20b%25"), ("größe", "gr%C3%B6%C3%9Fe"), ("x" * 300, "x" * 255)],
+    [
+        ("", "1"),
+        ("a b%", "a%20b%25"),
+        ("größe", "gr%C3%B6%C3%9Fe"),
+        ("x" * 300, "x" * 255),
+        ("語" * 99, "%E8%AA%9E" * 28),
+        ("a" * 200 + "語" * 9, "a" * 200 + "%E8%AA%9E" * 6),
+    ],
 )
 def test_its_value_is_the_loaded_model(client: Client, model: str, value: str) -> None:
     client.load(model=model)

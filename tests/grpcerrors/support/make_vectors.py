@@ -406,6 +406,16 @@ _PLAIN: list[tuple[str, int, str, list[bytes], list[str], str | None, str | None
     # Another domain explains the code, as foreign details do.
     ("plain, foreign", FAILED_PRECONDITION, "no", [], ["example.com/QUOTA"], None, None, False),
     ("plain, foreign, words", UNKNOWN, SAID, [], ["example.com/QUOTA"], NOT_LOADED, "text", True),
+    (
+        "plain, domain never decoded",
+        FAILED_PRECONDITION,
+        "no",
+        [],
+        ["grpcerror%73/MODEL_MISMATCH"],
+        None,
+        None,
+        False,
+    ),
     ("plain, ours in full", UNKNOWN, "", [], [f"grpcerrors/{LOADING}"], LOADING, "trailer", True),
     # What says nothing, or two things at once, counts as absent.
     ("plain, empty", UNKNOWN, SAID, [], [""], NOT_LOADED, "text", True),
@@ -471,6 +481,18 @@ def rows() -> dict[str, Any]:
         row = (name, code, message, details, condition, evidence)
         trailers = [(PLAIN, value) for value in values]
         detect.append(_detect(*row, trailers=trailers, unexecuted=unexecuted))
+    detect.append(
+        _detect(
+            "held, two that differ",
+            UNKNOWN,
+            SAID,
+            [],
+            None,
+            None,
+            trailers=[(HELD, "m"), (HELD, "n")],
+            held="m",
+        )
+    )
     detect.append(
         _detect(
             "plain, held",
