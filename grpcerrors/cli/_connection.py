@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 # By default gRPC waits a second after the first failure and longer after each further one, so it
 # would find a server that is just starting late.
-_RETRY = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
+_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", -1),  # images and audio have more than 4 MiB
+]
 # Seconds between two checks of the channel's state.
 _POLL = 0.02
 # The text of a failure while a server is not listening yet.
@@ -74,9 +78,9 @@ def open_channel(package: Any, server: Server) -> Any:
     # With an explicit scheme, so that no host name is taken for one ("unix:50051").
     address = f"dns:///{server.address}"
     if server.authority is None:
-        return package.insecure_channel(address, options=_RETRY)
+        return package.insecure_channel(address, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(server.authority.pem)
-    return package.secure_channel(address, credentials, options=_RETRY)
+    return package.secure_channel(address, credentials, options=_OPTIONS)
 
 
 @contextlib.asynccontextmanager

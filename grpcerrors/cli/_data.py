@@ -58,7 +58,8 @@ def _lines(data: str) -> Iterator[bytes]:
         except OSError as error:
             raise CommandError(f"cannot read {data[1:]}: {error.strerror}") from error
     else:
-        yield from data.encode().splitlines(keepends=True)
+        # Arguments that are not UTF-8 come as surrogates.
+        yield from data.encode(errors="surrogateescape").splitlines(keepends=True)
 
 
 def _parse(text: bytes, rpc: Rpc, where: str) -> Message:
@@ -81,10 +82,21 @@ def _readable(said: str, rpc: Rpc) -> str:
 
 
 def as_json(message: Message, rpc: Rpc) -> str:
-    """Return a message as JSON on one line, with the field names of the .proto file."""
-    fields: Any = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, descriptor_pool=rpc.pool
-    )
+    """Return a message as JSON on one line, with the field names of the .proto file.
+
+    Raises:
+        CommandError: it contains what JSON cannot show, such as an Any of an unknown type.
+    """
+    try:
+        fields: Any = json_format.MessageToDict(
+            message, preserving_proto_field_name=True, descriptor_pool=rpc.pool
+        )
+    except (json_format.Error, TypeError, ValueError, OverflowError, RecursionError) as error:
+        name = message.DESCRIPTOR.full_name
+        said = " ".join(str(error).split()).rstrip(".")
+        raise CommandError(
+            f"{rpc.path} answers with a {name} that JSON cannot show: {said}"
+        ) from None
     text = json.dumps(fields, ensure_ascii=False)
     # A server's text may not steer the terminal.
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

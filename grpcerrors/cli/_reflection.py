@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 if TYPE_CHECKING:
     from grpcerrors.cli._connection import Server
 
+# More files than any service needs; a server that names ever new ones must not hold the command.
+_FILES = 1_000
 # Both versions have the same messages (grpc/proto: reflection/v1/reflection.proto).
 _VERSIONS = ("v1", "v1alpha")
 
@@ -85,6 +87,8 @@ class _Reflection:
             imported = {name for file in files.values() for name in file.dependency}
             missing = imported - files.keys() - asked
             asked |= missing
+            if len(asked) > _FILES:
+                return None
             wanted += (ServerReflectionRequest(file_by_filename=name) for name in missing)
         listed = await self._answer(ServerReflectionRequest(list_services=""))
         names = [offered.name for offered in listed.list_services_response.service]

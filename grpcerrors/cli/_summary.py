@@ -90,7 +90,8 @@ def _cure(report: Report) -> Iterator[str]:
     if known is None or known.protocol.service != report.service:
         yield "Not conforming. CONTRACT.md says what each RPC must answer."
         return
-    refusing = [answer.rpc for answer in findings if answer.rpc not in known.called]
+    control = known.rpcs - known.called
+    refusing = [answer.rpc for answer in findings if answer.rpc in control]
     if refusing:
         yield (
             f"Not conforming: {', '.join(refusing)} must answer without a model. In Python,"

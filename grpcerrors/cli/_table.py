@@ -48,11 +48,13 @@ def _parts(reports: Sequence[Report], address: str, *, all_rows: bool) -> Iterat
         yield Text(f"{_summary.title(report, address)}:")
         yield Text(f"  {_summary.counts(report)}")
         yield from (Text(printable(f"  {line}")) for line in _summary.meanings(report))
-    yield from map(Text, _summary.advice(reports))
+    yield from (Text(printable(line)) for line in _summary.advice(reports))
     if commands := [command for report in reports for command in _summary.commands(report)]:
         yield Text("To call one of them again:")
         # Each on one line, for copying.
-        yield from (Text(f"  {each}", no_wrap=True, overflow="ignore") for each in commands)
+        yield from (
+            Text(printable(f"  {each}"), no_wrap=True, overflow="ignore") for each in commands
+        )
 
 
 def _table(rows: list[Answer]) -> Table:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from grpcerrors import Condition, ContractError, model_not_loaded
 from grpcerrors.cli._protocols import PROTOCOLS, RESULTS, error_inside, is_loaded
@@ -152,6 +154,34 @@ def test_rpcs_that_a_newer_protocol_has_are_not_called(capsys: Capture) -> None:
     (service,) = checked.report["services"]
     assert (list(checked.verdicts), service["uncalled"]) == (["Predict"], ["DeleteEverything"])
     assert list(whole.verdicts) == ["DeleteEverything", "Predict"]
+
+
+def test_names_of_rpcs_cannot_steer_the_terminal(capsys: Capture) -> None:
+    """A reflection service may describe what no compiler would accept."""
+    names = ("Predict", "Wi\x1b[2Jpe\n")
+    file = descriptor_pb2.FileDescriptorProto(name="b.proto", package="backend")
+    made = file.service.add(name="Backend")
+    for name in names:
+        made.method.add(name=name)
+
+    def answer(request: bytes, _: Any) -> Iterator[bytes]:
+        response = reflection_pb2.ServerReflectionResponse()
+        if reflection_pb2.ServerReflectionRequest.FromString(request).HasField("list_services"):
+            response.list_services_response.service.add(name=backend.SERVICE)
+        else:
+            described = response.file_descriptor_response.file_descriptor_proto
+            described.append(file.SerializeToString())
+        yield response.SerializeToString()
+
+    reflection = backend.reflects_badly("v1", answer)
+    with backend.serve(dict.fromkeys(names, PLAIN), reflection) as port:
+        few = run(capsys, "check", f"127.0.0.1:{port}")
+        every = run(capsys, "check", f"127.0.0.1:{port}", "--all")
+    assert "may change something: Wi\\x1b[2Jpe\\n. Name" in few.out
+    assert f"call 127.0.0.1:{port} 'backend.Backend/Wi\\x1b[2Jpe\\n'\n" in every.out
+    assert "\x1b" not in few.out + every.out
+    # It is none of those that have to answer without a model.
+    assert "must answer without a model" not in every.out
 
 
 @pytest.mark.parametrize("state", ["READY", "BUSY"])

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf import any_pb2, descriptor_pb2, wrappers_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from grpcerrors import model_not_loaded
 from tests.grpcerrors.support import backend_server, ports, shapes
@@ -117,6 +119,33 @@ def test_an_answer_cannot_steer_the_terminal(call: Client) -> None:
     assert json.loads(ran.out) == {"text": "\x1b[31M\x9b"}
 
 
+ODD = """syntax = "proto3";
+package odd;
+import "google/protobuf/any.proto";
+import "google/protobuf/wrappers.proto";
+service Odd {
+  rpc Large(google.protobuf.Any) returns (google.protobuf.StringValue);
+  rpc Unknown(google.protobuf.Any) returns (google.protobuf.Any);
+}
+"""
+
+
+def test_an_answer_is_large_or_cannot_be_shown(capsys: Capture, tmp_path: Path) -> None:
+    """gRPC's own limit is 4 MiB, less than an image."""
+    (tmp_path / "odd.proto").write_text(ODD)
+    large = wrappers_pb2.StringValue(value="x" * 5_000_000).SerializeToString()
+    unknown = any_pb2.Any(type_url="type.googleapis.com/odd.Thing", value=b"x").SerializeToString()
+    rpcs = {"Large": lambda *_: iter([large]), "Unknown": lambda *_: iter([unknown])}
+    with backend_server.serve(rpcs, service="odd.Odd") as port:
+        words = f"127.0.0.1:{port}", "--proto", str(tmp_path / "odd.proto")
+        shown, told = (run(capsys, "call", *words, f"odd.Odd/{rpc}") for rpc in rpcs)
+    assert (shown.exit_code, len(shown.out)) == (0, len('"x"\n') - 1 + 5_000_000)
+    assert (told.exit_code, told.out) == (2, "")
+    said = "Error: /odd.Odd/Unknown answers with a google.protobuf.Any that JSON cannot show: "
+    assert told.err.startswith(said)
+    assert told.err.count("\n") == 1
+
+
 def test_an_error_is_explained_with_all_that_it_consists_of(call: Client) -> None:
     ran = call("Many", "--data", '{"text": "ABORTED", "count": 1}')
     assert (ran.exit_code, ran.out) == (1, '{"count": "1"}\n')
@@ -176,6 +205,8 @@ def test_data_in_another_encoding_are_told(call: Client, tmp_path: Path) -> None
     path = tmp_path / "data.json"
     path.write_bytes('{"text": "é"}'.encode("latin-1"))
     assert call.refused("One", "--data", f"@{path}").endswith("it is not UTF-8")
+    argument = os.fsdecode('{"text": "é"}'.encode("latin-1"))
+    assert call.refused("One", "--data", argument).endswith("it is not UTF-8")
 
 
 def test_a_wrong_line_of_a_stream_ends_the_call(call: Client) -> None:
@@ -210,6 +241,25 @@ def test_imports_that_reflection_sends_only_when_asked_are_asked_for(capsys: Cap
     reflection = shapes.reflects(shapes.described_file_by_file(shapes.files()))
     with shapes.serve(shapes.Shapes().handler(), reflection) as port:
         assert Client(capsys, port).answers("One", "--data", '{"text": "a"}') == [{"text": "A"}]
+
+
+def test_a_description_without_end_is_none(capsys: Capture) -> None:
+    """Each file imports another one that nobody has heard of."""
+
+    def answer(requests: Iterator[Any], _: Any) -> Iterator[Any]:
+        for request in requests:
+            asked.append(request)
+            file = descriptor_pb2.FileDescriptorProto(
+                name=request.file_by_filename or "shapes.proto", dependency=[f"{len(asked)}.proto"]
+            )
+            response = reflection_pb2.ServerReflectionResponse()
+            response.file_descriptor_response.file_descriptor_proto.append(file.SerializeToString())
+            yield response
+
+    asked: list[Any] = []
+    with shapes.serve(shapes.Shapes().handler(), shapes.reflects(answer)) as port:
+        said = Client(capsys, port).refused("One")
+    assert said.endswith("name the .proto file of the service with --proto")
 
 
 def test_a_description_that_does_not_fit_together_is_told(capsys: Capture) -> None:
