@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.support import peers
+from tests.interop.support import ledgers, peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,3 +17,14 @@ if TYPE_CHECKING:
 def building() -> Iterator[dict[str, Future[peers.Peer]]]:
     with ThreadPoolExecutor() as pool:  # compilers run side by side
         yield {name: pool.submit(build) for name, build in peers.PEERS.items()}
+
+
+@pytest.fixture(scope="module")
+def ledger() -> ledgers.Ledger:
+    return ledgers.Ledger()
+
+
+@pytest.fixture(scope="module")
+def good(ledger: ledgers.Ledger) -> Iterator[str]:
+    with ledger.serving() as address:
+        yield address

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
-import grpcerrors
-import grpcerrors.aio
 from grpcerrors import Evidence, classify, is_model_not_loaded
 from tests.interop.support import errors, frames, ledgers, vectors
-from tests.interop.support.proxies import PROXIES, proxying, tables
+from tests.interop.support.proxies import BY_ERROR, BY_SERVER, PROXIES, does, proxying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,18 +21,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 
-BY_SERVER, BY_ERROR = tables()
 # Each shape, and whether the client has more to send when the error comes.
 CALLS = [(shape, False) for shape in errors.SHAPES] + [("ClientStream", True), ("Bidi", True)]
-STARTED = "build/not loaded, handler had begun"
-REFUSAL = "refuse/not loaded"  # which is what a guard of that name answers
-GUARD = vectors.BUILD["not loaded"]["fields"]["backend"]
+AFTER = "build/mismatch"  # where the answer is a stream
 # What the second table says of an error, and the row that is it.
 ERRORS = {
-    "a refusal": REFUSAL,
+    "a refusal": ledgers.REFUSAL,
     "`MODEL_LOADING`": "refuse/loading",
-    "a refusal after a message of the answer": "build/mismatch",
-    "an error with `started`": STARTED,
+    "a refusal after a message of the answer": AFTER,
+    "an error with `started`": ledgers.STARTED,
     "details without `grpcerrors-unexecuted`": "detect/details",
     "details of another domain": "detect/held, foreign details",
     '"model not loaded" in words': "detect/Go, status.Errorf",
@@ -42,35 +37,19 @@ ERRORS = {
 }
 PEERS = {"grpc-go": "go", "grpc-js": "node", "grpc-java": "java", "grpc++": "cpp"}
 ANSWERING = ["grpcio, sync", "grpcio, aio", *PEERS]  # with any row
-TRIES = 40  # of which a proxy sends every second one to the server that refuses
-
-
-@pytest.fixture(scope="module")
-def ledger() -> ledgers.Ledger:
-    return ledgers.Ledger()
-
-
-@pytest.fixture(scope="module")
-def good(ledger: ledgers.Ledger) -> Iterator[str]:
-    with errors.serving(ledger.behaviours) as address:
-        yield address
 
 
 def serving(
     server: str, ledger: ledgers.Ledger, building: dict[str, Future[peers.Peer]]
 ) -> AbstractContextManager[str]:
-    protocol = grpcerrors.Protocol("interop.Errors")
-    match server:
-        case "grpcio, sync":
-            return errors.serving()
-        case "grpcio, aio":
-            return errors.serving_aio()
-        case "`ModelGuard`, sync":
-            guard: Any = grpcerrors.ModelGuard(GUARD, protocol=protocol)
-            return errors.serving(ledger.behaviours, [guard])
-        case "`ModelGuard`, aio":
-            guard = grpcerrors.aio.ModelGuard(GUARD, protocol=protocol)
-            return errors.serving_aio(ledger.aio_behaviours, [guard])
+    python = {
+        "grpcio, sync": errors.serving,
+        "grpcio, aio": errors.serving_aio,
+        "`ModelGuard`, sync": ledger.serving_guarded,
+        "`ModelGuard`, aio": ledger.serving_guarded_aio,
+    }
+    if server in python:
+        return python[server]()
     return building[PEERS[server]].result().serving()
 
 
@@ -101,37 +80,6 @@ def channel(proxy: str, address: str, good: str) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def outcome(
-    channel: grpc.Channel, ledger: ledgers.Ledger, shape: str, row: str, *, waits: bool
-) -> str:
-    """Say what became of a call that met the server that fails."""
-    for _ in range(TRIES):
-        result = ledgers.call(channel, ledger, shape, row, waits=waits)
-        if result.error is None and result.runs[0].attempt == 1:
-            continue  # it met the other server first
-        return "sent again" if result.error is None else what(result, row)
-    msg = "the proxy has sent none of the calls to the server that fails, or each of them again"
-    raise AssertionError(msg)
-
-
-def what(result: ledgers.Result, row: str) -> str:
-    """Say how an error has arrived. No call may end with one after it was executed."""
-    assert not result.runs
-    kind, _, name = row.partition("/")
-    detects = kind == "detect"
-    given = (vectors.DETECT if detects else vectors.BUILD)[name]
-    trailers = result.error.trailing_metadata() or ()
-    details = [value.hex() for key, value in trailers if key == errors.DETAILS]
-    plain = [[key, value] for key, value in trailers if key.startswith("grpcerrors-")]
-    assert details == ((given["details_hex"] or []) if detects else [given["details_hex"]])
-    assert plain == given["trailers"]
-    if result.error.code() is grpc.StatusCode.CANCELLED:
-        return "CANCELLED, trailers intact"
-    assert result.error.code() is vectors.CODES[given["code"]]
-    assert result.error.details() == given["message"]
-    return "intact"
-
-
 @pytest.mark.parametrize(("shape", "waits"), CALLS)
 def test_a_refusal(
     channel: grpc.Channel,
@@ -141,7 +89,7 @@ def test_a_refusal(
     shape: str,
     waits: bool,
 ) -> None:
-    found = outcome(channel, ledger, shape, REFUSAL, waits=waits)
+    found = ledgers.outcome(channel, ledger, shape, ledgers.REFUSAL, waits=waits)
     expected = BY_SERVER[server][COLUMNS[proxy]]
     if proxy == "haproxy" and shape in {"ClientStream", "Bidi"}:
         expected = BY_SERVER[server][RESETS]
@@ -149,6 +97,8 @@ def test_a_refusal(
             assert found in {expected, "intact"}
             return
     assert found == expected
+    again = "yes" if found == "sent again" else "no"
+    assert does(proxy, "sends a refused request to another replica") == again
 
 
 COLUMNS = {"envoy": "Envoy", "nginx": "nginx", "haproxy": "HAProxy"}
@@ -156,7 +106,7 @@ RESETS = "HAProxy, the client still sends"
 
 
 def test_the_first_frame_of_a_refusal(server: str, address: str) -> None:
-    seen = {frames.is_trailers_only(address, shape, REFUSAL) for shape in errors.SHAPES}
+    seen = {frames.is_trailers_only(address, shape, ledgers.REFUSAL) for shape in errors.SHAPES}
     assert seen == {BY_SERVER[server]["trailers-only"] == "yes"}
 
 
@@ -169,9 +119,13 @@ def test_envoy_sends_again_what_was_not_executed_and_only_that(
     expected = BY_ERROR[error]["Envoy"]
     for shape, waits in CALLS:
         row = ERRORS[error]
-        if row.startswith("build/") and shape in {"Unary", "ClientStream"} and row != STARTED:
+        if (
+            row.startswith("build/")
+            and shape in {"Unary", "ClientStream"}
+            and row != ledgers.STARTED
+        ):
             continue  # no message comes before the error
-        assert outcome(channel, ledger, shape, row, waits=waits) == expected
+        assert ledgers.outcome(channel, ledger, shape, row, waits=waits) == expected
 
 
 @pytest.fixture(scope="module")
@@ -183,14 +137,17 @@ def target(proxy: str, address: str) -> Iterator[str]:
 @pytest.mark.parametrize("server", ANSWERING, indirect=True)
 @pytest.mark.parametrize("kind", ["build", "refuse"])
 def test_every_error_passes_a_proxy(target: str, proxy: str, kind: str) -> None:
+    assert does(proxy, "passes details and plain trailers unchanged") == "yes"
+
     def check(shape: str, name: str) -> None:
         row = f"{kind}/{name}"
         answer = errors.call(channel, shape, row)
-        found = what(ledgers.Result(answer.error, answer.received, []), row)
+        found = ledgers.what(ledgers.Result(answer.error, answer.received, []), row)
         if found == "intact":
             assert answer.received == errors.received(row, shape)
         else:
-            assert (proxy, shape) in {("haproxy", "ClientStream"), ("haproxy", "Bidi")}
+            assert shape in {"ClientStream", "Bidi"}
+            assert "see" in does(proxy, "passes code and message unchanged")
         verdict = classify(answer.error)
         assert verdict.condition is vectors.CONDITIONS[vectors.BUILD[name]["condition"]]
         assert verdict.evidence is Evidence.DETAILS
@@ -210,7 +167,7 @@ async def test_every_error_passes_a_proxy_to_an_aio_client(target: str, proxy: s
             for name in vectors.BUILD:
                 row = f"build/{name}"
                 answer = await errors.call_aio(channel, shape, row)
-                found = what(ledgers.Result(answer.error, answer.received, []), row)
+                found = ledgers.what(ledgers.Result(answer.error, answer.received, []), row)
                 streams = shape in {"ClientStream", "Bidi"}
                 assert found == "intact" or (streams and proxy == "haproxy")
                 assert classify(answer.error).evidence is Evidence.DETAILS

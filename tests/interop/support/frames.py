@@ -1,9 +1,12 @@
-"""HTTP/2 frames of one call, which no gRPC library shows."""
+"""HTTP/2 frames of one call, which no gRPC library shows, and a server that breaks off."""
 
 from __future__ import annotations
 
 import socket
+import socketserver
 import struct
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from google.protobuf.wrappers_pb2 import StringValue
@@ -39,6 +42,37 @@ def is_trailers_only(address: str, shape: str, row: str) -> bool:
         connection.sendall(_frame(_DATA, _END_STREAM, 1, body))
         kind, flags = next(_answer(connection))
     return kind == _HEADERS and bool(flags & _END_STREAM)
+
+
+@contextmanager
+def serving_crashes() -> Iterator[tuple[str, list[str]]]:
+    """Serve calls as a process that crashes: read the request, then break the connection.
+
+    Yield the address, and a list that grows by one with each call.
+    """
+    begun: list[str] = []
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(_frame(_SETTINGS, 0, 0))
+            self.rfile.read(len(_PREFACE))
+            while len(head := self.rfile.read(9)) == 9:
+                kind, flags, _ = struct.unpack(">BBI", head[3:])
+                self.rfile.read(int.from_bytes(head[:3], "big"))
+                if kind == _SETTINGS and not flags & _ACK:
+                    self.wfile.write(_frame(_SETTINGS, _ACK, 0))
+                if kind == _DATA and flags & _END_STREAM:
+                    begun.append("call")
+                    return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", begun
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _text(text: str) -> bytes:

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
-from tests.interop.support import errors
+import grpcerrors
+import grpcerrors.aio
+from tests.interop.support import errors, vectors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
 
 ATTEMPT = "x-envoy-attempt-count"
-_CALL = "x-call"
+STARTED = "build/not loaded, handler had begun"
+REFUSAL = "refuse/not loaded"  # which is what a guard of that name answers
+_GUARD: str = vectors.BUILD["not loaded"]["fields"]["backend"]
+_GUARDED = grpcerrors.Protocol("interop.Errors")
+CALL = "x-call"
 _LENGTH = 3  # messages of a long stream
 
 
@@ -45,7 +52,7 @@ class Ledger:
 
     def _note(self, context: Any) -> tuple[Run, threading.Event]:
         metadata = dict(context.invocation_metadata())
-        call = metadata[_CALL]
+        call = metadata[CALL]
         run = Run(int(metadata.get(ATTEMPT, 1)), [])
         self.runs[call].append(run)
         return run, self._begun[call]
@@ -91,15 +98,21 @@ class Ledger:
     ) -> StringValue:
         return [request async for request in self._aio_bidi(requests, context)][-1]
 
-    @property
-    def behaviours(self) -> tuple[Any, ...]:
-        """Handlers for a sync server, in the order of `errors.SHAPES`."""
-        return self._unary, self._server_stream, self._client_stream, self._bidi
+    def serving(self, interceptors: Any = ()) -> AbstractContextManager[str]:
+        """Execute every call, on a sync server."""
+        behaviours = (self._unary, self._server_stream, self._client_stream, self._bidi)
+        return errors.serving(behaviours, interceptors)
 
-    @property
-    def aio_behaviours(self) -> tuple[Any, ...]:
-        """Handlers for an aio server."""
-        return self._aio_unary, self._aio_server_stream, self._aio_client_stream, self._aio_bidi
+    def serving_guarded(self) -> AbstractContextManager[str]:
+        """Execute no call, since a guard refuses them all."""
+        return self.serving([grpcerrors.ModelGuard(_GUARD, protocol=_GUARDED)])
+
+    def serving_guarded_aio(self) -> AbstractContextManager[str]:
+        """Do the same on an aio server."""
+        return errors.serving_aio(
+            (self._aio_unary, self._aio_server_stream, self._aio_client_stream, self._aio_bidi),
+            [grpcerrors.aio.ModelGuard(_GUARD, protocol=_GUARDED)],
+        )
 
 
 class Result(NamedTuple):
@@ -129,7 +142,7 @@ def call(
     if shape in {"ClientStream", "Bidi"}:
         sends = _messages(row, begun) if waits else iter([sends])
     method: Any = errors.method(channel, shape)
-    options = {"timeout": errors.SECONDS, "metadata": ((_CALL, name),)}
+    options = {"timeout": errors.SECONDS, "metadata": ((CALL, name),)}
     if shape in errors.STREAMING:
         replies = method(sends, **options)
     else:
@@ -159,3 +172,37 @@ def _messages(row: str, begun: threading.Event) -> Iterator[StringValue]:
     yield StringValue(value=row)
     assert begun.wait(errors.SECONDS)
     yield from [StringValue(value=row)] * (_LENGTH - 1)
+
+
+_TRIES = 40  # of which a proxy sends every second one to the server that fails
+
+
+def outcome(
+    channel: grpc.Channel, ledger: Ledger, shape: str, row: str, *, waits: bool = False
+) -> str:
+    """Say what became of a call that met the server that fails."""
+    for _ in range(_TRIES):
+        result = call(channel, ledger, shape, row, waits=waits)
+        if result.error is None and result.runs[0].attempt == 1:
+            continue  # it met the other server first
+        return "sent again" if result.error is None else what(result, row)
+    msg = "the proxy has sent none of the calls to the server that fails, or each of them again"
+    raise AssertionError(msg)
+
+
+def what(result: Result, row: str) -> str:
+    """Say how an error has arrived. No call may end with one after it was executed."""
+    assert not result.runs
+    kind, _, name = row.partition("/")
+    detects = kind == "detect"
+    given = (vectors.DETECT if detects else vectors.BUILD)[name]
+    trailers = result.error.trailing_metadata() or ()
+    details = [value.hex() for key, value in trailers if key == errors.DETAILS]
+    plain = [[key, value] for key, value in trailers if key.startswith("grpcerrors-")]
+    assert details == ((given["details_hex"] or []) if detects else [given["details_hex"]])
+    assert plain == given["trailers"]
+    if result.error.code() is grpc.StatusCode.CANCELLED:
+        return "CANCELLED, trailers intact"
+    assert result.error.code() is vectors.CODES[given["code"]]
+    assert result.error.details() == given["message"]
+    return "intact"

@@ -95,13 +95,22 @@ $cluster
 """
 
 
-def tables() -> Iterator[dict[str, dict[str, str]]]:
+def _tables() -> Iterator[dict[str, dict[str, str]]]:
     """Yield the tables of the page: the cells by the first of their row and that of the column."""
     for table in re.findall(r"(?:^\|.*\n)+", PAGE.read_text(encoding="utf-8"), re.MULTILINE):
         (_, *head), _, *rows = (
             [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
         )
         yield {name: dict(zip(head, cells, strict=True)) for name, *cells in rows}
+
+
+BY_PROXY, BY_SERVER, BY_ERROR = _tables()
+
+
+def does(name: str, what: str) -> str:
+    """Return what the first table says of a proxy."""
+    (cell,) = (cell for head, cell in BY_PROXY[what].items() if head.split()[0].lower() == name)
+    return cell
 
 
 def nginx(config: Path) -> list[str]:
