@@ -97,8 +97,8 @@ def call(  # noqa: PLR0913 - one for each option
 ) -> int:
     """Call one RPC and print its answer.
 
-    Each message of the answer is one line of JSON on standard output. Of an error, what it means
-    to a router, its code, message and trailers go to standard error.
+    Each message of the answer is one line of JSON on standard output. If the call fails, standard
+    error gets what the error means to a router, then its code, message and trailers.
     """
     server = Server(address, metadata, tls_ca, wait, timeout)
     if model:

@@ -68,8 +68,8 @@ def check(  # noqa: PLR0913 - one for each option
         typer.Option(
             parser=_inputs.model,
             metavar="NAME",
-            help="Ask for this model, which must not be loaded; KServe backends are else asked for"
-            f" {NO_MODEL}.",
+            help="Ask for this model, which must not be loaded. Without it, KServe backends are"
+            f" asked for {NO_MODEL}.",
         ),
     ] = None,
     metadata: _options.Metadata = [],  # noqa: B006 - typer reads it
@@ -95,7 +95,7 @@ def check(  # noqa: PLR0913 - one for each option
     """Check that a backend without a model reports it in each RPC.
 
     Start the backend, load no model, and run this. It calls each RPC that needs a model, and
-    expects the typed error. It calls nothing that could change something, unless you name it.
+    expects the typed error. It calls nothing that could change anything, unless you name it.
     """
     server = Server(address, metadata, tls_ca, wait, timeout)
     known = PROTOCOLS[protocol] if protocol else None

@@ -99,7 +99,7 @@ def explain(
         typer.Option(
             parser=_inputs.status_code,
             metavar="CODE",
-            help="Read this status code, name or number.",
+            help="Read this status code, a name or a number.",
         ),
     ],
     message: Annotated[str, typer.Option(metavar="TEXT", help="Read this status message.")] = "",

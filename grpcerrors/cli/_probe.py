@@ -31,7 +31,7 @@ _OF_A_ROUTER = ("grpcerrors", "NO_MODEL_KEY")
 async def check(target: Target) -> list[Report]:
     """Call the RPCs of the target that need a model, and return a report for each service.
 
-    RPCs that could change something are called only when the target names them.
+    RPCs that could change anything are called only when the target names them.
 
     Raises:
         CommandError: the server cannot be reached or is a router, it does not offer the service,
