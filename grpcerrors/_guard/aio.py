@@ -64,6 +64,7 @@ def _wrap_generator(behavior: Callable[..., Any], opening: Opening) -> Callable[
             contextlib.aclosing(behavior(serving.request, serving.context)) as messages,
         ):
             async for message in messages:
+                serving.session.answering = True
                 yield message
 
     return generator
@@ -109,6 +110,7 @@ class _Serving:
     """A session around an aio handler."""
 
     context: _AioContext
+    session: Session
 
     def __init__(self, opening: Opening, request: Any, context: Any) -> None:
         self._opening = opening
@@ -124,23 +126,23 @@ class _Serving:
             message = await anext(requests, None)
             self.request = _Requests(message, requests)
         try:
-            self._session = begin(message)
+            self.session = begin(message)
         except ContractError as refusal:
             await abort(self._context, refusal)
-        self.context = _AioContext(self._context, self._session, self.request)
-        if drain is not None and self._session.drained is not None:
-            drained = asyncio.wrap_future(self._session.drained)
+        self.context = _AioContext(self._context, self.session, self.request)
+        if drain is not None and self.session.drained is not None:
+            drained = asyncio.wrap_future(self.session.drained)
             try:
                 await asyncio.wait((drained,), timeout=drain)
             except asyncio.CancelledError as error:
-                self._session.finish(Outcome(None, None, None, error))
+                self.session.finish(Outcome(None, None, None, error))
                 raise
-        self._session.start()
+        self.session.start()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         context = self._context
-        ending = self._session.finish(Outcome.of(context, error, self.answer))
+        ending = self.session.finish(Outcome.of(context, error, self.answer))
         if self.context.aborted:
             return
         if ending.instead is not None:
@@ -185,6 +187,10 @@ class _AioContext:
     async def read(self) -> Any:
         first = self._request.first() if isinstance(self._request, _Requests) else None
         return await self._context.read() if first is None else first
+
+    async def write(self, message: Any) -> None:
+        self._session.answering = True
+        await self._context.write(message)
 
     def abort(self, code: Any, details: str = "", trailing_metadata: tuple[Any, ...] = ()) -> Any:
         # In a sync handler that another interceptor runs in a thread pool, nothing awaits it.

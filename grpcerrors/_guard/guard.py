@@ -33,8 +33,9 @@ class Guard:
     handler fails and its model is gone by then, it replaces the failure with `MODEL_NOT_LOADED`,
     marked `started`; if the model is still there, it adds the trailer `grpcerrors-held`, which
     tells a router that the failure has another cause. A `ContractError` that a handler raises is
-    sent as it is. Control-plane RPCs pass, and RPCs that the backend does not implement stay
-    UNIMPLEMENTED.
+    sent as it is: its author promises by leaving out `started` that the handler has done nothing.
+    Once part of the answer has been sent, the guard marks it `started`. Control-plane RPCs pass,
+    and RPCs that the backend does not implement stay UNIMPLEMENTED.
 
     Put it last among the interceptors, behind authentication: in front of it, callers without a
     token learn whether a model is loaded.
@@ -111,6 +112,8 @@ class Guard:
 
     def _guard(self, method: str, handler: Any) -> Any:
         """Return the guarded twin of a method's handler, which may be None."""
+        if handler is None:  # not kept: a client can name any number of methods
+            return None
         cached = self._guarded.get(method)
         if cached is not None and cached[0] is handler:
             return cached[1]
@@ -120,8 +123,6 @@ class Guard:
         return guarded
 
     def _build(self, method: str, handler: Any) -> Any:
-        if handler is None:
-            return None
         service, _, name = method.removeprefix("/").rpartition("/")
         if service != self._protocol.service:
             self._warn(service)

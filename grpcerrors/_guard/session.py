@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,7 @@ from grpc import StatusCode
 
 from grpcerrors import _wire
 from grpcerrors._error import ContractError, model_not_loaded
+from grpcerrors._guard.begun import begun
 from grpcerrors._guard.held import held_trailer
 
 if TYPE_CHECKING:
@@ -123,12 +125,21 @@ class Session:
     drained: Future[None] | None = None
     """Done when the calls that the handler must wait for have left; None for no wait."""
 
+    answering = False
+    """Whether part of the answer has been sent; to be set."""
+
     def start(self) -> None:
         """Record that the handler begins."""
 
     def judge(self, outcome: Outcome) -> Ending:
         """Return what the client gets."""
-        return Ending(outcome.error if isinstance(outcome.error, ContractError) else None)
+        error = outcome.error if isinstance(outcome.error, ContractError) else None
+        if not self.answering:
+            return Ending(error)
+        if error and (trailers := begun(error.trailing_metadata)):
+            error = copy.copy(error)
+            error.trailing_metadata = trailers
+        return Ending(error, begun(outcome.trailers))
 
     def abort(self, outcome: Outcome) -> Ending:
         """Judge an abort that gRPC sends at once, before the handler ends."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from grpcerrors._guard.abort import SyncContext
-    from grpcerrors._guard.session import Opening
+    from grpcerrors._guard.session import Opening, Session
 
 
 class ModelGuard(Guard, grpc.ServerInterceptor):
@@ -46,13 +46,35 @@ def wrap(behavior: Callable[..., Any], opening: Opening, *, streams: bool) -> Ca
     @functools.wraps(behavior)
     def stream(request: Any, context: Any) -> Iterator[Any]:
         with _Serving(opening, request, context) as serving:
-            yield from behavior(serving.request, context)
+            yield from _Messages(behavior(serving.request, context), serving.session)
 
     return stream if streams else unary
 
 
+class _Messages:
+    """The messages of a handler. The session learns of the first before it is sent."""
+
+    def __init__(self, messages: Iterator[Any], session: Session) -> None:
+        self._messages = iter(messages)
+        self._session = session
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        message = next(self._messages)
+        self._session.answering = True
+        return message
+
+    def close(self) -> None:
+        """Close the handler, if it is a generator, before its session ends."""
+        getattr(self._messages, "close", bool)()
+
+
 class _Serving:
     """A session around a sync handler."""
+
+    session: Session
 
     def __init__(self, opening: Opening, request: Any, context: SyncContext) -> None:
         self._opening = opening
@@ -63,12 +85,12 @@ class _Serving:
     def __enter__(self) -> _Serving:  # noqa: PYI034 - Self is not in Python 3.10
         begin, drain, _ = self._opening
         try:
-            self._session = begin(self._peek())
+            self.session = begin(self._peek())
         except ContractError as refusal:
             abort(self._context, refusal)
-        if drain is not None and self._session.drained is not None:
-            futures.wait((self._session.drained,), drain)
-        self._session.start()
+        if drain is not None and self.session.drained is not None:
+            futures.wait((self.session.drained,), drain)
+        self.session.start()
         return self
 
     def _peek(self) -> Any:
@@ -81,7 +103,7 @@ class _Serving:
         return first[0] if first else None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        ending = self._session.finish(Outcome.of(self._context, error, self.answer))
+        ending = self.session.finish(Outcome.of(self._context, error, self.answer))
         if ending.instead is not None:
             abort(self._context, ending.instead)
         if ending.trailers is not None:

@@ -129,6 +129,27 @@ def test_what_does_not_fit_is_refused_with_what_would(sample: HostProcess) -> No
     assert calls.ready("m")
 
 
+def test_long_names_are_cut_in_the_refusal(sample: HostProcess) -> None:
+    """gRPC answers RESOURCE_EXHAUSTED in place of a message that does not fit into trailers."""
+    calls = Calls(sample)
+    calls.load("m")
+    many = [tensor(f"tensor {number}", "FP32", [1]) for number in range(10_000)]
+    long = "\N{SNOWMAN}" * 100_000
+    asked = v2.ModelInferRequest.InferRequestedOutputTensor(name=long)
+    fits = texts(b"a"), SCALE
+    for tensors, fields in (
+        (many, {}),
+        ((tensor(long, "FP32", [1]),), {}),
+        ((tensor("text", "BYTES", [1] * 10_000), SCALE), {}),
+        (fits, {"model_version": long}),
+        (fits, {"outputs": [asked]}),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            calls.infer("m", *tensors, **fields)
+        assert refused.value.code() is INVALID
+        assert refused.value.details().endswith("...")
+
+
 def test_an_output_that_does_not_fit_is_a_bug_of_the_backend(sample: HostProcess) -> None:
     calls = Calls(sample)
     calls.load("m")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grpcerrors_protocol import backend_pb2 as pb
 
 log = structlog.get_logger()
+_TEXT_LIMIT = 1000  # bytes
 _CODES = {
     BadInput: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
@@ -66,7 +67,7 @@ class Inference:
         """Return the status code and the text that the client gets for *error*."""
         for kind, code in _CODES.items():
             if isinstance(error, kind):
-                return code, f"{self._name}: {error}"
+                return code, _cut(f"{self._name}: {error}")
         log.error("call failed", rpc=rpc, exc_info=error)
         text = f"{self._name}: {rpc} failed with {type(error).__name__}; see the log of the host"
         return grpc.StatusCode.INTERNAL, text
@@ -137,3 +138,12 @@ class Inference:
             raise error
         await context.abort(*self._failure(rpc, error))
         raise error  # not reached: abort raises
+
+
+def _cut(text: str) -> str:
+    """Cut a text that quotes a request to what fits into trailers, however it is encoded there.
+
+    gRPC turns a longer one into a RESOURCE_EXHAUSTED of its own.
+    """
+    cut = text.encode(errors="replace")[:_TEXT_LIMIT].decode(errors="ignore")
+    return text if cut == text else f"{cut}..."

@@ -127,6 +127,10 @@ class SyncBackend:
         elif kind == "code":
             context.set_code(grpc.StatusCode[argument or "INTERNAL"])
             context.set_details("its own words")
+        elif kind == "plain":
+            unreadable = ("grpc-status-details-bin", b"\xff")
+            plain = ("grpcerrors-unexecuted", "MODEL_NOT_LOADED")
+            context.set_trailing_metadata((unreadable, plain))
         elif kind == "trailer":
             context.set_trailing_metadata((("kept", "yes"),))
         elif kind == "false":
