@@ -307,6 +307,9 @@ _DETECTED: list[tuple[str, int, str, list[bytes] | None, str | None, str | None]
         NO_STREAM,
         "text",
     ),
+    # Two reasons in one error decide nothing, but they explain the code.
+    ("two reasons, the words", UNKNOWN, SAID, [CONTRADICTORY], NOT_LOADED, "text"),
+    ("two reasons, the code", FAILED_PRECONDITION, "no", [CONTRADICTORY], None, None),
     # Not the contract's business.
     ("user input quoted", INVALID_ARGUMENT, 'prompt: "model not loaded"', None, None, None),
     ("mismatch quoted", INVALID_ARGUMENT, "model identity mismatch", None, None, None),
