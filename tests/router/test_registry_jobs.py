@@ -58,6 +58,27 @@ async def test_no_more_loads_than_wanted(registry: NodeRegistry) -> None:
     assert await registry.claim_load(request("c", wanted=3, unreachable=[])) is not Refusal.FULL
 
 
+async def test_a_hedge_counts_the_loads_that_its_router_does_not_know(
+    registry: NodeRegistry,
+) -> None:
+    """Invariant 3: a load that takes long may have been followed by another one meanwhile."""
+    for name in ("a", "b"):
+        await node(registry, name)
+    slow = await registry.claim_load(request("a"))
+    assert isinstance(slow, Load)
+    CLOCK.advance(11)
+    hedge = request("b", hedges=[slow.generation])
+    new = await registry.claim_load(request("a"))
+    assert isinstance(new, Load)
+    assert await registry.claim_load(hedge) is Refusal.ENOUGH
+    hedge = request("b", hedges=[new.generation])
+    assert isinstance(await registry.claim_load(hedge), Load)
+    assert await registry.finish_load(new, Outcome()) == ""
+    await node(registry, "c")
+    hedge = request("c", hedges=[new.generation])
+    assert await registry.claim_load(hedge) is Refusal.ENOUGH, "the slow load succeeded meanwhile"
+
+
 async def test_silent_nodes_do_not_count_towards_what_is_wanted(registry: NodeRegistry) -> None:
     await node(registry, "a")
     await node(registry, "b")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from grpcerrors_router.errors import LoadFailed, NoCapacity, RouteError
@@ -109,7 +109,9 @@ class Planner:
             return Later()
         evict = age >= max(self._settings.load_hedge, 2 * usual)
         choice = self._place(flight, Terms(evict=evict))
-        return choice if isinstance(choice, Place) else Later()
+        if not isinstance(choice, Place):
+            return Later()
+        return replace(choice, hedges=tuple(load.generation for load in coming))
 
     def _place(self, flight: Flight, terms: Terms) -> Place | Later | Nowhere:
         return place(

@@ -248,17 +248,17 @@ class Flights:
         """Claim a load and start it; return False if the registry refuses the claim."""
         spec, victim = flight.spec, choice.victim
         asked_at = self._clock.monotonic()
-        coming = len(self._table.loads(spec.name))
         claim = await self._registry.claim_load(
             JobRequest(
                 choice.node.name,
                 spec.name,
                 self._registry.router,
-                max(spec.replicas, self._table.live_count(spec.name) + coming + 1),
+                spec.replicas,
                 self._settings.load_lease,
                 victim.model if victim is not None else "",
                 victim.generation if victim is not None else 0,
                 [node.name for node in self._table.nodes.values() if not node.open],
+                choice.hedges,
             )
         )
         if isinstance(claim, Refusal):

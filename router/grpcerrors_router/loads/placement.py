@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node for a load, and the replica to evict for it, if any."""
+    """A node for a load, the replica to evict for it, if any, and the generations it hedges."""
 
     node: NodeEntry
     victim: ReplicaEntry | None = None
+    hedges: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

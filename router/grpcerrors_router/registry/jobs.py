@@ -44,6 +44,8 @@ class JobRequest:
         victim: the model to evict for it; "" for none.
         victim_generation: the generation of the victim.
         unreachable: the nodes whose replicas and loads do not count towards `wanted`.
+        hedges: the generations that do not count either: the loads that take too long. Another
+            load that the router does not know of yet does count.
     """
 
     node: str
@@ -54,6 +56,7 @@ class JobRequest:
     victim: str = ""
     victim_generation: int = 0
     unreachable: Collection[str] = ()
+    hedges: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def claim(conn: Connection, request: JobRequest, generation: int, now: float) ->
 
 
 def _enough(conn: Connection, request: JobRequest, now: float) -> bool:
-    silent = set(request.unreachable)
+    silent, slow = set(request.unreachable), set(request.hedges)
     jobs = [job for job in _jobs(conn, _concerns(request.model)) if job.node not in silent]
     there = [
         row
@@ -106,7 +109,13 @@ def _enough(conn: Connection, request: JobRequest, now: float) -> bool:
         if row.node not in silent
         and not any(job.node == row.node and job.evicts(row, now) for job in jobs)
     ]
-    coming = [job for job in jobs if job.model == request.model != job.victim and job.running(now)]
+    coming = [
+        job
+        for job in jobs
+        if job.model == request.model != job.victim
+        and job.running(now)
+        and job.generation not in slow
+    ]
     return len(there) + len(coming) >= request.wanted
 
 

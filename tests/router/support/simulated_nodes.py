@@ -183,7 +183,7 @@ class SimControl:
     async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         node = self._node(address)
         load = (node.name, spec.name, generation)
-        self._world.loading[load] = self._world.loop.now
+        self._world.loading.add(load)
         self._world.check_single_flight()
         try:
             if node.slow:
@@ -198,7 +198,7 @@ class SimControl:
             node.inventory += 1
             return Answer(True, "", node.boot, node.inventory)
         finally:
-            del self._world.loading[load]
+            self._world.loading.discard(load)
             await self._member.alive()
 
     async def free(self, address: str, row: Replica, timeout: float) -> Answer:
