@@ -160,6 +160,67 @@ async def test_a_node_whose_health_says_loading_is_there(sqlite_url: str) -> Non
         assert not router.table.nodes["a"].busy
 
 
+@pytest.mark.parametrize("free", [True, False])
+async def test_a_load_of_someone_else_that_hangs_is_hedged(sqlite_url: str, free: bool) -> None:
+    """After `load_hedge_free` in a free slot, after `load_hedge` in that of another model.
+
+    The replica is kept, and serves again once its node has loaded the model.
+    """
+    a, b = Node("a"), Node("b")
+    hasty = replace(QUICK, load_hedge_free=0.1, load_hedge=0.2 if not free else HANG)
+    async with fleet(sqlite_url, a, settings=hasty) as (router,), b:
+        await router.load("m")
+        (theirs,) = router.table.replicas("m")
+        await router.heartbeat(b.heartbeat())
+        if not free:
+            await router.load("n")
+        a.loading_says = says(retry_after=HANG)
+        await asyncio.gather(*(ask(router, "Predict") for _ in range(20)))
+        assert sum(b.executed.values()) == 20
+        assert b.loads[-1][0] == "m"
+        assert len(b.loads) == 2 - free
+        assert len(a.loads) == 1
+        assert theirs.live
+        assert theirs.overdue
+        assert await router.registry.heals() == []
+        a.loading_says, b.loading_says = None, says(retry_after=HANG)
+        theirs.loading_until = theirs.loading_since  # so long ago that it is asked again
+        await ask(router, "Predict")
+        assert sum(a.executed.values()) == 1
+        assert router.table.live_count("m") == 2
+
+
+async def test_a_load_of_someone_else_is_waited_for_as_long_as_loads_take(sqlite_url: str) -> None:
+    a, b = Node("a"), Node("b")
+    async with fleet(sqlite_url, a, b, settings=replace(QUICK, load_hedge_free=HANG)) as (router,):
+        await router.load("m")
+        (entry,) = router.table.replicas("m")
+        holder, other = (a, b) if entry.node.name == "a" else (b, a)
+        holder.loading_says = says(retry_after=0.1)
+        call = asyncio.create_task(ask(router, "Predict"))
+        await eventually(lambda: holder.refused > 3)
+        assert not other.loads
+        holder.loading_says = None
+        await call
+
+
+@pytest.mark.parametrize("free", [True, False])
+async def test_a_load_that_meets_one_that_hangs_is_tried_elsewhere(
+    sqlite_url: str, free: bool
+) -> None:
+    a, b = Node("a"), Node("b")
+    hasty = replace(QUICK, load_hedge_free=0.1, load_hedge=0.2 if not free else HANG)
+    async with fleet(sqlite_url, b, settings=hasty) as (router,), a:
+        if not free:
+            await router.load("n")
+        await router.heartbeat(a.heartbeat())
+        a.load_fails = [says(retry_after=0.05)] * 10_000
+        await ask(router, "Predict")
+        assert a.loads, "it comes first"
+        assert b.loads[-1][0] == "m"
+        assert sum(b.executed.values()) == 1
+
+
 class Guarded(BackendServicer):
     """A backend of someone else's behind the guard; loads wait for `gate`."""
 

@@ -15,7 +15,7 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import LoadFailed, LoadTimeout, ModelSpec, NoCapacity, SmartRouter
 from grpcerrors_router.entities import Held
 from grpcerrors_router.errors import Overloaded, RouterStopping
-from tests.router.conftest import QUICK, eventually, fleet
+from tests.router.conftest import HANG, QUICK, eventually, fleet
 from tests.router.support.nodes import Node
 
 MODELS = {name: ModelSpec(name, "fake") for name in "mno"}
@@ -123,19 +123,22 @@ async def test_the_slower_of_two_loads_is_freed(sqlite_url: str) -> None:
         await stub(router).Predict(pb.PredictOptions(), timeout=60)
 
 
-async def test_a_hedge_evicts_nothing_early(sqlite_url: str) -> None:
-    nodes = [Node("a"), Node("b")]
-    quick = replace(QUICK, load_hedge_free=0.1, load_hedge=1.0)
-    async with fleet(sqlite_url, *nodes, models=MODELS, settings=quick) as (router,):
+@pytest.mark.parametrize("load_hedge", [HANG, 0.3])
+async def test_a_hedge_evicts_nothing_early(sqlite_url: str, load_hedge: float) -> None:
+    holder, hanging = Node("a"), Node("b")
+    quick = replace(QUICK, load_hedge_free=0.1, load_hedge=load_hedge)
+    async with fleet(sqlite_url, holder, models=MODELS, settings=quick) as (router,), hanging:
         await router.load("n")
         (n,) = router.table.replicas("n")
-        hanging = next(node for node in nodes if node.name != n.node.name)
         hanging.load_delay = 3600
-        with pytest.raises(LoadTimeout):
-            await stub(router).Predict(pb.PredictOptions(), timeout=0.5)
-        assert n.live
-        await stub(router).Predict(pb.PredictOptions(), timeout=60)
-        assert not n.live, "after load_hedge an idle model gives way"
+        await router.heartbeat(hanging.heartbeat())
+        if load_hedge == HANG:
+            with pytest.raises(LoadTimeout):
+                await stub(router).Predict(pb.PredictOptions(), timeout=0.5)
+            assert n.live
+        else:
+            await stub(router).Predict(pb.PredictOptions(), timeout=HANG)
+            assert not n.live, "after load_hedge an idle model gives way"
 
 
 async def test_a_model_that_fails_to_load_takes_no_healthy_model_down(sqlite_url: str) -> None:

@@ -139,7 +139,7 @@ class Dispatcher:
                     self._refuse_unknown(model)
                 await self._flights.wait(spec or ModelSpec(model, ""), deadline)
             elif entry.loading_until and not self._may_ask(entry):
-                await self._loaded(entry, deadline)
+                await self._loaded(spec, entry, deadline)
             elif await self._answers(entry, deadline) and self.table.can_pick(entry):
                 if spec is not None:
                     self._flights.keep_up(spec)
@@ -156,8 +156,10 @@ class Dispatcher:
         entry.loading_until = now + _ONE_AT_A_TIME
         return True
 
-    async def _loaded(self, entry: ReplicaEntry, deadline: float | None) -> None:
-        """Wait until a request may be sent to a replica of the model.
+    async def _loaded(
+        self, spec: ModelSpec | None, entry: ReplicaEntry, deadline: float | None
+    ) -> None:
+        """Wait until a request may be sent to a replica of the model, or to another one.
 
         Raises LoadTimeout or Overloaded.
         """
@@ -166,6 +168,8 @@ class Dispatcher:
             raise LoadTimeout(entry.model, f'node "{entry.node.name}" is loading it, retry later')
         pause = max(entry.loading_until - self.clock.monotonic(), 0.0)
         with self._flights.queued(entry.model):
+            if spec is not None:
+                pause = min(pause, self._flights.overtake(spec, entry))
             await self.table.changed(entry.model, pause if left is None else min(pause, left))
 
     async def _answers(self, entry: ReplicaEntry, deadline: float | None) -> bool:

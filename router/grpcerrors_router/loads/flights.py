@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
+    from grpcerrors_router.view.entries import ReplicaEntry
     from grpcerrors_router.view.table import RoutingTable
 
 _log = structlog.get_logger("router.load")
@@ -160,6 +161,23 @@ class Flights:
         ):
             self._task(spec)
 
+    def overtake(self, spec: ModelSpec, entry: ReplicaEntry) -> float:
+        """Load a model elsewhere too if its replica's node has been loading it for too long.
+
+        Returns how many seconds its caller should wait at most before it calls this again.
+        """
+        now = self._clock.monotonic()
+        left = entry.loading_since + self._planner.patience(self._usual(spec)) - now
+        if left > 0:
+            return left
+        entry.overdue = True
+        self.keep_up(spec)
+        return max(self._pauses.get(spec.name, 0.0) - now, 1.0)
+
+    def _usual(self, spec: ModelSpec) -> float:
+        """Return how many seconds the last load of a model took; 0 if there was none."""
+        return self._seconds.get(spec.name, 0.0)
+
     async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
         """Replace replicas whose options are outdated, until cancelled.
 
@@ -217,7 +235,7 @@ class Flights:
                 choice = self._planner.next_step(
                     flight,
                     waiting=bool(self._waiting[spec.name]),
-                    usual=self._seconds.get(spec.name, 0.0),
+                    usual=self._usual(spec),
                 )
                 if isinstance(choice, Nowhere):
                     if await self._someone_is_back(flight):
@@ -291,6 +309,8 @@ class Flights:
         elif result.try_again:
             # The node is not to blame, but the obstacle is probably still there.
             flight.resumes_at = self._clock.monotonic() + result.pause
+            if result.loading:
+                flight.loading.setdefault(node, self._clock.monotonic())
         else:
             flight.tried[node] = result
 

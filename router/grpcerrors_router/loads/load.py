@@ -40,6 +40,7 @@ class Result:
         answered: whether `message` came from the node itself.
         try_again: whether to place the model again, on any node, since the node is not to blame.
         pause: how many seconds to wait before that.
+        loading: whether the node is loading a model for someone else.
     """
 
     ok: bool
@@ -47,6 +48,7 @@ class Result:
     answered: bool = True
     try_again: bool = False
     pause: float = 0.0
+    loading: bool = False
 
 
 class LoadRunner:
@@ -220,7 +222,9 @@ class LoadRunner:
         if verdict.condition == MODEL_LOADING and verdict.unexecuted:
             # Someone else loads a model there. The node is not to blame, and this job is over.
             pause = min(verdict.retry_after or 1.0, self._settings.load_backoff_max)
-            return self._later(error.details() or "the node is loading", pause)
+            return replace(
+                self._later(error.details() or "the node is loading", pause), loading=True
+            )
         return Result(ok=False, message=error.details() or error.code().name, answered=answered)
 
     def _failed(self, job: Load, result: Result, freed: Outcome) -> Outcome:

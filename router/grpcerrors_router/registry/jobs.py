@@ -45,7 +45,7 @@ class JobRequest:
         victim_generation: the generation of the victim.
         unreachable: the nodes whose replicas and loads do not count towards `wanted`.
         hedges: the generations that do not count either: the loads that take too long. Another
-            load that the router does not know of yet does count.
+            load, of which the router does not know yet, does count.
     """
 
     node: str
@@ -107,6 +107,7 @@ def _enough(conn: Connection, request: JobRequest, now: float) -> bool:
         row
         for row in _replicas(conn, replicas.c.model == request.model)
         if row.node not in silent
+        and row.generation not in slow
         and not any(job.node == row.node and job.evicts(row, now) for job in jobs)
     ]
     coming = [

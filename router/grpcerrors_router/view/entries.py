@@ -28,6 +28,8 @@ class ReplicaEntry:
         evicting_until: when the lease of that job expires.
         spared_until: until when it is not drained again, since the last attempt failed.
         loading_until: until when its node said that it is loading the model; 0 once it has served.
+        loading_since: when its node first said so; 0 once it has served.
+        overdue: whether that load takes so long that the model is loaded elsewhere too.
         reloadable: whether it may be loaded again without the registry once it is dropped.
     """
 
@@ -40,8 +42,10 @@ class ReplicaEntry:
         "in_flight",
         "last_used",
         "live",
+        "loading_since",
         "loading_until",
         "node",
+        "overdue",
         "reloadable",
         "reported",
         "row",
@@ -62,6 +66,8 @@ class ReplicaEntry:
         self.evicting_until = 0.0
         self.spared_until = 0.0
         self.loading_until = 0.0
+        self.loading_since = 0.0
+        self.overdue = False
         self.reloadable = True
 
     @property

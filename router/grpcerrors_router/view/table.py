@@ -186,6 +186,8 @@ class RoutingTable:
     def note_loading(self, entry: ReplicaEntry, until: float) -> None:
         """Note until when the node of a replica is loading its model; 0 if it has served."""
         entry.loading_until = until
+        entry.loading_since = (entry.loading_since or self._clock.monotonic()) if until else 0.0
+        entry.overdue = entry.overdue and bool(until)
         self._wake(entry.model)
 
     def report(self, node: NodeEntry, in_flight: Mapping[str, int]) -> None:
@@ -222,6 +224,13 @@ class RoutingTable:
             return iter(())
         now = self._clock.monotonic()
         return (entry for entry in entries.values() if entry.pickable(now))
+
+    def _serving(self, model: str) -> Iterator[ReplicaEntry]:
+        return (entry for entry in self._pickable(model) if not entry.overdue)
+
+    def overdue(self, model: str) -> list[ReplicaEntry]:
+        """Return the replicas of a model whose nodes have been loading it for too long."""
+        return [entry for entry in self._pickable(model) if entry.overdue]
 
     def most_recently_confirmed(self, model: str) -> ReplicaEntry | None:
         """Return the most recently confirmed of the best few replicas, for a retry."""
@@ -288,18 +297,18 @@ class RoutingTable:
         return self._rows.keys()
 
     def live_count(self, model: str) -> int:
-        """Return how many replicas of a model can be picked."""
-        return sum(1 for _ in self._pickable(model))
+        """Return how many replicas of a model can be picked, and are not overdue."""
+        return sum(1 for _ in self._serving(model))
 
     def lacks(self, model: str, wanted: int) -> bool:
-        """Return whether fewer than `wanted` replicas of a model can be picked."""
-        found = itertools.islice(self._pickable(model), wanted)
+        """Return whether `live_count` is less than `wanted`."""
+        found = itertools.islice(self._serving(model), wanted)
         return sum(1 for _ in found) < wanted
 
     def surplus(self, model: str, wanted: int) -> list[ReplicaEntry]:
-        """Return the pickable replicas of a model beyond `wanted`, the oldest `wanted` left out."""
+        """Return the replicas in `live_count` beyond `wanted`, the oldest `wanted` left out."""
         order = sorted(
-            self._pickable(model), key=lambda entry: (entry.row.loaded_at, entry.generation)
+            self._serving(model), key=lambda entry: (entry.row.loaded_at, entry.generation)
         )
         return order[wanted:]
 

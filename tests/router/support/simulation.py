@@ -211,8 +211,8 @@ class World:
         if that load had run for `load_hedge_free` by then (design: loads are hedged).
         """
         views = self.members[0].registry.look().nodes
-        jobs = [j for v in views for j in v.loads
-                if j.running(self.loop.now) and (j.node, j.model, j.generation) in self.loading]  # fmt: skip
+        running = [job for view in views for job in view.loads if job.running(self.loop.now)]
+        jobs = [job for job in running if (job.node, job.model, job.generation) in self.loading]
         for first, second in itertools.permutations(jobs, 2):
             if first.model != second.model or first.generation > second.generation:
                 continue
@@ -269,7 +269,7 @@ class World:
             raise AssertionError(f"invariant 17: {where}: {error.details()}") from error
 
     def close(self) -> None:
-        # What is cancelled may start something to clean up, which waits for a dead router's threads.
+        # What is cancelled may start to clean up, which waits for the threads of a dead router.
         while tasks := asyncio.all_tasks(self.loop):
             for task in tasks:
                 task.cancel()
