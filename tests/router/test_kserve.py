@@ -175,6 +175,7 @@ class OnlyKServe(GRPCInferenceServiceServicer):
         self.executed = Counter[bytes]()
         self.says = "details"
         self.fails = ""
+        self.denies = False
         self.repository = grpc.StatusCode.OK
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
@@ -182,6 +183,8 @@ class OnlyKServe(GRPCInferenceServiceServicer):
             await context.abort(self.repository, "no model repository")
         if self.fails:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.fails)
+        if self.denies:  # as KServe's Python server can
+            return v2.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=False)
         options = {key: value.string_param for key, value in request.parameters.items()}
         self.loads.append((request.model_name, options))
         self.held.add(request.model_name)
@@ -190,6 +193,9 @@ class OnlyKServe(GRPCInferenceServiceServicer):
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
         if self.repository is not grpc.StatusCode.OK:
             await context.abort(self.repository, "no model repository")
+        if self.denies:
+            name = request.model_name
+            return v2.RepositoryModelUnloadResponse(model_name=name, isUnloaded=False)
         self.held.discard(request.model_name)
         return v2.RepositoryModelUnloadResponse()
 
@@ -285,6 +291,23 @@ async def test_such_a_nodes_reason_is_reported(foreign: Foreign) -> None:
     stub = GRPCInferenceServiceStub(router.channel("a"))
     with pytest.raises(LoadFailed, match="no such directory"):
         await stub.ModelInfer(v2.ModelInferRequest(model_name="a"), timeout=HANG)
+
+
+async def test_such_a_node_may_answer_that_it_did_not(foreign: Foreign) -> None:
+    """It answers OK, and says in the response that it did not load or unload the model."""
+    node, router = foreign
+    stub = GRPCInferenceServiceStub(router.channel("a"))
+    request = v2.ModelInferRequest(model_name="a", id="1")
+    await router.load("a")
+    node.denies = True
+    with pytest.raises(InUse, match="answers that the model is not unloaded"):
+        await router.unload("a")
+    assert (await stub.ModelInfer(request, timeout=HANG)).id == "1"
+    node.denies = False
+    assert await router.unload("a") == ["t"]
+    node.denies = True
+    with pytest.raises(LoadFailed, match="answers that the model is not loaded"):
+        await stub.ModelInfer(request, timeout=HANG)
 
 
 @pytest.mark.slow

@@ -94,7 +94,9 @@ class ControlPlane:
         except grpc.aio.AioRpcError as error:
             unload = v2.RepositoryModelUnloadRequest(model_name=row.model)
             response = v2.RepositoryModelUnloadResponse
-            await self._over_kserve(error, address, unload, response, timeout)
+            unloaded = await self._over_kserve(error, address, unload, response, timeout)
+            if unloaded.model_name and not unloaded.isUnloaded:
+                return Answer(ok=False, message="it answers that the model is not unloaded")
             return Answer(ok=True)
 
     async def _load_over_kserve(
@@ -110,13 +112,19 @@ class ControlPlane:
         for key, text in _parameters(spec):
             load.parameters[key].string_param = text
         try:
-            await self._over_kserve(error, address, load, v2.RepositoryModelLoadResponse, timeout)
+            loaded = await self._over_kserve(
+                error, address, load, v2.RepositoryModelLoadResponse, timeout
+            )
+            if loaded.isLoaded or not loaded.model_name:  # Triton's response has neither field
+                return Answer(ok=True)
+            said = "it answers that the model is not loaded"
         except grpc.aio.AioRpcError as refusal:
             if refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
-            if not await self._is_ready(error, address, spec.name, timeout):
-                return Answer(ok=False, message=refusal.details() or refusal.code().name)
-            _log.warning("the node does not load, but has the model", model=spec.name, node=address)
+            said = refusal.details() or refusal.code().name
+        if not await self._is_ready(error, address, spec.name, timeout):
+            return Answer(ok=False, message=said)
+        _log.warning("the node does not load, but has the model", model=spec.name, node=address)
         return Answer(ok=True)
 
     async def _is_ready(
