@@ -1006,7 +1006,7 @@ inline Error StreamTranscriptionUnsupported(const std::string& backend,
 }
 
 // The trailer with which a guard that still holds `model` marks a failure of the handler: whatever
-// failed, the model is here. Never add it to an error from above.
+// failed, the model is here. Never send it with an `Error`.
 inline std::pair<std::string, std::string> HeldTrailer(std::string_view model) {
   std::string value = internal::PercentEncoded(internal::Cut(model, kHeldLimit));
   for (std::size_t limit = kHeldLimit - 1; value.size() > kHeldLimit; --limit) {

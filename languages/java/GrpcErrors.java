@@ -335,7 +335,7 @@ public final class GrpcErrors {
 
   /**
    * Marks the failure of a handler whose model is still here: whatever failed, it is not the model.
-   * Never marks an error from above.
+   * Never call it for an error that this class has built.
    *
    * @param model the model's identity, or "" if it has none
    */
