@@ -205,6 +205,19 @@ def test_envoy_sends_unproven_errors_again_if_asked_to(
             assert ledgers.outcome(channel, ledger, "Unary", "detect/UNAVAILABLE") == then
 
 
+def test_no_client_can_make_envoy_send_more_again(failing: str, good: str, ledger: Ledger) -> None:
+    asks = (
+        ("x-envoy-retry-grpc-on", "unavailable"),
+        ("x-envoy-retry-on", "reset,5xx"),
+        ("x-envoy-max-retries", "9"),
+        ("x-forwarded-for", "10.0.0.1"),
+    )
+    with proxying("envoy", failing, good) as target, grpc.insecure_channel(target) as channel:
+        for row in (STARTED, "detect/UNAVAILABLE"):
+            found = ledgers.outcome(channel, ledger, "Unary", row, metadata=asks)
+            assert found == "intact"
+
+
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_a_replica_that_is_gone_fails_no_request(proxy: str, good: str, ledger: Ledger) -> None:
     with errors.serving() as gone:

@@ -129,7 +129,13 @@ class Result(NamedTuple):
 
 
 def call(
-    channel: grpc.Channel, ledger: Ledger, shape: str, row: str, *, waits: bool = False
+    channel: grpc.Channel,
+    ledger: Ledger,
+    shape: str,
+    row: str,
+    *,
+    waits: bool = False,
+    metadata: tuple[tuple[str, str], ...] = (),
 ) -> Result:
     """Make a call; if it succeeds, assert that it was executed once and with all its messages.
 
@@ -142,7 +148,7 @@ def call(
     if shape in {"ClientStream", "Bidi"}:
         sends = _messages(row, begun) if waits else iter([sends])
     method: Any = errors.method(channel, shape)
-    options = {"timeout": errors.SECONDS, "metadata": ((CALL, name),)}
+    options = {"timeout": errors.SECONDS, "metadata": ((CALL, name), *metadata)}
     if shape in errors.STREAMING:
         replies = method(sends, **options)
     else:
@@ -177,12 +183,10 @@ def _messages(row: str, begun: threading.Event) -> Iterator[StringValue]:
 _TRIES = 40  # of which a proxy sends every second one to the server that fails
 
 
-def outcome(
-    channel: grpc.Channel, ledger: Ledger, shape: str, row: str, *, waits: bool = False
-) -> str:
-    """Say what became of a call that met the server that fails."""
+def outcome(channel: grpc.Channel, ledger: Ledger, shape: str, row: str, **options: Any) -> str:
+    """Say what became of a call that met the server that fails; the options are those of `call`."""
     for _ in range(_TRIES):
-        result = call(channel, ledger, shape, row, waits=waits)
+        result = call(channel, ledger, shape, row, **options)
         if result.error is None and result.runs[0].attempt == 1:
             continue  # it met the other server first
         return "sent again" if result.error is None else what(result, row)

@@ -104,7 +104,7 @@ def _tables() -> Iterator[dict[str, dict[str, str]]]:
         yield {name: dict(zip(head, cells, strict=True)) for name, *cells in rows}
 
 
-BY_PROXY, BY_SERVER, BY_ERROR = _tables()
+BY_PROXY, BY_SERVER, BY_ERROR, BY_HANDLER = _tables()
 
 
 def does(name: str, what: str) -> str:
