@@ -73,6 +73,17 @@ class NoModelKey(RouteError):
         super().__init__(grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
+class InvalidRequest(RouteError):
+    """INVALID_ARGUMENT: the request of an RPC that the gateway answers cannot be read. Fix it."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, rpc: str, kind: str) -> None:
+        super().__init__(
+            grpc.StatusCode.INVALID_ARGUMENT, f"the request of {rpc} is not a {kind}; send one"
+        )
+
+
 class NotRouted(RouteError):
     """UNIMPLEMENTED: LoadModel and Free are not forwarded; the router loads and unloads itself."""
 

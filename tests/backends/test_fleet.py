@@ -95,6 +95,20 @@ def test_it_joins_tells_each_change_and_leaves() -> None:
         assert (leave.node, leave.boot_id) == ("n1", first.boot_id)
 
 
+def test_a_model_that_no_header_can_name_does_not_cost_the_membership() -> None:
+    """A router refuses a heartbeat that lists one, and with it all that the node holds."""
+    router = Router()
+    with (
+        serving(router) as address,
+        host("echo", "--slots", 6, "--router", address, "--node-name", "n1") as node,
+    ):
+        for name in ("", "m", "x" * 256, "\N{SNOWMAN}", "\x1b", "n" * 255):
+            assert node.stub.LoadModel(pb.ModelOptions(Model=name)).success
+        until(lambda: len(router.held()) == 2)
+    names = {held.model for beat in router.heartbeats for held in beat.models}
+    assert names == {"m", "n" * 255}
+
+
 def test_it_tells_the_host_at_which_it_is_reached() -> None:
     router = Router()
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import pickle
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def made(text: str) -> list[RouteError]:
     """Return one error of each class, with `text` wherever callers or nodes can put text."""
     return [
         errors.NoModelKey(text),
+        errors.InvalidRequest(text, text),
         errors.NotRouted(text),
         errors.ProxyLoop(text, text),
         errors.Overloaded(text, model=text),
@@ -54,6 +56,19 @@ def test_every_error_is_made_here() -> None:
     assert {type(error) for error in made("x")} == subclasses
     assert {kind.reason for kind in subclasses} | {RouteError.reason} == REASONS
     assert len(REASONS) == len(subclasses) + 1
+
+
+def test_no_name_is_compared_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request may name a model of 50 MB, and comparing blocks the event loop."""
+    compared = []
+
+    def compare(word: str, *_: object, **__: object) -> list[str]:
+        compared.append(len(word))
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", compare)
+    errors.UnknownModel("x" * 40_000_000, ["m"])
+    assert max(compared) <= 1000
 
 
 @pytest.mark.parametrize("error", made(LONG), ids=lambda error: type(error).__name__)

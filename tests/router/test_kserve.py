@@ -154,6 +154,15 @@ async def test_the_router_answers_for_itself_and_loads_nothing(served: Stack) ->
     assert not (await stub.ServerReady(v2.ServerReadyRequest())).ready
 
 
+async def test_a_request_that_the_router_cannot_read_is_the_callers_mistake(served: Stack) -> None:
+    index = served.through.unary_unary("/inference.GRPCInferenceService/RepositoryIndex")
+    error = await refused(index(b"\xff\xff"))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == (
+        "the request of RepositoryIndex is not a inference.RepositoryIndexRequest; send one"
+    )
+
+
 async def test_loading_and_unloading_are_not_passed_on(served: Stack) -> None:
     stub = GRPCInferenceServiceStub(served.through)
     for call in (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import socket
 import threading
 import uuid
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 PATIENCE = 5.0  # timeout of a heartbeat, in seconds
 FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds between attempts after a failed heartbeat
 LONGEST_INTERVAL = 3600.0  # seconds; a router cannot ask for a longer one
+
+# What can be sent as x-model-id. A router refuses a heartbeat with any other name in it.
+_ROUTABLE = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
 _OPTIONS = (
     # By default, a channel waits up to two minutes between attempts to connect.
@@ -94,6 +98,7 @@ class Member:
         self._slots = slots
         self._changed = changed
         self._stopping = False
+        self._hidden: list[str] = []  # models that no router can route to
         self._problem: str | None = ""  # last problem logged; None while the node is a member
         self._channel = grpc.insecure_channel(router, options=_OPTIONS)
         self._stub = FleetStub(self._channel)
@@ -154,6 +159,7 @@ class Member:
     def _heartbeat(self) -> float:
         """Send one heartbeat. Return the seconds until the next one."""
         version, models = self._slots.inventory()
+        self._hide([model for model, *_ in models if not _ROUTABLE.fullmatch(model)])
         request = fleet_pb2.HeartbeatRequest(
             node=self._node.name,
             address=self._node.address,
@@ -164,11 +170,21 @@ class Member:
             models=[
                 fleet_pb2.HeldModel(model=model, generation=generation, in_flight=in_flight)
                 for model, generation, in_flight in models
+                if model not in self._hidden
             ],
         )
         reply = self._stub.Heartbeat(request, timeout=PATIENCE)
         # The order of the arguments turns NaN into the longest interval.
         return max(FIRST_RETRY, min(LONGEST_INTERVAL, float(reply.interval_seconds)))
+
+    def _hide(self, models: list[str]) -> None:
+        if models != self._hidden and models:
+            log.warning(
+                "the router is not told of models that no header can name; load them with an"
+                " x-model-id of up to 255 printable ASCII characters",
+                models=[model[:100] for model in models],
+            )
+        self._hidden = models
 
 
 def _text(error: Any) -> str:

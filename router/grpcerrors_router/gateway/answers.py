@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
+from google.protobuf.message import DecodeError
+
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2 as v2
-from grpcerrors_router.errors import NotRouted, UnknownModel
+from grpcerrors_router.errors import InvalidRequest, NotRouted, UnknownModel
 
 if TYPE_CHECKING:
     from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
@@ -22,7 +24,7 @@ class Answers:
     They load nothing. Each takes the metadata and the serialized request, and returns the response.
 
     Raises:
-        RouteError: NoModelKey, UnknownModel or NotRouted.
+        RouteError: NoModelKey, InvalidRequest, UnknownModel or NotRouted.
     """
 
     def __init__(self, router: SmartRouter, keys: ModelKeys) -> None:
@@ -72,6 +74,11 @@ class Answers:
 
     def RepositoryIndex(self, _metadata: Metadata, request: bytes) -> v2.RepositoryIndexResponse:  # noqa: N802
         """List the models of models.toml."""
+        try:
+            asked = v2.RepositoryIndexRequest.FromString(request)
+        except DecodeError:
+            name = v2.RepositoryIndexRequest.DESCRIPTOR.full_name
+            raise InvalidRequest("RepositoryIndex", name) from None
         states = {
             pb.StatusResponse.READY: "READY",
             pb.StatusResponse.BUSY: "LOADING",
@@ -80,7 +87,7 @@ class Answers:
         index = v2.RepositoryIndexResponse()
         for model in self._router.models:
             index.models.add(name=model, state=states[self._state(model)])
-        if v2.RepositoryIndexRequest.FromString(request).ready:
+        if asked.ready:
             return v2.RepositoryIndexResponse(
                 models=[model for model in index.models if model.state == "READY"]
             )
