@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors._guard import methods
@@ -55,7 +56,7 @@ class Guard:
             holds any. Called from any thread, it alone decides, and the answer is never a mismatch.
             If it raises, the model counts as not held.
         drain: how many seconds a load or unload waits for the calls in flight that it would disturb
-            before it starts; None for no wait. New calls are refused meanwhile.
+            before it starts, infinity included; None for no wait. New calls are refused meanwhile.
         exempt: the names of RPCs that work without a model, such as `{"VAD"}`; they pass.
 
     Raises:
@@ -72,7 +73,7 @@ class Guard:
         drain: float | None = None,
         exempt: Collection[str] = (),
     ) -> None:
-        if drain is not None and drain < 0:
+        if drain is not None and not drain >= 0:  # NaN too
             raise ValueError(f"drain must be None or seconds from 0 on, not {drain}")
         if isinstance(exempt, str):
             raise TypeError(f"exempt must be a set of names, such as {{{exempt!r}}}")
@@ -84,7 +85,8 @@ class Guard:
             else Tracked(backend, several=several)
         )
         self._chosen = protocol is not None
-        self._drain = drain
+        # Waiting for longer, or for ever, raises OverflowError.
+        self._drain = None if drain is None else min(drain, threading.TIMEOUT_MAX)
         self._exempt = frozenset(exempt)
         self._unknown: set[str] = set()
         self._guarded: dict[str, tuple[Any, Any]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,9 @@ def test_a_model_that_an_exempt_rpc_loads_is_reported(surface: str) -> None:
 # --- draining ---
 
 
-def test_a_change_waits_for_the_calls_in_flight(surface: str) -> None:
-    with guarded(surface, drain=30) as client:
+@pytest.mark.parametrize("drain", [30, 1e12, math.inf])  # Python cannot wait for 1e12 s
+def test_a_change_waits_for_the_calls_in_flight(surface: str, drain: float) -> None:
+    with guarded(surface, drain=drain) as client:
         client.load()
         early = client.start("PredictStream", "yield wait:early")
         client.gates.reached("early")
@@ -117,6 +119,8 @@ def test_a_change_waits_for_the_calls_in_flight(surface: str) -> None:
         client.gates.open("free")
         assert answer(free).verdict == "OK"
         assert client.call("Predict").verdict == NOT_LOADED
+        assert client.load().verdict == "OK"
+        assert client.call("Predict").verdict == "OK"
 
 
 def test_a_drain_that_takes_too_long_is_given_up(surface: str) -> None:
@@ -352,9 +356,10 @@ def test_the_services_warned_about_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert made._unknown == {"A", "B"}
 
 
-def test_a_negative_drain_is_refused() -> None:
-    with pytest.raises(ValueError, match="drain must be None or seconds from 0 on, not -1"):
-        sync.ModelGuard("x", drain=-1)
+@pytest.mark.parametrize("drain", [-1, math.nan])
+def test_a_negative_drain_is_refused(drain: float) -> None:
+    with pytest.raises(ValueError, match=f"drain must be None or seconds from 0 on, not {drain}"):
+        sync.ModelGuard("x", drain=drain)
 
 
 def test_both_guards_are_documented_alike() -> None:
