@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 88
 _ERRORS_SHOWN = 5
+_LONGEST = 1_000  # characters of a line
+_CONTROL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "?")  # reasons may have them too
 
 
 def explain(err: object, catalogue: Catalogue = CATALOGUE) -> str:
@@ -30,7 +32,7 @@ def explain(err: object, catalogue: Catalogue = CATALOGUE) -> str:
     lines += [f"  wraps: {_shown(facts)}" for facts in found[1:_ERRORS_SHOWN]]
     if len(found) > _ERRORS_SHOWN:
         lines.append(f"  and {len(found) - _ERRORS_SHOWN} more that it wraps")
-    return "\n".join(lines)
+    return "\n".join(line[:_LONGEST].translate(_CONTROL) for line in lines)
 
 
 def _headline(verdict: Verdict) -> str:
@@ -42,10 +44,8 @@ def _headline(verdict: Verdict) -> str:
     lacks = dialect.hints == ("unimplemented",) if dialect else not info
     if condition and condition.rpc and lacks:
         words = f"not implemented (or, for {condition.rpc}, {words})"
-    for name in ("backend", "model", "node"):
-        if value := verdict.fields.get(name):
-            words += f", {name} {_quoted(value)}"
-    return words
+    fields = ((name, verdict.fields.get(name)) for name in ("backend", "model", "node"))
+    return words + "".join(f", {name} {_quoted(value)}" for name, value in fields if value)
 
 
 def _reason(verdict: Verdict, found: list[Facts]) -> str:

@@ -144,6 +144,16 @@ def test_a_long_text_is_cut() -> None:
     assert f"\n  error: no code, '{'x' * 87}…'" in explain(ValueError("x" * 89))
 
 
+def test_a_sender_can_neither_steer_the_terminal_nor_fill_it() -> None:
+    reason = ("grpcerrors", "A\x1b[2J\nB\x9b" + "C" * 5000)
+    said = explain(_with(StatusCode.UNKNOWN, "no", reason, ("example.com", "\x07")))
+    lines = said.splitlines()
+    assert len(lines) == 3
+    assert "grpcerrors/A?[2J?B?CCC" in said
+    assert max(map(len, lines)) == 1000
+    assert all(line.isprintable() for line in lines)
+
+
 def _chain(length: int) -> Exception:
     err = Exception(f"error {length}")
     for number in range(length - 1, 0, -1):

@@ -394,6 +394,8 @@ def test_handlers_are_wrapped_once_and_the_cache_is_bounded(
 ) -> None:
     monkeypatch.setattr(guard, "_CACHED", 2)
     made = sync.ModelGuard("x")
+    for name in "AB":  # methods that do not exist, of which a client can name any number
+        assert made._guard(f"/{SERVICE}/{name}", None) is None
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: DONE)
     first = made._guard(f"/{SERVICE}/C", handler)
     assert made._guard(f"/{SERVICE}/C", handler) is first
