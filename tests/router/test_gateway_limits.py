@@ -71,7 +71,6 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_thousands_of_calls_at_once_are_all_answered(tmp_path: Path) -> None:
     """By default, gRPC answers CANCELLED when more than 1,000 calls wait to be accepted."""
     async with fleet(tmp_path, '[models]\na = { backend = "echo" }\n') as world:
@@ -87,7 +86,6 @@ async def test_thousands_of_calls_at_once_are_all_answered(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_downloads_that_nobody_reads_do_not_fill_the_memory(tmp_path: Path) -> None:
     """With windows that grow to 16 MiB per stream, 50 downloads of 50 MB took 1.7 GiB."""

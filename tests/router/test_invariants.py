@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +21,9 @@ from hypothesis.stateful import (
 
 from grpcerrors_router.registry import rows
 from tests.router.support.simulation import MODELS, Member, World
+
+if TYPE_CHECKING:
+    from tests.router.support.postgres import Postgres
 
 ROUTER = st.integers(0, 1)
 NODE = st.sampled_from("ab")
@@ -265,7 +268,7 @@ def test_many_interleavings_on_sqlite() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_interleavings_on_postgres(postgres: Any) -> None:
+def test_interleavings_on_postgres(postgres: Postgres) -> None:
     admin = sa.create_engine(
         sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
         isolation_level="AUTOCOMMIT",
@@ -279,7 +282,7 @@ def test_interleavings_on_postgres(postgres: Any) -> None:
             name = f"interleavings_{next(numbers)}"
             with admin.connect() as conn:
                 conn.execute(sa.text(f"create database {name}"))
-            return str(postgres.get_uri(database=name))
+            return postgres.get_uri(name)
 
     check(OnPostgres, examples=10, steps=40)
     admin.dispose()

@@ -320,7 +320,6 @@ async def test_such_a_node_may_answer_that_it_did_not(foreign: Foreign) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_model_killed_behind_the_routers_back_is_not_noticed(tmp_path: Path) -> None:
     """Real processes: 40 clients send the same kind of request while the model is gone."""
     models = f"""

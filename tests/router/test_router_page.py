@@ -24,7 +24,6 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_its_programs_run_unchanged(tmp_path: Path) -> None:
     """They run in processes of their own; only the addresses differ."""
     client, program = blocks("python")
