@@ -14,6 +14,7 @@ import pytest
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import backend_pb2_grpc
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_router import ModelSpec
 from tests.router.conftest import QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
 from tests.router.support.relay import Relay
@@ -316,3 +317,19 @@ async def test_watching_survives_a_failure(
         router.table.set_state(entry, reachable=False, busy=False)
         await eventually(lambda: entry.reachable)
         assert failures >= 3
+
+
+async def test_no_call_is_sent_to_a_node_whose_connection_was_lost(sqlite_url: str) -> None:
+    """Of many calls at once, half would be lost before the first of them could report it."""
+    nodes = [Node("a"), Node("b")]
+    models = {"m": ModelSpec("m", "fake", replicas=2)}
+    async with fleet(sqlite_url, *nodes, models=models) as (router,):
+        await router.load("m")
+        await eventually(lambda: router.table.live_count("m") == 2)
+        await asyncio.gather(*(predict(router) for _ in range(20)))
+        assert all(sum(node.executed.values()) for node in nodes)
+        await nodes[0].stop()
+        await eventually(lambda: router._channels.losses(nodes[0].address))
+        await asyncio.gather(*(predict(router) for _ in range(50)))
+        assert not router.table.nodes["a"].reachable
+        assert sum(1 for _ in router.table.replicas("m")) == 2, "invariant 14"

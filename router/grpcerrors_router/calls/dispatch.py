@@ -177,6 +177,11 @@ class Dispatcher:
 
         Raises LoadTimeout.
         """
+        connection = self._connection(entry)
+        if entry.node.losses != connection:
+            # Of all the calls that are sent at once, none should find out that the node is gone.
+            entry.node.losses = connection
+            self._prober.suspect(entry.node)
         fresh, known = self._prober.is_fresh(entry.node), self._knows(entry)
         if fresh and known and self.holds(entry):
             return True

@@ -103,6 +103,7 @@ class NodeEntry:
         loads: its load jobs, by model.
         reachable: whether it may be picked.
         busy: whether it is picked last.
+        losses: how often its connection had been lost when it was last picked.
         fresh_until: until when it needs no probe.
         heard_at: when it last answered.
         probed_at: when it was last probed.
@@ -114,6 +115,7 @@ class NodeEntry:
         "heard_at",
         "info",
         "loads",
+        "losses",
         "probed_at",
         "reachable",
         "replicas",
@@ -127,6 +129,7 @@ class NodeEntry:
         self.loads: dict[str, Load] = {}
         self.reachable = True
         self.busy = False
+        self.losses = 0
         self.fresh_until = 0.0
         self.heard_at = 0.0
         self.probed_at = 0.0
