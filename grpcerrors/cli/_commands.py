@@ -48,6 +48,9 @@ def run() -> int:
     except CommandError as error:
         sys.stderr.write(f"Error: {printable(str(error))}\n")
         return FAILED
+    except OSError as error:  # files to read are reported where they are read
+        sys.stderr.write(f"Error: cannot write the output: {error.strerror}\n")
+        return FAILED
     except Exception as error:
         # What typer raises for bad usage is click's in older versions, and its own in newer ones.
         if not hasattr(error, "format_message"):

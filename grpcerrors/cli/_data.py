@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from google.protobuf import json_format
 
@@ -46,20 +47,23 @@ def requests(data: str, rpc: Rpc) -> Iterator[Message]:
 
 
 def _lines(data: str) -> Iterator[bytes]:
-    if data == "-":
-        # A reader of its own: a thread that still waits here must not hold the lock of sys.stdin
-        # when the interpreter ends.
-        with open(sys.stdin.fileno(), "rb", closefd=False) as source:
-            yield from source
-    elif data.startswith("@"):
-        try:
-            with Path(data[1:]).open("rb") as source:
-                yield from source
-        except OSError as error:
-            raise CommandError(f"cannot read {data[1:]}: {error.strerror}") from error
-    else:
+    if data != "-" and not data.startswith("@"):
         # Arguments that are not UTF-8 come as surrogates.
         yield from data.encode(errors="surrogateescape").splitlines(keepends=True)
+        return
+    name = "standard input" if data == "-" else data[1:]
+    try:
+        with _standard_input() if data == "-" else Path(name).open("rb") as source:
+            yield from source
+    except OSError as error:
+        raise CommandError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _standard_input() -> BinaryIO:
+    """Open a reader of its own: a thread that still waits in it at the end holds no lock."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise OSError(errno.EBADF, "it is closed")
+    return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
 def _parse(text: bytes, rpc: Rpc, where: str) -> Message:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
@@ -219,6 +221,28 @@ def test_a_file_that_cannot_be_read_is_told(call: Client) -> None:
     assert call.refused("One", "--data", "@/nowhere") == (
         "cannot read /nowhere: No such file or directory"
     )
+
+
+def test_a_closed_standard_input_is_told(call: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as `<&-` does
+    assert call.refused("One", "--data", "-") == "cannot read standard input: it is closed"
+
+
+class Full(io.StringIO):
+    """A file on a disk without space."""
+
+    def write(self, _: str, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_output_that_cannot_be_written_is_told(
+    call: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", Full())
+        ran = call("One")
+    said = "Error: cannot write the output: No space left on device\n"
+    assert (ran.exit_code, ran.err) == (2, said)
 
 
 def test_what_is_not_offered_is_told_with_what_is(call: Client, capsys: Capture) -> None:
