@@ -16,16 +16,16 @@ from tests.interop.support.ledgers import REFUSAL, STARTED, Ledger
 from tests.interop.support.proxies import PROXIES, does, proxying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 pytestmark = pytest.mark.interop
 
 ANY_LENGTH = [("grpc.max_receive_message_length", -1)]
 # What the page warns of.
 UNSAFE = {
-    "envoy": ("retriable-headers,connect-failure", "reset"),
-    "nginx": ("grpc_next_upstream error;", "grpc_next_upstream error http_503 non_idempotent;"),
-    "haproxy": ("retry-on conn-failure", "retry-on all-retryable-errors"),
+    "envoy": {"retriable-headers,connect-failure": "reset"},
+    "nginx": {"grpc_next_upstream error;": "grpc_next_upstream error http_503 non_idempotent;"},
+    "haproxy": {"retry-on conn-failure": "retry-on all-retryable-errors"},
 }
 
 
@@ -132,7 +132,7 @@ def test_a_healed_call_counts_as_a_retry_until_its_answer_begins(
         assert ended.wait(errors.SECONDS)
 
     with (
-        proxying("envoy", guarded, good, ("max_retries: 1000", limit)) as target,
+        proxying("envoy", guarded, good, {"max_retries: 1000": limit}) as target,
         grpc.insecure_channel(target) as channel,
     ):
         method: Any = errors.method(channel, "ClientStream")
@@ -155,7 +155,7 @@ def test_a_healed_call_counts_as_a_retry_until_its_answer_begins(
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_a_request_is_not_sent_again_if_the_server_crashes(proxy: str) -> None:
-    assert executions(proxy) == 1
+    assert executions(proxy, {}) == 1
     assert does(proxy, "sends a request again that may have been executed") == "no"
 
 
@@ -168,12 +168,12 @@ def test_other_retry_conditions_execute_requests_twice(proxy: str) -> None:
         assert executed > 1
 
 
-def executions(proxy: str, change: tuple[str, str] = ("", "")) -> int:
+def executions(proxy: str, changes: Mapping[str, str]) -> int:
     """Call two servers that crash; return how often the request has been executed."""
     with (
         frames.serving_crashes() as (first, firsts),
         frames.serving_crashes() as (second, seconds),
-        proxying(proxy, first, second, change) as target,
+        proxying(proxy, first, second, changes) as target,
         grpc.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel,
     ):
         error = errors.call(channel, "Unary", "any").error
@@ -196,8 +196,8 @@ def test_no_retry_condition_of_others_heals_a_refusal(
 def test_envoy_sends_unproven_errors_again_if_asked_to(
     failing: str, good: str, ledger: Ledger
 ) -> None:
-    change = ("retriable-headers,connect-failure", "retriable-headers,unavailable")
-    for unsafe, then in ((("", ""), "intact"), (change, "sent again")):
+    change = {"retriable-headers,connect-failure": "retriable-headers,unavailable"}
+    for unsafe, then in (({}, "intact"), (change, "sent again")):
         with (
             proxying("envoy", failing, good, unsafe) as target,
             grpc.insecure_channel(target) as channel,
@@ -238,9 +238,9 @@ def test_long_requests_pass(proxy: str, good: str, ledger: Ledger) -> None:
 
 
 def test_nginx_rejects_long_requests_by_default(good: str, ledger: Ledger) -> None:
-    change = ("  client_max_body_size 0;\n", "")
+    change = {"  client_max_body_size 0;\n": ""}
     with (
-        proxying("nginx", good, change=change) as target,
+        proxying("nginx", good, changes=change) as target,
         grpc.insecure_channel(target, ANY_LENGTH) as channel,
     ):
         assert ledgers.call(channel, ledger, "Unary", "x" * 1_000_000).error is None

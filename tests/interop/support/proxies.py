@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
@@ -126,35 +126,31 @@ def envoy(config: Path) -> list[str]:
     return [_program("envoy"), *quiet, "--config-path", str(config)]
 
 
+_UNCHANGED: Mapping[str, str] = {}
 PROXIES = {proxy.__name__: proxy for proxy in (envoy, nginx, haproxy)}
-_LISTENERS = {"nginx": ("listen 50050 http2", "listen unix:$folder/socket http2")}
-_LISTENERS["haproxy"] = ("bind :50050", "bind unix@$folder/socket")
+_FILES = {
+    "envoy": ("route.yaml", "cluster.yaml"),
+    "nginx": ("nginx.conf",),
+    "haproxy": ("haproxy.cfg",),
+}
+_ADDRESSES = {"10.0.0.1:50051": "$host1:$port1", "10.0.0.2:50051": "$host2:$port2"}
+_FILLED_IN: dict[str, dict[str, str]] = {
+    "envoy": {},
+    "nginx": {"listen 50050 http2": "listen unix:$folder/socket http2", **_ADDRESSES},
+    "haproxy": {"bind :50050": "bind unix@$folder/socket", **_ADDRESSES},
+}
 
 
-def _template(name: str, change: tuple[str, str]) -> str:
-    """Return a configuration with the blocks of the page, and one piece of it replaced."""
+def _template(name: str, changes: Mapping[str, str]) -> str:
+    """Return a configuration with the blocks of the page, some pieces of them replaced."""
+    blocks = [_BLOCKS[file] for file in _FILES[name]]
+    for old, new in {**_FILLED_IN[name], **changes}.items():
+        assert sum(block.count(old) for block in blocks) == 1, f"{old!r} is not once in {PAGE}"
+        blocks = [block.replace(old, new) for block in blocks]
     if name == "envoy":
-        route, cluster = indent(_BLOCKS["route.yaml"], " " * 14), _BLOCKS["cluster.yaml"]
-        text = replaced(route + "\0" + indent(cluster, " " * 4), *change)
-        route, _, cluster = text.partition("\0")
+        route, cluster = indent(blocks[0], " " * 14), indent(blocks[1], " " * 4)
         return Template(_ENVOY).safe_substitute(route=route, cluster=cluster)
-    block = _BLOCKS["nginx.conf" if name == "nginx" else "haproxy.cfg"]
-    for old, new in (
-        _LISTENERS[name],
-        ("10.0.0.1:50051", "$host1:$port1"),
-        ("10.0.0.2:50051", "$host2:$port2"),
-        change,
-    ):
-        block = replaced(block, old, new)
-    return Template(_NGINX).safe_substitute(block=block) if name == "nginx" else block
-
-
-def replaced(text: str, old: str, new: str) -> str:
-    """Replace what is in a text once; "" changes nothing."""
-    if not old:
-        return text
-    assert text.count(old) == 1, f"{old} is {text.count(old)} times in the page"
-    return text.replace(old, new)
+    return Template(_NGINX).safe_substitute(block=blocks[0]) if name == "nginx" else blocks[0]
 
 
 def _program(name: str) -> str:
@@ -163,11 +159,11 @@ def _program(name: str) -> str:
 
 @contextmanager
 def proxying(
-    name: str, first: str, second: str = "", change: tuple[str, str] = ("", "")
+    name: str, first: str, second: str = "", changes: Mapping[str, str] = _UNCHANGED
 ) -> Iterator[str]:
     """Run a proxy in front of one or two upstreams; yield its gRPC target.
 
-    `change` is a piece of the page and what replaces it.
+    `changes` are pieces of the page and what replaces them.
     """
     (host1, _, port1), (host2, _, port2) = (
         address.rpartition(":") for address in (first, second or first)
@@ -176,7 +172,7 @@ def proxying(
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         values = {"folder": folder, "host1": host1, "port1": port1, "host2": host2, "port2": port2}
-        config.write_text(Template(_template(name, change)).substitute(values), encoding="utf-8")
+        config.write_text(Template(_template(name, changes)).substitute(values), encoding="utf-8")
         target = f"unix:{folder}/socket"
         process = subprocess.Popen(PROXIES[name](config))
         try:
