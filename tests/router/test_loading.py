@@ -21,6 +21,7 @@ from grpcerrors_router import (
     LoadTimeout,
     ModelSpec,
     NoCapacity,
+    NodeRegistry,
     SmartRouter,
     UnknownModel,
 )
@@ -113,6 +114,15 @@ async def test_no_node_of_that_backend(sqlite_url: str) -> None:
     async with fleet(sqlite_url, Node(), models=models) as (router,):
         with pytest.raises(NoCapacity, match='no node offers backend "absent"'):
             await stub(router).Predict(pb.PredictOptions())
+
+
+async def test_a_request_waits_for_the_registry_to_be_read(sqlite_url: str) -> None:
+    settings = replace(QUICK, poll_interval=1.0)
+    async with Node() as node, fleet(sqlite_url, settings=settings) as (router,):
+        async with NodeRegistry(sqlite_url) as elsewhere:
+            await elsewhere.add_node(node.address, "fake")
+        await stub(router).Predict(pb.PredictOptions())
+        assert len(node.loads) == 1
 
 
 async def test_a_failed_load_tries_another_node(sqlite_url: str) -> None:

@@ -240,7 +240,10 @@ class Flights:
                 if isinstance(choice, Nowhere):
                     if await self._someone_is_back(flight):
                         continue
-                    raise failure(flight, choice)
+                    if not self._may_be_unknown(flight):
+                        raise failure(flight, choice)
+                    await self._pause(flight)
+                    continue
                 if isinstance(choice, Place) and not self._prober.is_fresh(choice.node):
                     await self._prober.probe_health(choice.node)
                 elif isinstance(choice, Later) or not await self._start(flight, choice):
@@ -261,6 +264,13 @@ class Flights:
             and node.probed_at < flight.since
         ]
         return any(await asyncio.gather(*map(self._prober.probe_health, silent)))
+
+    def _may_be_unknown(self, flight: Flight) -> bool:
+        """Return whether a first node of the backend may have been added, and not been read yet."""
+        nodes = self._table.nodes.values()
+        read_by = flight.since + 2 * self._settings.poll_interval
+        known = any(node.info.backend == flight.spec.backend for node in nodes)
+        return not known and self._clock.monotonic() < read_by
 
     async def _start(self, flight: Flight, choice: Place) -> bool:
         """Claim a load and start it; return False if the registry refuses the claim."""
