@@ -174,11 +174,11 @@ async def test_a_node_that_dies_is_not_picked_and_its_rows_stay(sqlite_url: str)
         (first,) = router.table.replicas("m")
         home, other = (a, b) if first.node.name == "a" else (b, a)
         await home.stop()
-        await eventually(lambda: router._channels.losses(home.address))
-        await stub(router).Predict(pb.PredictOptions(), timeout=30)
-        assert not router.table.nodes[home.name].reachable
+        router.table.nodes[home.name].fresh_until = 0.0
+        assert not await router.probe_health(home.name)
         kept = {entry.node.name for entry in router.table.replicas("m")}
         assert home.name in kept, "invariant 14: silence deletes nothing"
+        await stub(router).Predict(pb.PredictOptions(), timeout=30)
         assert "m" in other.held
         assert len(list(router.table.replicas("m"))) == 2
         assert await router.registry.heals() == []
