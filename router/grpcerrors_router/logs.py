@@ -40,8 +40,12 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
 
     is_terminal = sys.stderr.isatty()
     form = form or (Format.CONSOLE if is_terminal else Format.JSON)
+    # Not rich's traceback, which shows local variables, and takes minutes for a text of 100 KB.
+    console = structlog.dev.ConsoleRenderer(
+        colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
+    )
     render: list[Processor] = (
-        [escape, structlog.dev.ConsoleRenderer(colors=is_terminal)]
+        [escape, console]
         if form is Format.CONSOLE
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )

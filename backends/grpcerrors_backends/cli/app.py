@@ -161,8 +161,12 @@ def serve(  # noqa: PLR0913 - the options of the command
 
 
 def _configure_log(form: LogFormat) -> None:
+    # Not rich's traceback, which shows local variables, and takes minutes for a text of 100 KB.
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [console]
         if form is LogFormat.CONSOLE
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
