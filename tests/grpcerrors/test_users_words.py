@@ -130,6 +130,8 @@ def test_no_wording_counts_in_quotation_marks(text: str, template: str, mark: st
 @given(text=given_by_a_user(), template=st.sampled_from(TEMPLATES))
 @example(text="\nx: model not loaded", template="unsupported language: {}")
 @example(text="a: model not loaded. b", template="voice: {}")
+@example(text="backend error: unimplemented", template="error opening {}: System error.")
+@example(text="model error: model not loaded", template="language {}: this voice is English")
 def test_no_wording_counts_after_a_handlers_own_words(text: str, template: str) -> None:
     """Under no code, without quotation marks, whatever else the user writes."""
     assert judged(template.format(text)) == judged(template.format("alloy"))
