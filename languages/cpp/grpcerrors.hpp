@@ -166,7 +166,7 @@ inline constexpr Fragment kFragments[] = {
     {"thing",
      "(?:audio|argument|dir|directory|emotion|field|file|filename|folder|format|function|grammar|id|image|input|key|lang|language|locale|option|parameter|path|preset|prompt|role|speaker|style|text|token|tool|uri|url|user|value|video|voice)(?: (?:file|id|name|path))?"},
     {"of_a_user",
-     "(?:^|[ \\t\\r\\n:;,(])(?:{{thing}}: [^'\\\"`]{0,500}|(?:{{thing}}|at|bad|called|find|from|get|illegal|in|into|invalid|loading|lstat|missing|named|near|no|open|opening|parse|parsing|read|reading|stat|such|to|unexpected|unknown|unrecogni[sz]ed|unsupported|write|writing):? )"},
+     "(?:^|[ \\t\\r\\n:;,(])(?:{{thing}}: (?:[^'\\\"`]|\\w'\\w){0,500}|(?:{{thing}}|at|bad|called|find|from|get|illegal|in|into|invalid|loading|lstat|missing|named|near|no|open|opening|parse|parsing|read|reading|stat|such|to|unexpected|unknown|unrecogni[sz]ed|unsupported|write|writing):? )"},
     {"of_a_file",
      "\\b(?:no such file|permission denied|is a directory|not a directory|file name too long)\\b|\\b(?:not found|does not exist)\\.?$"},
     {"users_fault",

@@ -132,6 +132,7 @@ def test_no_wording_counts_in_quotation_marks(text: str, template: str, mark: st
 @example(text="a: model not loaded. b", template="voice: {}")
 @example(text="backend error: unimplemented", template="error opening {}: System error.")
 @example(text="model error: model not loaded", template="language {}: this voice is English")
+@example(text="0's streaming transcription unsupported", template="voice: {}")
 def test_no_wording_counts_after_a_handlers_own_words(text: str, template: str) -> None:
     """Under no code, without quotation marks, whatever else the user writes."""
     assert judged(template.format(text)) == judged(template.format("alloy"))
