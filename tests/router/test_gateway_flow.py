@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from grpcerrors import explain, is_model_not_loaded, model_not_loaded
+from grpcerrors import classify, explain, is_model_not_loaded, model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from tests.router.support.rawnode import SERVICE, Pairs, Script, Stack, stack
@@ -273,6 +273,15 @@ async def test_nothing_is_unexecuted_once_a_message_was_delivered(served: Stack)
     trailers = dict(error.trailing_metadata())
     assert {"grpc-status-details-bin", "x-own"} <= trailers.keys()
     assert "grpcerrors-unexecuted" not in trailers
+
+
+async def test_nothing_is_unexecuted_whose_handler_had_begun(served: Stack) -> None:
+    begun = model_not_loaded("raw", started=True)
+    contradiction = (*begun.trailing_metadata, ("grpcerrors-unexecuted", "MODEL_NOT_LOADED"))
+    served.node.script = Script(code=begun.code, details=begun.details, trailing=contradiction)
+    error = await ended(start(served.through, UNARY))
+    assert classify(error).started
+    assert "grpcerrors-unexecuted" not in dict(error.trailing_metadata())
 
 
 @pytest.mark.parametrize("reason", ["NO_CAPACITY", "LOAD_FAILED"])

@@ -13,6 +13,7 @@ import grpc
 import structlog
 from google.protobuf.message_factory import GetMessageClass
 
+from grpcerrors import classify
 from grpcerrors._wire import UNEXECUTED_KEY
 from grpcerrors_protocol import backend_pb2, inference_pb2
 from grpcerrors_protocol.metadata import HOP
@@ -241,9 +242,11 @@ def _trailers(error: grpc.aio.AioRpcError, *, begun: bool) -> tuple[tuple[str, s
     """Return the trailers for the caller: `grpcerrors-unexecuted` only where it is still true.
 
     The router sends a request again only if no attempt has executed it, so what the last node says
-    holds for all attempts. Once part of an answer has been forwarded, it holds no longer.
+    holds for all attempts. Once part of an answer has been forwarded, it holds no longer. Nor does
+    it if the details say that the handler had begun.
     """
     if isinstance(error, RouteError) and not begun:
         return error.unsent
     trailers = tuple(error.trailing_metadata())
-    return tuple(pair for pair in trailers if not (begun and pair[0] == UNEXECUTED_KEY))
+    executed = begun or classify(error).started
+    return tuple(pair for pair in trailers if not (executed and pair[0] == UNEXECUTED_KEY))
