@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from grpcerrors import classify
+from grpcerrors import MODEL_NOT_LOADED, ContractError, classify
+from grpcerrors._guard.begun import begun
+from grpcerrors._wire import decode
 from tests.grpcerrors.support.guarded import SHAPES, SURFACES, Client, answer, guarded
 
 if TYPE_CHECKING:
@@ -194,6 +196,15 @@ def test_nothing_is_unexecuted_after_the_first_message(
     assert classify(before).unexecuted
     assert not classify(after).unexecuted
     assert classify(after).started == ("typed" in does)
+
+
+def test_an_answer_that_has_begun_keeps_the_other_details() -> None:
+    error = ContractError(MODEL_NOT_LOADED, backend="x", retry_after=1.5)
+    ((key, details),) = begun(error.trailing_metadata) or ()
+    (info,) = decode(details)
+    assert key == "grpc-status-details-bin"
+    assert info.metadata == {"backend": "x", "started": "true"}
+    assert info.retry_after == 1.5
 
 
 @pytest.mark.parametrize("way", GONE)
