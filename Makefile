@@ -40,7 +40,7 @@ lint: $(DEV) ## Run ruff, mypy and pyright
 	pyright
 
 check: lint ## Lint and run the quick tests (under 90 s)
-	$(PYTEST) -n 2 -m "not slow and not soak"
+	$(PYTEST) -n 4 -m "not slow and not soak"
 
 test: lint ## Run the tests with coverage floors, the library's on its wheel (under 10 min)
 	$(PYTEST) -n 2 -m "not soak" --ignore=tests/grpcerrors \

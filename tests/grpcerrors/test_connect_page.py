@@ -41,6 +41,7 @@ def _wait_until_it_listens(port: int) -> None:
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
     port = _free_port()
     page = PAGE.read_text().replace("50051", str(port))

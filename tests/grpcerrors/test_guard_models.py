@@ -201,7 +201,7 @@ class SeveralModelsMachine(TrackedMachine):
 
 
 # A step is a whole history: hundreds of them say what thousands of single values do elsewhere.
-_FEW = settings(max_examples=200)
+_FEW = settings(max_examples=80)
 
 TestOneModel = OneModelMachine.TestCase
 TestOneModel.settings = _FEW

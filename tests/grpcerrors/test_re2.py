@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import re2  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,7 @@ def test_they_find_the_same_in_what_backends_say() -> None:
         assert_same_answers(message)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(pattern=st.sampled_from(PATTERNS), data=st.data())
 def test_they_find_the_same_in_what_a_pattern_matches(pattern: str, data: st.DataObject) -> None:
@@ -83,6 +85,7 @@ def test_they_find_the_same_in_what_a_pattern_matches(pattern: str, data: st.Dat
     assert_same_answers(LETTERS.sub("", text))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(text=given_by_a_user(), template=st.sampled_from([*TEMPLATES, *FIRST, "{}"]))
 def test_they_find_the_same_in_what_users_write(text: str, template: str) -> None:

@@ -137,6 +137,7 @@ async def test_heals_shows_the_log(served: Stack, run: Any) -> None:
     assert "dropped" in out
 
 
+@pytest.mark.slow
 async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> None:
     added = await run("add-node", "127.0.0.1:9", "--backend", "raw", "--slots", "2", "--name", "b")
     assert added[:2] == (0, "added b (raw, 2 slots)\n")
@@ -212,6 +213,7 @@ async def test_a_mistake_is_one_line_and_exit_code_2(
     assert "hunter2" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--listen", "--metrics"])
 async def test_a_port_that_is_taken_is_named_with_its_option(
     served: Stack, tmp_path: Path, option: str
@@ -250,6 +252,7 @@ async def test_only_serve_changes_the_schema(run: Any, tmp_path: Path) -> None:
     assert len(before) == len(path.read_bytes())
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_no_database_is_no_registry(served: Stack, tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text("[models.x]\nbackend = 'y'\n")
     (tmp_path / "text").write_text("This is no database. " * 100)

@@ -73,6 +73,7 @@ async def test_completion_knows_the_commands(served: Stack) -> None:
     assert out.decode().split() == ["status"]
 
 
+@pytest.mark.slow
 async def test_status_imports_only_what_it_needs(served: Stack) -> None:
     """Imports take most of the run time of `status`, and Ctrl-C may interrupt them."""
     program = (

@@ -280,6 +280,7 @@ async def test_probes_are_cached_and_coalesced(sqlite_url: str) -> None:
         assert not await router.probe_health("nobody")
 
 
+@pytest.mark.slow
 async def test_callers_who_wait_do_not_poll(sqlite_url: str, monkeypatch: Any) -> None:
     """A thousand callers that poll every few milliseconds would starve the load they wait for."""
     node = Node()

@@ -48,6 +48,7 @@ async def ask(router: SmartRouter, rpc: str, **options: Any) -> None:
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", ["details", "trailer", "text"])
 @pytest.mark.parametrize("rpc", ["Predict", "PredictStream", "AudioTranscriptionLive"])
 async def test_a_request_waits_while_the_node_loads_the_model(
