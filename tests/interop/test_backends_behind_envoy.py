@@ -123,6 +123,7 @@ def test_evictions_lose_no_request_and_failures_are_not_repeated(
     ledger = tmp_path / "ledger"
     names = [f"evicted {number}" for number in range(900)]
     options = (f"ledger:{ledger}", "fail_every:7")
+    left.free()  # which the test before may have loaded, with another ledger
     right.load("m", *options)
     done = threading.Event()
 
