@@ -115,7 +115,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def connect_python(session: nox.Session) -> None:
-    """Test with connectrpc under its old name, which cannot be installed beside the new one."""
+    """Test with connectrpc under its old name, which excludes the new one."""
     _install_wheel(session, PINNED)
     session.run("uv", "pip", "uninstall", "connectrpc", external=True)
     session.install("connect-python==0.9.0")

@@ -38,7 +38,7 @@ _LONGEST_DELAY = 315_576_000_000  # seconds, of a google.protobuf.Duration
 
 
 class ErrorInfo(NamedTuple):
-    """A `google.rpc.ErrorInfo` with the delay of the RetryInfo beside it; or the plain trailer."""
+    """A `google.rpc.ErrorInfo` and the delay of the RetryInfo sent with it, or a plain trailer."""
 
     domain: str
     reason: str

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
     from google.protobuf.message import Message
 
-# What a compiler says besides its errors.
+# How a warning of a compiler begins.
 _WARNING = re.compile(r"W[0-9]{4} |\[libprotobuf WARNING|WARNING: |.*: warning: ")
 _COMPILING = 60  # seconds, which only a compiler that hangs needs
 

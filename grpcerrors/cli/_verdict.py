@@ -121,7 +121,7 @@ def _obstacles(
 
 
 def _omissions(verdict: Verdict) -> Iterator[str]:
-    """Yield what a typed error could say besides."""
+    """Yield what a typed error leaves out."""
     if verdict.evidence is Evidence.TRAILER:
         yield "it has no details"
     elif verdict.condition == MODEL_LOADING and verdict.retry_after is None:

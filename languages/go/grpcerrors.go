@@ -393,7 +393,7 @@ func (e *Error) Error() string { return e.status.Message() }
 // GRPCStatus returns the status with its details, which grpc-go sends.
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// Trailer returns what must be sent besides the status: UnexecutedTrailer, which a proxy can read,
+// Trailer returns the trailers to send with the status: UnexecutedTrailer, which a proxy can read,
 // if the error proves that nothing was executed.
 func (e *Error) Trailer() metadata.MD {
 	if !e.condition.unexecuted || e.started {

@@ -642,8 +642,8 @@ fn percent_decoded(value: &[u8]) -> String {
     String::from_utf8_lossy(&result).into_owned()
 }
 
-/// Reads every ErrorInfo of a `google.rpc.Status`, and the delay of a RetryInfo beside them; None
-/// if the bytes cannot be decoded.
+/// Reads every ErrorInfo of a `google.rpc.Status`, and the delay of a RetryInfo; None if the
+/// bytes cannot be decoded.
 fn decode_details(bytes: &[u8]) -> Option<(Vec<Info>, Option<f64>)> {
     let mut details: Vec<(String, &[u8])> = Vec::new();
     for_each_field(bytes, |number, value| {

@@ -89,7 +89,7 @@ def _go_dialect(row: Row) -> str:
 
 
 def node() -> str:
-    """Render for grpcerrors.js, whose regular expressions have their flags beside them."""
+    """Render for grpcerrors.js, whose regular expressions carry their flags."""
     named = constants()
     lines = [f"const {name} =\n  {' + '.join(terms(each))};\n" for name, each in named.items()]
     table = "".join(map(_node_condition, CONTRACT["conditions"]))
