@@ -11,6 +11,7 @@ from grpcerrors import CATALOGUE, ContractError, Evidence, classify, held_model,
 from grpcerrors._wire import trailers_size
 from grpcerrors.testing import BuildVector, DetectVector, vectors
 from tests.grpcerrors.support import make_vectors
+from tests.grpcerrors.support.flat_vectors import flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,8 @@ def entry(key: str, value: str) -> bytes:
 def test_the_file_is_what_its_rows_make() -> None:
     committed = json.loads(make_vectors.PATH.read_text("ascii"))
     assert committed == make_vectors.rows(), "python -m tests.grpcerrors.support.make_vectors"
-    flat = make_vectors.FLAT_PATH.read_bytes().decode()
-    assert flat == make_vectors.flat(committed), "python -m tests.grpcerrors.support.make_vectors"
+    written = make_vectors.FLAT_PATH.read_bytes().decode()
+    assert written == flat(committed), "python -m tests.grpcerrors.support.make_vectors"
 
 
 _ESCAPED = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "0": "\0"}
