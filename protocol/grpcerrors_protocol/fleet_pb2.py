@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _own_pool.POOL.AddSerializedFile(b'\n\x1fgrpcerrors_protocol/fleet.proto\x12\x08\x66leet.v1\"\xa2\x01\n\x10HeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x19\n\x11inventory_version\x18\x06 \x01(\x04\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.fleet.v1.HeldModel\"A\n\tHeldModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tin_flight\x18\x03 \x01(\x05\"*\n\x0eHeartbeatReply\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"-\n\x0cLeaveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"\x1c\n\x0bLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"=\n\x0cLoadProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\";\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x1c\n\x0bUnloadReply\x12\r\n\x05nodes\x18\x01 \x03(\t2\x81\x01\n\x05\x46leet\x12\x41\n\tHeartbeat\x12\x1a.fleet.v1.HeartbeatRequest\x1a\x18.fleet.v1.HeartbeatReply\x12\x35\n\x05Leave\x12\x16.fleet.v1.LeaveRequest\x1a\x14.fleet.v1.LeaveReply2}\n\x08Operator\x12\x37\n\x04Load\x12\x15.fleet.v1.LoadRequest\x1a\x16.fleet.v1.LoadProgress0\x01\x12\x38\n\x06Unload\x12\x17.fleet.v1.UnloadRequest\x1a\x15.fleet.v1.UnloadReplyb\x06proto3')
+DESCRIPTOR = _own_pool.POOL.AddSerializedFile(b'\n\x1fgrpcerrors_protocol/fleet.proto\x12\x08\x66leet.v1\"\xaf\x01\n\x10HeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x19\n\x11inventory_version\x18\x06 \x01(\x04\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.fleet.v1.HeldModel\x12\x0b\n\x03tls\x18\x08 \x01(\x08\"A\n\tHeldModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tin_flight\x18\x03 \x01(\x05\"*\n\x0eHeartbeatReply\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"-\n\x0cLeaveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"\x1c\n\x0bLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"=\n\x0cLoadProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\";\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x1c\n\x0bUnloadReply\x12\r\n\x05nodes\x18\x01 \x03(\t2\x81\x01\n\x05\x46leet\x12\x41\n\tHeartbeat\x12\x1a.fleet.v1.HeartbeatRequest\x1a\x18.fleet.v1.HeartbeatReply\x12\x35\n\x05Leave\x12\x16.fleet.v1.LeaveRequest\x1a\x14.fleet.v1.LeaveReply2}\n\x08Operator\x12\x37\n\x04Load\x12\x15.fleet.v1.LoadRequest\x1a\x16.fleet.v1.LoadProgress0\x01\x12\x38\n\x06Unload\x12\x17.fleet.v1.UnloadRequest\x1a\x15.fleet.v1.UnloadReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,25 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'grpcerrors_protocol.fleet_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEARTBEATREQUEST']._serialized_start=46
-  _globals['_HEARTBEATREQUEST']._serialized_end=208
-  _globals['_HELDMODEL']._serialized_start=210
-  _globals['_HELDMODEL']._serialized_end=275
-  _globals['_HEARTBEATREPLY']._serialized_start=277
-  _globals['_HEARTBEATREPLY']._serialized_end=319
-  _globals['_LEAVEREQUEST']._serialized_start=321
-  _globals['_LEAVEREQUEST']._serialized_end=366
-  _globals['_LEAVEREPLY']._serialized_start=368
-  _globals['_LEAVEREPLY']._serialized_end=380
-  _globals['_LOADREQUEST']._serialized_start=382
-  _globals['_LOADREQUEST']._serialized_end=410
-  _globals['_LOADPROGRESS']._serialized_start=412
-  _globals['_LOADPROGRESS']._serialized_end=473
-  _globals['_UNLOADREQUEST']._serialized_start=475
-  _globals['_UNLOADREQUEST']._serialized_end=534
-  _globals['_UNLOADREPLY']._serialized_start=536
-  _globals['_UNLOADREPLY']._serialized_end=564
-  _globals['_FLEET']._serialized_start=567
-  _globals['_FLEET']._serialized_end=696
-  _globals['_OPERATOR']._serialized_start=698
-  _globals['_OPERATOR']._serialized_end=823
+  _globals['_HEARTBEATREQUEST']._serialized_end=221
+  _globals['_HELDMODEL']._serialized_start=223
+  _globals['_HELDMODEL']._serialized_end=288
+  _globals['_HEARTBEATREPLY']._serialized_start=290
+  _globals['_HEARTBEATREPLY']._serialized_end=332
+  _globals['_LEAVEREQUEST']._serialized_start=334
+  _globals['_LEAVEREQUEST']._serialized_end=379
+  _globals['_LEAVEREPLY']._serialized_start=381
+  _globals['_LEAVEREPLY']._serialized_end=393
+  _globals['_LOADREQUEST']._serialized_start=395
+  _globals['_LOADREQUEST']._serialized_end=423
+  _globals['_LOADPROGRESS']._serialized_start=425
+  _globals['_LOADPROGRESS']._serialized_end=486
+  _globals['_UNLOADREQUEST']._serialized_start=488
+  _globals['_UNLOADREQUEST']._serialized_end=547
+  _globals['_UNLOADREPLY']._serialized_start=549
+  _globals['_UNLOADREPLY']._serialized_end=577
+  _globals['_FLEET']._serialized_start=580
+  _globals['_FLEET']._serialized_end=709
+  _globals['_OPERATOR']._serialized_start=711
+  _globals['_OPERATOR']._serialized_end=836
 # @@protoc_insertion_point(module_scope)

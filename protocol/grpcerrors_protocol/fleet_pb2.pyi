@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("node", "address", "backend", "slots", "boot_id", "inventory_version", "models")
+    __slots__ = ("node", "address", "backend", "slots", "boot_id", "inventory_version", "models", "tls")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -14,6 +14,7 @@ class HeartbeatRequest(_message.Message):
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
     node: str
     address: str
     backend: str
@@ -21,7 +22,8 @@ class HeartbeatRequest(_message.Message):
     boot_id: str
     inventory_version: int
     models: _containers.RepeatedCompositeFieldContainer[HeldModel]
-    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., backend: _Optional[str] = ..., slots: _Optional[int] = ..., boot_id: _Optional[str] = ..., inventory_version: _Optional[int] = ..., models: _Optional[_Iterable[_Union[HeldModel, _Mapping]]] = ...) -> None: ...
+    tls: bool
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., backend: _Optional[str] = ..., slots: _Optional[int] = ..., boot_id: _Optional[str] = ..., inventory_version: _Optional[int] = ..., models: _Optional[_Iterable[_Union[HeldModel, _Mapping]]] = ..., tls: bool = ...) -> None: ...
 
 class HeldModel(_message.Message):
     __slots__ = ("model", "generation", "in_flight")

@@ -55,6 +55,9 @@ class Node:
         boot_id: identifies the process behind the address; "" when unknown.
         inventory: the node's own counter of changes to what it holds, within one boot.
         last_seen: when it was last heard.
+        tls: it serves TLS.
+        token: the name of the file with the token that its callers must send; "" for none of its
+            own. The registry never has the token itself.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Node:
     boot_id: str = ""
     inventory: int = 0
     last_seen: float = 0.0
+    tls: bool = False
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,7 @@ class Heartbeat:
         boot_id: new at every start of the process.
         inventory_version: a counter that grows with every change of `models` within one boot.
         models: the models it holds.
+        tls: it serves TLS.
     """
 
     node: str
@@ -224,6 +230,7 @@ class Heartbeat:
     boot_id: str
     inventory_version: int
     models: tuple[Held, ...] = ()
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

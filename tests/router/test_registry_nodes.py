@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from grpcerrors_router import Held, NodeRegistry
-from grpcerrors_router.entities import Correction, Load
+from grpcerrors_router.entities import Correction, Load, Node
 from grpcerrors_router.errors import NameTaken
 from grpcerrors_router.registry.jobs import Outcome
 from tests.router.support.registry import CLOCK, beat, loaded, node, request, rows
@@ -189,3 +189,29 @@ async def test_an_operator_s_drop_is_no_heal(registry: NodeRegistry) -> None:
     await loaded(registry)
     assert await registry.remove_node_model("a", "m")
     assert await registry.heals() == []
+
+
+async def node_row(registry: NodeRegistry) -> Node:
+    (view,) = (await registry.snapshot()).nodes
+    assert view.node is not None
+    return view.node
+
+
+async def test_the_registry_knows_how_to_connect_to_a_node(registry: NodeRegistry) -> None:
+    await registry.add_node("127.0.0.1:5001", "fake", name="a", tls=True, token="gpu")
+    row = await node_row(registry)
+    assert (row.tls, row.token) == (True, "gpu")
+    await registry.add_node("127.0.0.1:5001", "fake", name="a")
+    row = await node_row(registry)
+    assert (row.tls, row.token) == (False, "")
+
+
+async def test_a_node_that_registers_says_itself_whether_it_serves_tls(
+    registry: NodeRegistry,
+) -> None:
+    await registry.add_node("127.0.0.1:5001", "fake", name="a", token="gpu")
+    await registry.heartbeat(replace(beat("b1", 1), tls=True))
+    row = await node_row(registry)
+    assert (row.tls, row.token) == (True, ""), "it would get the token of the node before it"
+    await registry.heartbeat(beat("b2", 1))
+    assert not (await node_row(registry)).tls

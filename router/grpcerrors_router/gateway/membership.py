@@ -45,6 +45,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             boot_id=request.boot_id,
             inventory_version=request.inventory_version,
             models=tuple(held),
+            tls=request.tls,
         )
         interval = 0.0
         async with errors_of(context):

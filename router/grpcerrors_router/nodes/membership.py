@@ -89,8 +89,9 @@ class Membership:
 
 def _no_news(node: NodeEntry, beat: Heartbeat) -> bool:
     info = node.info
-    reported = (beat.boot_id, beat.address, beat.backend, beat.slots)
-    if reported != (info.boot_id, info.address, info.backend, info.slots) or info.foreign:
+    reported = (beat.boot_id, beat.address, beat.backend, beat.slots, beat.tls)
+    known_as = (info.boot_id, info.address, info.backend, info.slots, info.tls)
+    if reported != known_as or info.foreign:
         return False
     if beat.inventory_version < info.inventory:
         return True

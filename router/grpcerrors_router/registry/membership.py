@@ -76,6 +76,8 @@ def _register(conn: Connection, beat: Heartbeat, node: Node | None, now: float) 
         "backend": beat.backend,
         "slots": beat.slots,
         "foreign": False,
+        "tls": beat.tls,
+        "token": "",  # whoever registers an address must not get the token of another node
         "boot_id": beat.boot_id,
         "inventory": beat.inventory_version,
         "last_seen": now,

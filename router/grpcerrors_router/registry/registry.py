@@ -143,7 +143,14 @@ class NodeRegistry:
     # Nodes
 
     async def add_node(
-        self, address: str, backend: str, *, name: str | None = None, slots: int = 1
+        self,
+        address: str,
+        backend: str,
+        *,
+        name: str | None = None,
+        slots: int = 1,
+        tls: bool = False,
+        token: str = "",
     ) -> Node:
         """Add or update a node that does not register itself. Routers probe it with Health.
 
@@ -152,15 +159,18 @@ class NodeRegistry:
             backend: its backend type, as in models.toml.
             name: its name in the registry; `address` by default.
             slots: how many models it can hold at the same time.
+            tls: whether it serves TLS.
+            token: the name of the file with the token that it asks for; "" for none of its own.
 
         Raises:
             ValueError: a value breaks a rule of `validation.check_node`.
         """
-        node = Node(name or address, address, backend, slots, foreign=True)
+        node = Node(name or address, address, backend, slots, foreign=True, tls=tls, token=token)
         check_node(node.name, address, backend, slots)
 
         def change(conn: Connection, _: int) -> Node:
-            values = {"address": address, "backend": backend, "slots": slots, "foreign": True}
+            known = ("address", "backend", "slots", "foreign", "tls", "token")
+            values = {column: getattr(node, column) for column in known}
             where = nodes.c.name == node.name
             if not conn.execute(sa.update(nodes).where(where).values(**values)).rowcount:
                 conn.execute(sa.insert(nodes).values(**asdict(node)))

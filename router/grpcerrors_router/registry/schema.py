@@ -49,6 +49,8 @@ nodes = Table(
     Column("boot_id", String, nullable=False),
     Column("inventory", BigInteger, nullable=False),
     Column("last_seen", Float, nullable=False),
+    Column("tls", Boolean, nullable=False, server_default=false()),
+    Column("token", String, nullable=False, server_default=""),
 )
 
 boots = Table(
