@@ -32,6 +32,14 @@ class Process:
     def address(self) -> str:
         return self.addresses[0]
 
+    def pause(self) -> None:
+        """Send SIGSTOP: its sockets stay open, but it does not answer."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         """Kill it with SIGKILL."""
         self.process.kill()
@@ -46,9 +54,9 @@ class Process:
 class Fleet:
     """Starts processes in one folder, with one registry and one models.toml."""
 
-    def __init__(self, folder: Path, models: str) -> None:
+    def __init__(self, folder: Path, models: str, url: str = "") -> None:
         self.folder = folder
-        self.url = f"sqlite:///{folder / 'router.db'}"
+        self.url = url or f"sqlite:///{folder / 'router.db'}"
         self.registry = NodeRegistry(self.url)
         self.started: list[Process] = []
         (folder / "models.toml").write_text(models)
@@ -59,18 +67,17 @@ class Fleet:
             *("--models", str(self.folder / "models.toml"), "--metrics", "127.0.0.1:0", *more),
         )
 
-    async def node(self, router: str, name: str, listen: str = "127.0.0.1:0") -> Process:
+    async def node(
+        self,
+        router: str,
+        name: str,
+        listen: str = "127.0.0.1:0",
+        *more: str,
+        backend: str = "echo",
+    ) -> Process:
         started = await self.start(
-            *(
-                "grpcerrors_backends",
-                "echo",
-                "--listen",
-                listen,
-                "--router",
-                router,
-                "--node-name",
-                name,
-            ),
+            *("grpcerrors_backends", backend, "--listen", listen, "--router", router),
+            *("--node-name", name, *more),
         )
         async with asyncio.timeout(START):
             while name not in [view.name for view in (await self.registry.snapshot()).nodes]:
@@ -110,9 +117,9 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(folder: Path, models: str) -> AsyncIterator[Fleet]:
+async def fleet(folder: Path, models: str, url: str = "") -> AsyncIterator[Fleet]:
     """Yield a world; kill the processes that still run at the end."""
-    made = Fleet(folder, models)
+    made = Fleet(folder, models, url)
     try:
         async with made.registry:
             yield made
