@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _own_pool.POOL.AddSerializedFile(b'\n\x1fgrpcerrors_protocol/fleet.proto\x12\x08\x66leet.v1\"\xaf\x01\n\x10HeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x19\n\x11inventory_version\x18\x06 \x01(\x04\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.fleet.v1.HeldModel\x12\x0b\n\x03tls\x18\x08 \x01(\x08\"A\n\tHeldModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tin_flight\x18\x03 \x01(\x05\"*\n\x0eHeartbeatReply\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"-\n\x0cLeaveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"\x1c\n\x0bLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"=\n\x0cLoadProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\";\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x1c\n\x0bUnloadReply\x12\r\n\x05nodes\x18\x01 \x03(\t2\x81\x01\n\x05\x46leet\x12\x41\n\tHeartbeat\x12\x1a.fleet.v1.HeartbeatRequest\x1a\x18.fleet.v1.HeartbeatReply\x12\x35\n\x05Leave\x12\x16.fleet.v1.LeaveRequest\x1a\x14.fleet.v1.LeaveReply2}\n\x08Operator\x12\x37\n\x04Load\x12\x15.fleet.v1.LoadRequest\x1a\x16.fleet.v1.LoadProgress0\x01\x12\x38\n\x06Unload\x12\x17.fleet.v1.UnloadRequest\x1a\x15.fleet.v1.UnloadReplyb\x06proto3')
+DESCRIPTOR = _own_pool.POOL.AddSerializedFile(b'\n\x1fgrpcerrors_protocol/fleet.proto\x12\x08\x66leet.v1\"\xaf\x01\n\x10HeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x19\n\x11inventory_version\x18\x06 \x01(\x04\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.fleet.v1.HeldModel\x12\x0b\n\x03tls\x18\x08 \x01(\x08\"A\n\tHeldModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tin_flight\x18\x03 \x01(\x05\"*\n\x0eHeartbeatReply\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"-\n\x0cLeaveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x0c\n\nLeaveReply\"\x1c\n\x0bLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\"=\n\x0cLoadProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\";\n\rUnloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x1c\n\x0bUnloadReply\x12\r\n\x05nodes\x18\x01 \x03(\t\"\x11\n\x0fGetFleetRequest\"\xec\x02\n\nFleetState\x12\x0b\n\x03now\x18\x01 \x01(\x01\x12\x0e\n\x06router\x18\x02 \x01(\t\x12\x11\n\tin_flight\x18\x03 \x01(\x05\x12)\n\x08registry\x18\x04 \x01(\x0b\x32\x17.fleet.v1.RegistryState\x12&\n\x07routers\x18\x05 \x03(\x0b\x32\x15.fleet.v1.RouterState\x12\"\n\x05nodes\x18\x06 \x03(\x0b\x32\x13.fleet.v1.NodeState\x12$\n\x06models\x18\x07 \x03(\x0b\x32\x14.fleet.v1.ModelState\x12\"\n\x05loads\x18\x08 \x03(\x0b\x32\x13.fleet.v1.LoadState\x12$\n\x06pauses\x18\t \x03(\x0b\x32\x14.fleet.v1.PauseState\x12(\n\x08refusals\x18\n \x03(\x0b\x32\x16.fleet.v1.RefusalState\x12\x1d\n\x05heals\x18\x0b \x03(\x0b\x32\x0e.fleet.v1.Heal\"\x83\x01\n\rRegistryState\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\x12\r\n\x05since\x18\x03 \x01(\x01\x12\x0f\n\x07read_at\x18\x04 \x01(\x01\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x17\n\x0fwaiting_changes\x18\x06 \x01(\x05\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"F\n\x0bRouterState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexpires_at\x18\x02 \x01(\x01\x12\x15\n\rseen_revision\x18\x03 \x01(\x04\"\xf2\x01\n\tNodeState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\r\n\x05state\x18\x05 \x01(\t\x12\r\n\x05since\x18\x06 \x01(\x01\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x12\n\nlast_heard\x18\x08 \x01(\x01\x12\x0b\n\x03tls\x18\t \x01(\x08\x12\x0f\n\x07\x66oreign\x18\n \x01(\x08\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\x12\r\n\x05\x63\x61lls\x18\x0c \x01(\x05\x12(\n\x08replicas\x18\r \x03(\x0b\x32\x16.fleet.v1.ReplicaState\"\x97\x01\n\x0cReplicaState\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x04 \x01(\x05\x12\x11\n\tloaded_at\x18\x05 \x01(\x01\x12\x11\n\tlast_used\x18\x06 \x01(\x01\x12\x11\n\tproved_at\x18\x07 \x01(\x01\x12\r\n\x05proof\x18\x08 \x01(\t\"\x9b\x01\n\nModelState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x0e\n\x06listed\x18\x03 \x01(\x08\x12\x0e\n\x06wanted\x18\x04 \x01(\x05\x12\x0f\n\x07present\x18\x05 \x01(\x05\x12\x0f\n\x07loading\x18\x06 \x01(\x05\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x05\x12\x0f\n\x07waiting\x18\x08 \x01(\x05\x12\x0b\n\x03why\x18\t \x01(\t\"\xc5\x01\n\tLoadState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\r\n\x05since\x18\x04 \x01(\x01\x12\r\n\x05owner\x18\x05 \x01(\t\x12\r\n\x05hedge\x18\x06 \x01(\x08\x12\x0e\n\x06victim\x18\x07 \x01(\t\x12\x0f\n\x07waiting\x18\x08 \x01(\x05\x12\x15\n\rwaiting_since\x18\t \x01(\x01\x12\x15\n\rusual_seconds\x18\n \x01(\x01\x12\x0b\n\x03why\x18\x0b \x01(\t\"S\n\nPauseState\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05until\x18\x04 \x01(\x01\x12\x0b\n\x03why\x18\x05 \x01(\t\"X\n\x0cRefusalState\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0c\n\x04last\x18\x04 \x01(\x01\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xc4\x01\n\x04Heal\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x10\n\x08\x65vidence\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0e\n\x06router\x18\x07 \x01(\t\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x10\n\x08new_node\x18\n \x01(\t\x12\x16\n\x0enew_generation\x18\x0b \x01(\x04\">\n\x10ListHealsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\"<\n\x0eListHealsReply\x12\x0b\n\x03now\x18\x01 \x01(\x01\x12\x1d\n\x05heals\x18\x02 \x03(\x0b\x32\x0e.fleet.v1.Heal\"1\n\x11GetHistoryRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"l\n\x0fGetHistoryReply\x12\x0b\n\x03now\x18\x01 \x01(\x01\x12#\n\x05state\x18\x02 \x01(\x0b\x32\x14.fleet.v1.ModelState\x12\'\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x16.fleet.v1.HistoryEntry\"h\n\x0cHistoryEntry\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"\x13\n\x11ListModelsRequest\"D\n\x0fListModelsReply\x12\x0b\n\x03now\x18\x01 \x01(\x01\x12$\n\x06models\x18\x02 \x03(\x0b\x32\x14.fleet.v1.ModelState\"p\n\x0e\x41\x64\x64NodeRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0b\n\x03tls\x18\x05 \x01(\x08\x12\x12\n\ntoken_file\x18\x06 \x01(\t\":\n\x0c\x41\x64\x64NodeReply\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x0b\n\x03why\x18\x03 \x01(\t\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x11\n\x0fRemoveNodeReply\")\n\x0c\x44rainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0b\n\x03off\x18\x02 \x01(\x08\"\x1b\n\nDrainReply\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x05\"-\n\x0e\x46orgiveRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\"3\n\x0c\x46orgiveReply\x12#\n\x05\x65nded\x18\x01 \x03(\x0b\x32\x14.fleet.v1.PauseState\"\x0f\n\rReloadRequest\"`\n\x0bReloadReply\x12\x10\n\x08mistakes\x18\x01 \x03(\t\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x03 \x03(\t\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0e\n\x06tokens\x18\x05 \x01(\x08\x32\x81\x01\n\x05\x46leet\x12\x41\n\tHeartbeat\x12\x1a.fleet.v1.HeartbeatRequest\x1a\x18.fleet.v1.HeartbeatReply\x12\x35\n\x05Leave\x12\x16.fleet.v1.LeaveRequest\x1a\x14.fleet.v1.LeaveReply2\xba\x05\n\x08Operator\x12\x37\n\x04Load\x12\x15.fleet.v1.LoadRequest\x1a\x16.fleet.v1.LoadProgress0\x01\x12\x38\n\x06Unload\x12\x17.fleet.v1.UnloadRequest\x1a\x15.fleet.v1.UnloadReply\x12;\n\x08GetFleet\x12\x19.fleet.v1.GetFleetRequest\x1a\x14.fleet.v1.FleetState\x12\x41\n\tListHeals\x12\x1a.fleet.v1.ListHealsRequest\x1a\x18.fleet.v1.ListHealsReply\x12\x44\n\nGetHistory\x12\x1b.fleet.v1.GetHistoryRequest\x1a\x19.fleet.v1.GetHistoryReply\x12\x44\n\nListModels\x12\x1b.fleet.v1.ListModelsRequest\x1a\x19.fleet.v1.ListModelsReply\x12;\n\x07\x41\x64\x64Node\x12\x18.fleet.v1.AddNodeRequest\x1a\x16.fleet.v1.AddNodeReply\x12\x44\n\nRemoveNode\x12\x1b.fleet.v1.RemoveNodeRequest\x1a\x19.fleet.v1.RemoveNodeReply\x12\x35\n\x05\x44rain\x12\x16.fleet.v1.DrainRequest\x1a\x14.fleet.v1.DrainReply\x12;\n\x07\x46orgive\x12\x18.fleet.v1.ForgiveRequest\x1a\x16.fleet.v1.ForgiveReply\x12\x38\n\x06Reload\x12\x17.fleet.v1.ReloadRequest\x1a\x15.fleet.v1.ReloadReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOADREQUEST']._serialized_end=547
   _globals['_UNLOADREPLY']._serialized_start=549
   _globals['_UNLOADREPLY']._serialized_end=577
-  _globals['_FLEET']._serialized_start=580
-  _globals['_FLEET']._serialized_end=709
-  _globals['_OPERATOR']._serialized_start=711
-  _globals['_OPERATOR']._serialized_end=836
+  _globals['_GETFLEETREQUEST']._serialized_start=579
+  _globals['_GETFLEETREQUEST']._serialized_end=596
+  _globals['_FLEETSTATE']._serialized_start=599
+  _globals['_FLEETSTATE']._serialized_end=963
+  _globals['_REGISTRYSTATE']._serialized_start=966
+  _globals['_REGISTRYSTATE']._serialized_end=1097
+  _globals['_ROUTERSTATE']._serialized_start=1099
+  _globals['_ROUTERSTATE']._serialized_end=1169
+  _globals['_NODESTATE']._serialized_start=1172
+  _globals['_NODESTATE']._serialized_end=1414
+  _globals['_REPLICASTATE']._serialized_start=1417
+  _globals['_REPLICASTATE']._serialized_end=1568
+  _globals['_MODELSTATE']._serialized_start=1571
+  _globals['_MODELSTATE']._serialized_end=1726
+  _globals['_LOADSTATE']._serialized_start=1729
+  _globals['_LOADSTATE']._serialized_end=1926
+  _globals['_PAUSESTATE']._serialized_start=1928
+  _globals['_PAUSESTATE']._serialized_end=2011
+  _globals['_REFUSALSTATE']._serialized_start=2013
+  _globals['_REFUSALSTATE']._serialized_end=2101
+  _globals['_HEAL']._serialized_start=2104
+  _globals['_HEAL']._serialized_end=2300
+  _globals['_LISTHEALSREQUEST']._serialized_start=2302
+  _globals['_LISTHEALSREQUEST']._serialized_end=2364
+  _globals['_LISTHEALSREPLY']._serialized_start=2366
+  _globals['_LISTHEALSREPLY']._serialized_end=2426
+  _globals['_GETHISTORYREQUEST']._serialized_start=2428
+  _globals['_GETHISTORYREQUEST']._serialized_end=2477
+  _globals['_GETHISTORYREPLY']._serialized_start=2479
+  _globals['_GETHISTORYREPLY']._serialized_end=2587
+  _globals['_HISTORYENTRY']._serialized_start=2589
+  _globals['_HISTORYENTRY']._serialized_end=2693
+  _globals['_LISTMODELSREQUEST']._serialized_start=2695
+  _globals['_LISTMODELSREQUEST']._serialized_end=2714
+  _globals['_LISTMODELSREPLY']._serialized_start=2716
+  _globals['_LISTMODELSREPLY']._serialized_end=2784
+  _globals['_ADDNODEREQUEST']._serialized_start=2786
+  _globals['_ADDNODEREQUEST']._serialized_end=2898
+  _globals['_ADDNODEREPLY']._serialized_start=2900
+  _globals['_ADDNODEREPLY']._serialized_end=2958
+  _globals['_REMOVENODEREQUEST']._serialized_start=2960
+  _globals['_REMOVENODEREQUEST']._serialized_end=2993
+  _globals['_REMOVENODEREPLY']._serialized_start=2995
+  _globals['_REMOVENODEREPLY']._serialized_end=3012
+  _globals['_DRAINREQUEST']._serialized_start=3014
+  _globals['_DRAINREQUEST']._serialized_end=3055
+  _globals['_DRAINREPLY']._serialized_start=3057
+  _globals['_DRAINREPLY']._serialized_end=3084
+  _globals['_FORGIVEREQUEST']._serialized_start=3086
+  _globals['_FORGIVEREQUEST']._serialized_end=3131
+  _globals['_FORGIVEREPLY']._serialized_start=3133
+  _globals['_FORGIVEREPLY']._serialized_end=3184
+  _globals['_RELOADREQUEST']._serialized_start=3186
+  _globals['_RELOADREQUEST']._serialized_end=3201
+  _globals['_RELOADREPLY']._serialized_start=3203
+  _globals['_RELOADREPLY']._serialized_end=3299
+  _globals['_FLEET']._serialized_start=3302
+  _globals['_FLEET']._serialized_end=3431
+  _globals['_OPERATOR']._serialized_start=3434
+  _globals['_OPERATOR']._serialized_end=4132
 # @@protoc_insertion_point(module_scope)

@@ -162,6 +162,51 @@ class OperatorStub(object):
                 request_serializer=grpcerrors__protocol_dot_fleet__pb2.UnloadRequest.SerializeToString,
                 response_deserializer=grpcerrors__protocol_dot_fleet__pb2.UnloadReply.FromString,
                 _registered_method=True)
+        self.GetFleet = channel.unary_unary(
+                '/fleet.v1.Operator/GetFleet',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.GetFleetRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.FleetState.FromString,
+                _registered_method=True)
+        self.ListHeals = channel.unary_unary(
+                '/fleet.v1.Operator/ListHeals',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.ListHealsRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.ListHealsReply.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/fleet.v1.Operator/GetHistory',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.GetHistoryReply.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/fleet.v1.Operator/ListModels',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.ListModelsReply.FromString,
+                _registered_method=True)
+        self.AddNode = channel.unary_unary(
+                '/fleet.v1.Operator/AddNode',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.AddNodeRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.AddNodeReply.FromString,
+                _registered_method=True)
+        self.RemoveNode = channel.unary_unary(
+                '/fleet.v1.Operator/RemoveNode',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.RemoveNodeRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.RemoveNodeReply.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/fleet.v1.Operator/Drain',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.DrainRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.DrainReply.FromString,
+                _registered_method=True)
+        self.Forgive = channel.unary_unary(
+                '/fleet.v1.Operator/Forgive',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.ForgiveRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.ForgiveReply.FromString,
+                _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/fleet.v1.Operator/Reload',
+                request_serializer=grpcerrors__protocol_dot_fleet__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=grpcerrors__protocol_dot_fleet__pb2.ReloadReply.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer(object):
@@ -183,6 +228,69 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFleet(self, request, context):
+        """Returns the state of the fleet, as this router sees it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHeals(self, request, context):
+        """Returns the heal log, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Returns what happened to a model, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Returns the models of models.toml, and the other models that nodes hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddNode(self, request, context):
+        """Adds or updates a node that does not register itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveNode(self, request, context):
+        """Removes a node and its replicas. A node that sends heartbeats registers again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Stops sending requests and loads to a node, or starts again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Forgive(self, request, context):
+        """Ends quarantines, back-offs and pauses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Reads models.toml and the tokens again. A file with mistakes changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -195,6 +303,51 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Unload,
                     request_deserializer=grpcerrors__protocol_dot_fleet__pb2.UnloadRequest.FromString,
                     response_serializer=grpcerrors__protocol_dot_fleet__pb2.UnloadReply.SerializeToString,
+            ),
+            'GetFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFleet,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.GetFleetRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.FleetState.SerializeToString,
+            ),
+            'ListHeals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeals,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.ListHealsRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.ListHealsReply.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.GetHistoryRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.GetHistoryReply.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.ListModelsRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.ListModelsReply.SerializeToString,
+            ),
+            'AddNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddNode,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.AddNodeRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.AddNodeReply.SerializeToString,
+            ),
+            'RemoveNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveNode,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.RemoveNodeRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.RemoveNodeReply.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.DrainRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.DrainReply.SerializeToString,
+            ),
+            'Forgive': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forgive,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.ForgiveRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.ForgiveReply.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=grpcerrors__protocol_dot_fleet__pb2.ReloadRequest.FromString,
+                    response_serializer=grpcerrors__protocol_dot_fleet__pb2.ReloadReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -252,6 +405,249 @@ class Operator(object):
             '/fleet.v1.Operator/Unload',
             grpcerrors__protocol_dot_fleet__pb2.UnloadRequest.SerializeToString,
             grpcerrors__protocol_dot_fleet__pb2.UnloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/GetFleet',
+            grpcerrors__protocol_dot_fleet__pb2.GetFleetRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.FleetState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/ListHeals',
+            grpcerrors__protocol_dot_fleet__pb2.ListHealsRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.ListHealsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/GetHistory',
+            grpcerrors__protocol_dot_fleet__pb2.GetHistoryRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.GetHistoryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/ListModels',
+            grpcerrors__protocol_dot_fleet__pb2.ListModelsRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.ListModelsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/AddNode',
+            grpcerrors__protocol_dot_fleet__pb2.AddNodeRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.AddNodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/RemoveNode',
+            grpcerrors__protocol_dot_fleet__pb2.RemoveNodeRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.RemoveNodeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/Drain',
+            grpcerrors__protocol_dot_fleet__pb2.DrainRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.DrainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forgive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/Forgive',
+            grpcerrors__protocol_dot_fleet__pb2.ForgiveRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.ForgiveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.Operator/Reload',
+            grpcerrors__protocol_dot_fleet__pb2.ReloadRequest.SerializeToString,
+            grpcerrors__protocol_dot_fleet__pb2.ReloadReply.FromString,
             options,
             channel_credentials,
             insecure,
