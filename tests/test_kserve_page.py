@@ -1,4 +1,4 @@
-"""docs/kserve.md works as it stands, in the order written."""
+"""docs/how-to/kserve.md works as it stands, in the order written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests import pages
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/kserve.md").read_text()
+PAGE = (ROOT / "docs/how-to/kserve.md").read_text()
 # The tests need these packages, so they are installed.
 _OURS = re.compile(r"^pip install .*\n", re.MULTILINE)
 _PIP = re.compile(r"^theirs/bin/pip install (.*) \.$", re.MULTILINE)

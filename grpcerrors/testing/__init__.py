@@ -1,7 +1,7 @@
 """Fakes and vectors with which authors of routers and backends test how they handle errors.
 
 The Hypothesis strategies are in `grpcerrors.testing.strategies`, which needs the extra `testing`.
-docs/testing.md shows how to use them.
+docs/how-to/testing.md shows how to use them.
 """
 
 from __future__ import annotations

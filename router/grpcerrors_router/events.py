@@ -24,7 +24,7 @@ class Events:
     def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
         """Handle a heal: a replica was dropped on `evidence` that it was stale.
 
-        docs/router.md lists the values of `evidence`.
+        docs/troubleshooting.md lists the values of `evidence`.
         """
 
     def restarted(self, model: str, node: str, generation: int) -> None:

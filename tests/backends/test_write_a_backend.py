@@ -1,4 +1,4 @@
-"""The blocks of docs/write-a-backend.md work when they are run in order.
+"""The blocks of docs/how-to/write-a-backend.md work when they are run in order.
 
 A `python NAME` block is a file to save, and an `sh` block has commands to run. A command that ends
 in `&` starts a server, which runs until `kill $!; wait`, and one that begins with `!` fails. After
@@ -19,7 +19,7 @@ import pytest
 
 from .support.hosting import PATIENCE, ROOT
 
-PAGE = ROOT / "docs" / "write-a-backend.md"
+PAGE = ROOT / "docs" / "how-to" / "write-a-backend.md"
 BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/check.md and docs/call.md show what the commands do."""
+"""docs/reference/check.md and call.md show what the commands do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.grpcerrors.support import backend_server as backend
 from tests.grpcerrors.support import ports
 from tests.grpcerrors.support.command import run
 
-PAGE = Path(__file__).parents[2] / "docs" / "check.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "check.md"
 
 Capture = pytest.CaptureFixture[str]
 

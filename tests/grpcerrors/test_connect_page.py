@@ -1,4 +1,4 @@
-"""The blocks of docs/connect.md work when they are run in order."""
+"""The blocks of docs/how-to/connect.md work when they are run in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.grpcerrors.support import connect
 
-PAGE = Path(__file__).parents[2] / "docs" / "connect.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "connect.md"
 BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 60
 

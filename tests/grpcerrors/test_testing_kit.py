@@ -254,11 +254,11 @@ def test_a_cancelled_call_is_so() -> None:
 
 
 @pytest.mark.skipif(
-    not Path(__file__).parents[2].joinpath("docs/testing.md").exists(),
+    not Path(__file__).parents[2].joinpath("docs/how-to/testing.md").exists(),
     reason="the docs do not travel with the wheel",
 )
 def test_the_example_in_the_docs_runs(tmp_path: Path) -> None:
-    text = Path(__file__).parents[2].joinpath("docs/testing.md").read_text()
+    text = Path(__file__).parents[2].joinpath("docs/how-to/testing.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "example.py"
     path.write_text(example)

@@ -1,4 +1,4 @@
-"""Real backends behind Envoy, as docs/proxies.md configures it: no request is lost or run twice."""
+"""Real backends behind Envoy, as docs/how-to/proxies.md configures it: no request is lost or run twice."""
 
 from __future__ import annotations
 

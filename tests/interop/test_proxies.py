@@ -1,4 +1,4 @@
-"""What real proxies do with typed errors, by server: the tables of docs/proxies.md."""
+"""What real proxies do with typed errors, by server: the tables of docs/how-to/proxies.md."""
 
 from __future__ import annotations
 

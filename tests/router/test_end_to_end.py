@@ -246,7 +246,7 @@ async def test_a_gateway_without_healing_keeps_failing(world: Fleet) -> None:
 async def test_a_model_of_another_identity_is_reached_by_either_name(
     tmp_path: Path, by: str
 ) -> None:
-    """As docs/router.md promises: `small` with `options.Model = "x.gguf"`."""
+    """As docs/reference/gateway.md promises: `small` with `options.Model = "x.gguf"`."""
     models = '[models.small]\nbackend = "echo"\noptions.Model = "x.gguf"\n'
     async with fleet(tmp_path, models) as world:
         gateway = await world.gateway()

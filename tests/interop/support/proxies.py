@@ -1,4 +1,4 @@
-"""Real proxies in front of two upstreams, configured as docs/proxies.md says.
+"""Real proxies in front of two upstreams, configured as docs/how-to/proxies.md says.
 
 They listen on a Unix socket, which no other process can take first.
 """
@@ -30,7 +30,7 @@ SECONDS = 60.0  # that only a hang reaches
 
 _SOON = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
 
-PAGE = Path(__file__).parents[3] / "docs/proxies.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/proxies.md"
 _BLOCKS = dict(
     re.findall(
         r"^```\w+ (\S+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
