@@ -1,4 +1,4 @@
-"""Real backends behind Envoy, as docs/how-to/proxies.md configures it: no request is lost or run twice."""
+"""Real backends behind Envoy, configured as docs/how-to/proxies.md says: no request is lost."""
 
 from __future__ import annotations
 
