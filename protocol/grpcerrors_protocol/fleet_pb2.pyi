@@ -90,7 +90,7 @@ class GetFleetRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class FleetState(_message.Message):
-    __slots__ = ("now", "router", "in_flight", "registry", "routers", "nodes", "models", "loads", "pauses", "refusals", "heals")
+    __slots__ = ("now", "router", "in_flight", "registry", "routers", "nodes", "models", "loads", "pauses", "refusals", "heals", "problems")
     NOW_FIELD_NUMBER: _ClassVar[int]
     ROUTER_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class FleetState(_message.Message):
     PAUSES_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     HEALS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     now: float
     router: str
     in_flight: int
@@ -113,7 +114,32 @@ class FleetState(_message.Message):
     pauses: _containers.RepeatedCompositeFieldContainer[PauseState]
     refusals: _containers.RepeatedCompositeFieldContainer[RefusalState]
     heals: _containers.RepeatedCompositeFieldContainer[Heal]
-    def __init__(self, now: _Optional[float] = ..., router: _Optional[str] = ..., in_flight: _Optional[int] = ..., registry: _Optional[_Union[RegistryState, _Mapping]] = ..., routers: _Optional[_Iterable[_Union[RouterState, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeState, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[LoadState, _Mapping]]] = ..., pauses: _Optional[_Iterable[_Union[PauseState, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[RefusalState, _Mapping]]] = ..., heals: _Optional[_Iterable[_Union[Heal, _Mapping]]] = ...) -> None: ...
+    problems: _containers.RepeatedCompositeFieldContainer[Problem]
+    def __init__(self, now: _Optional[float] = ..., router: _Optional[str] = ..., in_flight: _Optional[int] = ..., registry: _Optional[_Union[RegistryState, _Mapping]] = ..., routers: _Optional[_Iterable[_Union[RouterState, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeState, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[LoadState, _Mapping]]] = ..., pauses: _Optional[_Iterable[_Union[PauseState, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[RefusalState, _Mapping]]] = ..., heals: _Optional[_Iterable[_Union[Heal, _Mapping]]] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("severity", "kind", "node", "model", "since", "until", "what", "cure", "actions", "count")
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    CURE_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    severity: str
+    kind: str
+    node: str
+    model: str
+    since: float
+    until: float
+    what: str
+    cure: str
+    actions: _containers.RepeatedScalarFieldContainer[str]
+    count: int
+    def __init__(self, severity: _Optional[str] = ..., kind: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., since: _Optional[float] = ..., until: _Optional[float] = ..., what: _Optional[str] = ..., cure: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class RegistryState(_message.Message):
     __slots__ = ("kind", "up", "since", "read_at", "revision", "waiting_changes", "error")
@@ -256,18 +282,20 @@ class PauseState(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., until: _Optional[float] = ..., why: _Optional[str] = ...) -> None: ...
 
 class RefusalState(_message.Message):
-    __slots__ = ("reason", "model", "count", "last", "text")
+    __slots__ = ("reason", "model", "count", "last", "text", "node")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     model: str
     count: int
     last: float
     text: str
-    def __init__(self, reason: _Optional[str] = ..., model: _Optional[str] = ..., count: _Optional[int] = ..., last: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+    node: str
+    def __init__(self, reason: _Optional[str] = ..., model: _Optional[str] = ..., count: _Optional[int] = ..., last: _Optional[float] = ..., text: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class Heal(_message.Message):
     __slots__ = ("at", "node", "model", "generation", "evidence", "action", "router", "seconds", "request_id", "new_node", "new_generation")
