@@ -11,20 +11,18 @@ Threads = 2
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
-import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from grpcerrors_router.closest import closest
 from grpcerrors_router.config.options import option_mistakes
+from grpcerrors_router.config.toml_file import FileError, dotted, parse, read
 from grpcerrors_router.entities import ModelSpec
 from grpcerrors_router.validation import NAME_LIMIT, Invalid, check_model_name, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -32,22 +30,8 @@ if TYPE_CHECKING:
     from grpcerrors_router.config.options import Mistake
 
 
-class ModelsError(ValueError):
-    """A models file cannot be used.
-
-    Attributes:
-        source: the file.
-        mistakes: one line for each mistake: the dotted path of the key, and what to fix.
-    """
-
-    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
-        self.source = source
-        self.mistakes = tuple(mistakes)
-        if len(mistakes) == 1:
-            text = f"{source}: {mistakes[0]}"
-        else:
-            text = "\n  ".join([f"{source} has {len(mistakes)} mistakes:", *mistakes])
-        super().__init__(text)
+class ModelsError(FileError):
+    """A models file cannot be used; see FileError."""
 
 
 class _Entry(BaseModel):
@@ -83,13 +67,7 @@ def read_models(path: Path) -> dict[str, ModelSpec]:
     Raises:
         ModelsError: the file cannot be read, or it has mistakes.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelsError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ModelsError(str(path), ["not UTF-8 text; save it as UTF-8"]) from error
-    return parse_models(text, str(path))
+    return parse_models(read(path, ModelsError), str(path))
 
 
 def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]:
@@ -102,14 +80,8 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
     Raises:
         ModelsError: lists all mistakes. It repeats no value, since a value may be a secret.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, where = str(error).partition(" (at ")
-        found = re.match(r"line (\d+)", where)
-        line = found[1] if found else text.count("\n") + 1  # "end of document"
-        raise ModelsError(source, [f"line {line}: not valid TOML: {what}"]) from error
-    mistakes = [f"{_dotted(path)}: {what}" if path else what for path, what in _mistakes(document)]
+    document = parse(text, source, ModelsError)
+    mistakes = [f"{dotted(path)}: {what}" if path else what for path, what in _mistakes(document)]
     if mistakes:
         raise ModelsError(source, mistakes)
     return {
@@ -172,10 +144,3 @@ def _words(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return _NO_MODELS if len(path) == 1 else 'missing; add backend = "TYPE"'
     return _WORDS.get(error["type"], error["msg"])
-
-
-def _dotted(path: Sequence[str]) -> str:
-    """Return a key path in TOML's notation."""
-    return ".".join(
-        part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part) for part in path
-    )

@@ -1,0 +1,1 @@
+"""Who may do what: the tokens of callers, nodes and operators, and the tokens for nodes."""
