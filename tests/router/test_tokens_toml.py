@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpcerrors_router.security import tokens as under_test
 from grpcerrors_router.security.tokens import (
     Role,
     Token,
@@ -43,7 +42,8 @@ expires = 2027-01-01
 
 def test_a_good_file_gives_every_token() -> None:
     web, gpu = parse_tokens(GOOD)
-    assert (web.name, web.roles) == ("web", {Role.CALLER, Role.OPERATOR})
+    assert web.name == "web"
+    assert web.roles == {Role.CALLER, Role.OPERATOR}
     assert web.may_call("tiny.en")
     assert web.may_call("small")
     assert not web.may_call("smaller")
@@ -69,6 +69,9 @@ def entry(more: str) -> str:
     return f'[tokens.x]\nsha256 = "{A}"\n{more}'
 
 
+NO_HASH = "missing; grpcerrors-router token new makes a token and writes its hash"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -77,8 +80,7 @@ def entry(more: str) -> str:
         ("[tokens]\nx = 1", "tokens.x: must be a table"),
         (
             "[tokens.x]\nrole = 'node'",
-            "tokens.x.sha256: missing; "
-            + "grpcerrors-router token new makes a token and writes its hash",
+            f"tokens.x.sha256: {NO_HASH}",
         ),
         (
             "[tokens.x]\nrole = 'node'\nsha526 = 'a'",
@@ -175,7 +177,7 @@ def test_every_hash_is_compared_in_constant_time_whichever_token_it_is(
         compared.append((one, other))
         return compare_digest(one, other)
 
-    monkeypatch.setattr(under_test.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     for secret, name in [("secret-0", "0"), ("secret-19", "19"), ("secret-20", None)]:
         compared.clear()
         found = tokens.find(secret)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grpcerrors_router.cli import models, nodes, serve, view
+from grpcerrors_router.cli import models, nodes, serve, token, view
 from grpcerrors_router.errors import RouteError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ app.command(epilog=nodes.REMOVE_EXAMPLES)(nodes.remove_node)
 app.command(epilog=nodes.DRAIN_EXAMPLES)(nodes.drain)
 app.command(epilog=models.LOAD_EXAMPLES)(models.load)
 app.command(epilog=models.UNLOAD_EXAMPLES)(models.unload)
+app.add_typer(token.app, name="token")
 
 
 def _show_version(wanted: bool) -> None:
