@@ -7,17 +7,18 @@ import asyncio
 import re
 import sys
 import wave
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc.aio
 
-from demo.fleet import MODEL
+from demo.fleet import MODEL, SPEECH
 from grpcerrors import explain
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 
-SPEECH = Path(__file__).parent.parent / "tests" / "assets" / "speech.wav"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SPOKEN = "The children are playing in the garden behind the house."
 _TIMEOUT = 120.0
 

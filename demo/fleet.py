@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpcerrors_router import NodeRegistry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from demo.processes import Process, Processes
 
 MODEL = "en-us"
+SPEECH = Path(__file__).parent.parent / "tests" / "assets" / "speech.wav"
 NODES = {"ears-1": "transcriber", "ears-2": "transcriber", "watch-1": "vad"}
 _MODELS_TOML = f"""\
 [models.{MODEL}]
@@ -38,7 +38,9 @@ class Fleet:
         """Start a process for each node, with one model slot."""
         for name, backend in NODES.items():
             self.nodes[name] = self._processes.start(
-                name, "grpcerrors_backends", backend, "--listen", "127.0.0.1:0"
+                name,
+                *("grpcerrors_backends", backend, "--listen", "127.0.0.1:0"),
+                *("--files", str(SPEECH.parent), "--files", str(self.folder)),
             )
 
     async def introduce(self, registry: str) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Samples = NDArray[np.float32]
 """Mono samples in [-1, 1], one-dimensional."""
@@ -33,7 +30,7 @@ def wav_header(rate: int, size: int = _UNKNOWN_SIZE) -> bytes:
     )
 
 
-def write_wav(path: Path, samples: Samples, rate: int) -> None:
-    """Write *samples* as a mono 16-bit WAV file. Raises OSError."""
+def to_wav(samples: Samples, rate: int) -> bytes:
+    """Return *samples* as a mono 16-bit WAV file."""
     pcm = to_pcm16(samples)
-    path.write_bytes(wav_header(rate, len(pcm)) + pcm)
+    return wav_header(rate, len(pcm)) + pcm

@@ -9,8 +9,9 @@ Load options, each as "key:value":
 - `fail_load`: fail the load with this text.
 - `fail_every` (0: never): fail every n-th call.
 - `prefix`: text to put in front of every answer.
-- `ballast_mib` (0): memory to occupy, in MiB.
-- `ledger`: file to which each call is appended as a line of JSON before it is answered.
+- `ballast_mib` (0): memory to occupy, in MiB; 1024 at most.
+- `ledger`: file to which each call is appended as a line of JSON before it is answered. It must be
+  in a folder of --files.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import json
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from grpcerrors_backends.model import BadInput, LoadError, Model
+from grpcerrors_backends.model import BadInput, LoadError, Model, NotFound
 from grpcerrors_backends.settings import Settings
 from grpcerrors_backends.tensors import Tensor, TensorSpec
 from grpcerrors_protocol import backend_pb2 as pb
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     import grpc
+
+_LONGEST: Final = 86_400  # seconds
+_MOST_MIB: Final = 1024
 
 
 class Echo(Model):
@@ -65,12 +69,12 @@ class Echo(Model):
     def load(cls, options: pb.ModelOptions) -> Self:
         """Build the model; the module docstring lists the options. Raises LoadError."""
         settings = Settings(options)
-        load_seconds = settings.number("load_seconds", 0, low=0)
-        answer_seconds = settings.number("answer_seconds", 0, low=0)
+        load_seconds = settings.number("load_seconds", 0, low=0, high=_LONGEST)
+        answer_seconds = settings.number("answer_seconds", 0, low=0, high=_LONGEST)
         failure = settings.text("fail_load")
-        fail_every = int(settings.number("fail_every", 0, low=0))
+        fail_every = int(settings.number("fail_every", 0, low=0, high=1e9))
         prefix = settings.text("prefix")
-        ballast_mib = int(settings.number("ballast_mib", 0, low=0))
+        ballast_mib = int(settings.number("ballast_mib", 0, low=0, high=_MOST_MIB))
         ledger = settings.text("ledger")
         settings.done()
         time.sleep(load_seconds)
@@ -82,8 +86,15 @@ class Echo(Model):
             answer_seconds=answer_seconds,
             fail_every=fail_every,
             ballast_mib=ballast_mib,
-            ledger=_open(ledger) if ledger else None,
+            ledger=cls._open(ledger) if ledger else None,
         )
+
+    @classmethod
+    def _open(cls, ledger: str) -> int:
+        try:
+            return cls.files.append(ledger)
+        except NotFound as error:
+            raise LoadError(f"ledger: {error}") from None
 
     def close(self) -> None:
         """Free the ballast and close the ledger."""
@@ -174,10 +185,3 @@ class Echo(Model):
     async def _work(self) -> None:
         if self._answer_seconds:
             await asyncio.sleep(self._answer_seconds)
-
-
-def _open(ledger: str) -> int:
-    try:
-        return os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise LoadError(f"cannot write the ledger {ledger!r}: {error.strerror}") from error

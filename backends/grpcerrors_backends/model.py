@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from grpcerrors_backends.errors import BadInput, LoadError, NotFound, TooLarge
+from grpcerrors_backends.files import Files, Secrets
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from grpcerrors_backends.tensors import Tensor, TensorSpec
     from grpcerrors_protocol import backend_pb2 as pb
 
-
-class LoadError(Exception):
-    """A model cannot be loaded. The caller gets the text, so say what to do about it."""
-
-
-class BadInput(Exception):
-    """A request is invalid; the client gets INVALID_ARGUMENT. Say what was expected."""
-
-
-class NotFound(Exception):
-    """A request names something that does not exist, such as a voice; the client gets NOT_FOUND."""
-
-
-class TooLarge(Exception):
-    """A request exceeds a limit; the client gets RESOURCE_EXHAUSTED. Say what the limit is."""
+__all__ = ["BadInput", "LoadError", "Model", "NotFound", "TooLarge"]
 
 
 class Model:
@@ -51,6 +40,13 @@ class Model:
 
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     """The output tensors of `infer`."""
+
+    files: ClassVar[Files] = Files()
+    """The files that requests and load options may name. Use them for every path that a caller
+    chooses. The host sets this (`--files`)."""
+
+    secrets: ClassVar[Secrets] = Secrets()
+    """The keys that load options may name. The host sets this (`--secrets`, `--secret-env`)."""
 
     @classmethod
     def load(cls, options: pb.ModelOptions) -> Self:

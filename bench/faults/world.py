@@ -93,6 +93,7 @@ class World:
         """Start a node that joins `router`; return when the router knows it."""
         self.nodes[name] = started = await self.start(
             *("grpcerrors_backends", backend, "--listen", LOCAL, "--slots", str(slots)),
+            *("--files", str(self.folder)),
             *("--router", router.address, "--node-name", name),
         )
         await self.listed(router, name)

@@ -34,7 +34,7 @@ LONG = pb.PredictOptions(Prompt="Once upon a time", Tokens=1500, IgnoreEOS=True)
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[HostProcess]:
-    with loaded("chat") as process:
+    with loaded("chat", arguments=("--files", ASSETS)) as process:
         yield process
 
 
@@ -167,7 +167,7 @@ def test_refuses_what_it_cannot_answer(
 
 def test_refuses_to_load_what_is_no_model(chat: HostProcess) -> None:
     load_refused(chat, "is it a GGUF model", ModelFile=str(ASSETS / "speech.wav"))
-    load_refused(chat, "give the path of a GGUF file", ModelFile="/no/such.gguf")
+    load_refused(chat, "no file '/no/such.gguf'", ModelFile="/no/such.gguf")
     load_refused(chat, "known options: parallel", "paralel:3")
 
 

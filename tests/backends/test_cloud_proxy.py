@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,7 +22,6 @@ from .support.models import INVALID, find_or_skip, load, load_refused, loaded, r
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 KEY = "sk-correct-horse-battery-staple"
@@ -55,10 +55,14 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def _secrets(key_file: str) -> tuple[str, Path]:
+    return ("--secrets", Path(key_file).parent)
+
+
 @pytest.fixture(scope="module")
 def proxy(upstream: str, key_file: str) -> Iterator[HostProcess]:
     options = pb.ProxyOptions(upstream_url=upstream, api_key_file=key_file)
-    with loaded("cloud_proxy", Proxy=options) as process:
+    with loaded("cloud_proxy", Proxy=options, arguments=_secrets(key_file)) as process:
         yield process
         assert KEY not in process.log()
 
@@ -161,7 +165,8 @@ def test_the_key_comes_from_the_environment(upstream: str, monkeypatch: pytest.M
     options = pb.ProxyOptions(
         upstream_url=f"{upstream}/v1/chat/completions", api_key_env="CLOUD_PROXY_TEST_KEY"
     )
-    with loaded("cloud_proxy", Proxy=options) as process:
+    allowed = ("--secret-env", "CLOUD_PROXY_TEST_KEY")
+    with loaded("cloud_proxy", Proxy=options, arguments=allowed) as process:
         assert predict(process).tokens == 16
         # upstream_url is a full endpoint, so Forward ignores the path.
         first, body = forward(process, http("/v1/models", json.dumps(CHAT).encode()))
@@ -172,8 +177,8 @@ def test_the_key_comes_from_the_environment(upstream: str, monkeypatch: pytest.M
 def test_a_wrong_key_is_no_secret_in_the_clear(upstream: str, tmp_path: Path) -> None:
     wrong = tmp_path / "key"
     wrong.write_text("sk-wrong-key")
-    options = pb.ProxyOptions(upstream_url=upstream, api_key_file=str(wrong))
-    with loaded("cloud_proxy", Proxy=options) as process:
+    options = pb.ProxyOptions(upstream_url=upstream, api_key_file="key")
+    with loaded("cloud_proxy", Proxy=options, arguments=_secrets(str(wrong))) as process:
         denied = grpc.StatusCode.PERMISSION_DENIED
         refused(process, denied, "check the key", predict, process)
         with pytest.raises(grpc.RpcError) as caught:
@@ -194,15 +199,18 @@ def test_refuses_what_cannot_go_on(proxy: HostProcess) -> None:
 def test_refuses_a_load_that_cannot_work(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe two words")
+    (tmp_path / "words").write_text("two words")
     url = "https://api.example.com"
-    with host("cloud_proxy") as process:
+    with host("cloud_proxy", "--secrets", tmp_path) as process:
         for wrong in ("", "api.example.com", "ftp://x", "http://me:pw@x/", "http://x/?a=b"):
             options = pb.ProxyOptions(upstream_url=wrong)
             load_refused(process, "upstream_url must be http:// or https://", Proxy=options)
         refusals: list[tuple[dict[str, Any], str]] = [
-            ({"api_key_env": "NOT_SET_AT_ALL"}, "NOT_SET_AT_ALL of this process contains no key"),
-            ({"api_key_file": "/no/such/file"}, "cannot read"),
-            ({"api_key_file": str(binary)}, "cannot read"),
+            ({"api_key_env": "NOT_SET_AT_ALL"}, "no such key among the variables"),
+            ({"api_key_env": "PATH"}, "no such key among the variables"),
+            ({"api_key_file": "/etc/hostname"}, "no such key in the folder"),
+            ({"api_key_file": "binary"}, "no such key in the folder"),
+            ({"api_key_file": "words"}, "one word of printable ASCII"),
             ({"api_key_file": "x", "api_key_env": "y"}, "not both"),
             ({"provider": "anthropic"}, "must be openai"),
             ({"mode": "tunnel"}, "passthrough or translate"),

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -70,7 +71,8 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def process(key_file: str) -> Iterator[Any]:
     options = pb.ProxyOptions(upstream_url="http://127.0.0.1:1", api_key_file=key_file)
-    with loaded("cloud_proxy", Proxy=options) as process:
+    secrets = ("--secrets", Path(key_file).parent)
+    with loaded("cloud_proxy", Proxy=options, arguments=secrets) as process:
         yield process
         assert KEY not in process.log()
 

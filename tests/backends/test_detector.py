@@ -23,7 +23,7 @@ FACE = (174, 70, 279, 175)  # left, top, right, bottom of the head, estimated by
 
 @pytest.fixture(scope="module")
 def detector() -> Iterator[HostProcess]:
-    with loaded("detector") as process:
+    with loaded("detector", arguments=("--files", ASSETS)) as process:
         yield process
 
 
@@ -97,9 +97,9 @@ def test_the_threshold_decides(detector: HostProcess) -> None:
     ("src", "words"),
     [
         ("", "src is empty"),
-        ("please find my cat", "neither base64 nor the path"),
+        ("please find my cat", "neither base64 nor a file"),
         (encoded(b"please find my cat"), "not an image"),
-        ("/no/such/picture.jpg", "neither base64 nor the path"),
+        ("/no/such/picture.jpg", "neither base64 nor a file"),
         (str(ASSETS / "speech.wav"), "not an image"),
         (encoded(ASTRONAUT.read_bytes()[:9_000]), "broken image"),
     ],

@@ -21,8 +21,8 @@ AUDIO = pb.TranscriptLiveRequest(audio=pb.TranscriptLiveAudio(pcm=[0.0] * 160))
 
 
 @pytest.fixture(scope="module")
-def echo() -> Iterator[HostProcess]:
-    with host("echo") as process:
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    with host("echo", "--files", tmp_path_factory.getbasetemp()) as process:
         yield process
 
 
@@ -109,8 +109,10 @@ def test_what_it_executes_is_on_record_before_it_is_answered(
     ("option", "words"),
     [
         ("fail_load:out of memory", "out of memory"),
-        ("ledger:/no/such/folder/ledger", "cannot write the ledger"),
+        ("ledger:/no/such/folder/ledger", "no file '/no/such/folder/ledger'"),
         ("load_seconds:soon", "not a number"),
+        ("load_seconds:inf", "not a number from 0 to 86400"),
+        ("ballast_mib:2048", "not a number from 0 to 1024"),
         ("colour:red", "unknown load options colour"),
     ],
 )

@@ -6,12 +6,14 @@ import base64
 import contextlib
 import io
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from grpcerrors_backends.files import Files
 from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 from grpcerrors_protocol import backend_pb2 as pb
 
@@ -44,11 +46,12 @@ def module(name: str, extra: str) -> ModuleType:
 @given(st.one_of(st.binary(max_size=200), st.builds(damaged, st.just(WAV), SCRIPT, st.integers(0, 2_000))))  # fmt: skip  # noqa: E501
 def test_any_bytes_as_audio(data: bytes) -> None:
     recording = module("grpcerrors_backends.transcriber.recording", "transcriber").recording
+    files = Files([Path(tempfile.gettempdir())])
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         file.write(data)
         file.flush()
         with contextlib.suppress(*REFUSALS):
-            for piece in recording(file.name):
+            for piece in recording(file.name, files):
                 assert abs(piece).max(initial=0) < 10
 
 
@@ -58,14 +61,14 @@ def test_any_bytes_as_audio(data: bytes) -> None:
 def test_any_text_as_the_path_of_audio(path: str) -> None:
     recording = module("grpcerrors_backends.transcriber.recording", "transcriber").recording
     with pytest.raises(REFUSALS):
-        next(recording(path))
+        next(recording(path, Files([ASSETS])))
 
 
 @given(st.builds(damaged, st.just(JPEG), SCRIPT, st.integers(0, len(JPEG))))
 def test_any_bytes_as_a_picture(data: bytes) -> None:
     image = module("grpcerrors_backends.detector.image", "detector")
     with contextlib.suppress(*REFUSALS):
-        assert image.read_image(base64.b64encode(data).decode()).mode == "RGB"
+        assert image.read_image(base64.b64encode(data).decode(), Files()).mode == "RGB"
 
 
 # Pillow's, of damaged TIFF files and of large pictures.
@@ -80,7 +83,7 @@ def test_any_bytes_as_any_kind_of_picture(
     image.Image.new("RGB", (16, 16), "red").save(buffer, kind)
     data = damaged(buffer.getvalue(), script, length)
     with contextlib.suppress(*REFUSALS):
-        assert image.read_image(base64.b64encode(data).decode()).mode == "RGB"
+        assert image.read_image(base64.b64encode(data).decode(), Files()).mode == "RGB"
 
 
 @given(st.integers(1, 40))
@@ -88,7 +91,10 @@ def test_a_small_picture_is_not_taken_for_a_path(side: int) -> None:
     image = module("grpcerrors_backends.detector.image", "detector")
     buffer = io.BytesIO()
     image.Image.effect_noise((side, side), 50).save(buffer, "PNG")
-    assert image.read_image(base64.b64encode(buffer.getvalue()).decode()).size == (side, side)
+    assert image.read_image(base64.b64encode(buffer.getvalue()).decode(), Files()).size == (
+        side,
+        side,
+    )
 
 
 @given(st.text(max_size=60))
@@ -98,7 +104,7 @@ def test_a_small_picture_is_not_taken_for_a_path(side: int) -> None:
 def test_any_text_as_a_picture(src: str) -> None:
     image = module("grpcerrors_backends.detector.image", "detector")
     with pytest.raises(REFUSALS):
-        image.read_image(src)
+        image.read_image(src, Files())
 
 
 PATHS = st.one_of(

@@ -22,8 +22,9 @@ TEXT = "The weather is nice. We will walk to the river, and then go home."
 
 
 @pytest.fixture(scope="module")
-def speaker() -> Iterator[HostProcess]:
-    with loaded("speaker", "noise:0") as process:
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    files = ("--files", tmp_path_factory.getbasetemp())
+    with loaded("speaker", "noise:0", arguments=files) as process:
         yield process
 
 
@@ -87,8 +88,9 @@ def test_refuses_what_it_cannot_say(speaker: HostProcess, tmp_path: Path) -> Non
     refused(speaker, INVALID, "English only", speak, speaker, dst, language="de")
     refused(speaker, LARGE, "the limit is 5000", speak, speaker, dst, "x" * 5001)
     refused(speaker, INVALID, "dst must be the path", speak, speaker, "")
-    refused(speaker, MISSING, "directory does not exist", speak, speaker, tmp_path / "no" / "x.wav")
-    refused(speaker, INVALID, "cannot write", speak, speaker, tmp_path)
+    refused(speaker, MISSING, "no file", speak, speaker, tmp_path / "no" / "x.wav")
+    refused(speaker, MISSING, "no file", speak, speaker, tmp_path)
+    refused(speaker, MISSING, "no file", speak, speaker, "/tmp/elsewhere.wav")
     load_refused(speaker, "pace:9 is not a number from 0.25 to 4", "pace:9")
     assert not dst.exists()
 

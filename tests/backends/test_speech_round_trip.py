@@ -46,7 +46,11 @@ def errors(said: Sequence[str], heard: Sequence[str]) -> int:
 )
 def test_word_error_rate(tmp_path: Path, options: list[str], most: float) -> None:
     wrong = total = 0
-    with loaded("speaker", "noise:0") as speaker, loaded("transcriber", *options) as transcriber:
+    files = ("--files", tmp_path)
+    with (
+        loaded("speaker", "noise:0", arguments=files) as speaker,
+        loaded("transcriber", *options, arguments=files) as transcriber,
+    ):
         for sentence in SENTENCES:
             dst = str(tmp_path / "said.wav")
             assert speaker.stub.TTS(pb.TTSRequest(text=sentence, dst=dst), timeout=PATIENCE).success

@@ -27,14 +27,15 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def transcriber() -> Iterator[HostProcess]:
-    with loaded("transcriber") as process:
+def transcriber(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    files = ("--files", SPEECH.parent, "--files", tmp_path_factory.getbasetemp())
+    with loaded("transcriber", arguments=files) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def whisper() -> Iterator[HostProcess]:
-    with loaded("transcriber", "engine:whisper") as process:
+    with loaded("transcriber", "engine:whisper", arguments=("--files", SPEECH.parent)) as process:
         yield process
 
 
@@ -186,7 +187,7 @@ def test_an_abandoned_call_leaves_its_decoder_in_order(transcriber: HostProcess)
 
 
 def test_more_callers_than_decoders_take_turns() -> None:
-    with loaded("transcriber", "parallel:1") as process:
+    with loaded("transcriber", "parallel:1", arguments=("--files", SPEECH.parent)) as process:
         request = pb.TranscriptRequest(dst=str(SPEECH))
         calls = [process.stub.AudioTranscription.future(request) for _ in range(4)]
         assert {call.result(PATIENCE).text for call in calls} == {WORDS}
@@ -200,7 +201,7 @@ def test_refuses_what_is_no_recording(transcriber: HostProcess, tmp_path: Path) 
     for call in (transcribe, stream):
         refused(transcriber, INVALID, "truncated", call, transcriber, broken)
         refused(transcriber, INVALID, "RIFF/WAVE", call, transcriber, text)
-        refused(transcriber, MISSING, "no audio", call, transcriber, "/no/such.wav")
+        refused(transcriber, MISSING, "no file", call, transcriber, "/no/such.wav")
         refused(transcriber, INVALID, "dst is empty", call, transcriber, "")
         refused(transcriber, INVALID, "English only", call, transcriber, language="de")
     refused(transcriber, INVALID, "translate", transcribe, transcriber, translate=True)

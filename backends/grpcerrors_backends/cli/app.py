@@ -7,6 +7,7 @@ import signal
 import sys
 from enum import StrEnum
 from importlib.metadata import version
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import Annotated
 
 import structlog
@@ -112,6 +113,30 @@ def serve(  # noqa: PLR0913 - the options of the command
             min=0, metavar="SECONDS", help="Wait this long after SIGTERM for running calls to end."
         ),
     ] = 30.0,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let requests and load options read and write files in this folder. Repeatable.",
+            show_default="no files",
+        ),
+    ] = None,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Let load options name key files in this folder.",
+            show_default="no key files",
+        ),
+    ] = None,
+    secret_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let load options name this environment variable as a key. Repeatable.",
+            show_default="no variables",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat | None,
         typer.Option(
@@ -133,6 +158,7 @@ def serve(  # noqa: PLR0913 - the options of the command
     """
     # Silence gRPC's own error lines; ours name the option. gRPC reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from grpcerrors_backends.files import NoFolderError
     from grpcerrors_backends.host.membership import AddressError
     from grpcerrors_backends.host.memory import stay_lean
     from grpcerrors_backends.host.server import Config, Host, ListenError
@@ -143,7 +169,18 @@ def serve(  # noqa: PLR0913 - the options of the command
     if (folder := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path has strings
         sys.path.insert(0, folder)
     config = Config(
-        listen, slots, idle_ttl, max_rss, router, node_name, advertise, grace, max_calls
+        listen=listen,
+        slots=slots,
+        idle_ttl=idle_ttl,
+        max_rss=max_rss,
+        router=router,
+        node_name=node_name,
+        advertise=advertise,
+        grace=grace,
+        max_calls=max_calls,
+        files=tuple(files or ()),
+        secrets=secrets,
+        secret_env=tuple(secret_env or ()),
     )
     try:
         model = find(name)
@@ -151,7 +188,9 @@ def serve(  # noqa: PLR0913 - the options of the command
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
         host.run(lambda address: typer.echo(f"{model.name} ready on {address}"))
-    except (UnusableBackendError, AddressError, ListenError, NotARpcError) as error:
+    except (
+        UnusableBackendError, AddressError, ListenError, NoFolderError, NotARpcError,
+    ) as error:  # fmt: skip
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
     # The grace period is over: a thread that is still loading or computing must not delay the exit.

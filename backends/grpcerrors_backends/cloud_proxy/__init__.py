@@ -8,8 +8,9 @@ Load options, in ModelOptions.Proxy:
 - `upstream_url`: either a full endpoint, such as https://api.example.com/v1/chat/completions, which
   gets all requests, or a host alone, where Forward uses the path of each request and Predict uses
   /v1/chat/completions.
-- `api_key_env` or `api_key_file`: environment variable or file with the key. The proxy sends it as
-  a bearer token instead of the caller's, and never shows it in logs or errors.
+- `api_key_env` or `api_key_file`: environment variable or file with the key, among those that the
+  host was given with --secret-env and --secrets. The proxy sends it as a bearer token instead of
+  the caller's, and never shows it in logs or errors.
 - `upstream_model`: model name to send; by default the name that the model was loaded under.
 - `request_timeout_seconds` (120): how long the upstream may send nothing.
 - `provider` (`openai`, the only one), `mode` (`passthrough` or `translate`; both allow all RPCs).
@@ -64,7 +65,7 @@ class CloudProxy(Model):
         if proxy.provider not in ("", "openai") or proxy.mode not in _MODES:
             message = "Proxy: provider must be openai, and mode passthrough or translate"
             raise LoadError(message)
-        return cls(Upstream(proxy), proxy.upstream_model or options.Model)
+        return cls(Upstream(proxy, cls.secrets), proxy.upstream_model or options.Model)
 
     def close(self) -> None:
         """Close the connections to the upstream."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -16,6 +14,7 @@ from grpcerrors_backends.model import LoadError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from grpcerrors_backends.files import Secrets
     from grpcerrors_protocol import backend_pb2 as pb
 
 _SILENCE: Final = 120  # s that an upstream may send nothing, by default
@@ -57,9 +56,9 @@ class Upstream:
     Raises LoadError for invalid options.
     """
 
-    def __init__(self, options: pb.ProxyOptions) -> None:
+    def __init__(self, options: pb.ProxyOptions, secrets: Secrets) -> None:
         self.url = _url(options.upstream_url)
-        self._key = _key(options)
+        self._key = _key(options, secrets)
         silence = options.request_timeout_seconds or _SILENCE
         if silence < 0:
             message = f"request_timeout_seconds is {silence}: expected seconds above 0"
@@ -163,24 +162,19 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _key(options: pb.ProxyOptions) -> str:
+def _key(options: pb.ProxyOptions, secrets: Secrets) -> str:
     """Return the key that the options name, "" if they name none. Raises LoadError."""
     if options.api_key_env and options.api_key_file:
         message = "give api_key_env or api_key_file, not both"
         raise LoadError(message)
     if options.api_key_env:
-        key = os.environ.get(options.api_key_env, "").strip()
-        source = f"the environment variable {options.api_key_env} of this process"
+        option, key = "api_key_env", secrets.variable("api_key_env", options.api_key_env)
     elif options.api_key_file:
-        source = f"the file {options.api_key_file}"
-        try:
-            key = Path(options.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            message = f"api_key_file: cannot read {source}: {type(error).__name__}"
-            raise LoadError(message) from None
+        option, key = "api_key_file", secrets.file("api_key_file", options.api_key_file)
     else:
         return ""
+    key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        message = f"{source} contains no key: expected one word of printable ASCII"
+        message = f"{option} names no key: expected one word of printable ASCII"
         raise LoadError(message)
     return key

@@ -69,8 +69,9 @@ class Detector(Model):
         if request.prompt or request.points or request.boxes:
             message = "prompt, points and boxes are not supported: this model finds faces only"
             raise BadInput(message)
-        image = read_image(request.src)
-        found = self._faces(image, request.threshold or self._threshold)
+        with self._turn:  # a picture takes up to 600 MB while it is decoded
+            image = read_image(request.src, self.files)
+            found = self._faces(image, request.threshold or self._threshold)
         return pb.DetectResponse(Detections=found)
 
     def _faces(self, image: Image.Image, threshold: float) -> list[pb.Detection]:
@@ -93,9 +94,8 @@ class Detector(Model):
         return found
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        with self._turn:
-            self._interpreter.set_tensor(self._input, pixels)
-            self._interpreter.invoke()
-            boxes = self._interpreter.get_tensor(self._boxes)
-            scores = self._interpreter.get_tensor(self._scores)
+        self._interpreter.set_tensor(self._input, pixels)
+        self._interpreter.invoke()
+        boxes = self._interpreter.get_tensor(self._boxes)
+        scores = self._interpreter.get_tensor(self._scores)
         return boxes[0], scores[0, :, 0]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
-import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from grpcerrors_backends.model import BadInput, TooLarge
+from grpcerrors_backends.model import BadInput, NotFound, TooLarge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from grpcerrors_backends.files import Files
 
 _MOST_PIXELS: Final = 50_000_000
 _LIMIT: Final = f"{_MOST_PIXELS / 1e6:.0f} megapixels"
@@ -27,14 +28,16 @@ _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _EXPECTED: Final = f"expected an image ({', '.join(_FORMATS)}), as a path or in base64"
 
 
-def read_image(src: str) -> Image.Image:
-    """Return the picture *src*, upright and in RGB: a path, base64 (as LocalAI sends) or data: URL.
+def read_image(src: str, files: Files) -> Image.Image:
+    """Return the picture *src*, upright and in RGB.
+
+    *src* is a path in *files*, base64 (as LocalAI sends) or a data: URL.
 
     Raises BadInput if it is not a picture, TooLarge if it has more than 50 megapixels.
     """
     try:
         # This reads only the header, not the pixels.
-        with Image.open(_source(src), formats=_FORMATS) as image:
+        with _source(src, files) as source, Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 message = f"{image.width} x {image.height} pixels; the limit is {_LIMIT}"
                 raise TooLarge(message)
@@ -51,18 +54,18 @@ def read_image(src: str) -> Image.Image:
         raise BadInput(message) from error
 
 
-def _source(src: str) -> Path | io.BytesIO:
+def _source(src: str, files: Files) -> BinaryIO:
     if not src:
         message = f"src is empty: {_EXPECTED}"
         raise BadInput(message)
     # The base64 of a JPEG begins with a slash, as a path does, so only an existing file is a path.
-    # Unlike Path.is_file, os.path.isfile raises nothing, whatever the text.
-    if len(src) <= _LONGEST_PATH and os.path.isfile(src):  # noqa: PTH113
-        return Path(src)
+    if len(src) <= _LONGEST_PATH:
+        with contextlib.suppress(NotFound):
+            return files.open(src)
     try:
         return io.BytesIO(base64.b64decode(_DATA_URL.sub("", src, count=1), validate=True))
     except (binascii.Error, ValueError) as error:
-        message = f"src is neither base64 nor the path of an existing file: {_EXPECTED}"
+        message = f"src is neither base64 nor a file that this backend may use: {_EXPECTED}"
         raise BadInput(message) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -17,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import grpcerrors.aio
 from grpcerrors import KSERVE, LOCALAI
+from grpcerrors_backends.files import Files, Secrets
 from grpcerrors_backends.host.control import Control
 from grpcerrors_backends.host.janitor import Janitor
 from grpcerrors_backends.host.membership import Member, Node, advertised, default_name
@@ -29,6 +31,7 @@ from grpcerrors_protocol.pool import pool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from grpcerrors_backends.model import Model
 
@@ -65,6 +68,9 @@ class Config:
         advertise: host at which the router reaches this node; None for the host of *listen*.
         grace: seconds that running calls have to end when the host stops.
         max_calls: limit of calls that run or wait; further calls get RESOURCE_EXHAUSTED.
+        files: folders in which requests and load options may name files.
+        secrets: folder with the keys that load options may name; None for no keys.
+        secret_env: environment variables with keys that load options may name.
     """
 
     listen: str = "127.0.0.1:0"
@@ -76,10 +82,26 @@ class Config:
     advertise: str | None = None
     grace: float = 30.0
     max_calls: int = MAX_CALLS
+    files: tuple[Path, ...] = ()
+    secrets: Path | None = None
+    secret_env: tuple[str, ...] = ()
 
 
 class ListenError(Exception):
     """The host cannot listen on its address. The text says what to change."""
+
+
+def _confined(model: type[Model], config: Config) -> type[Model]:
+    """Return *model* with the files and secrets of *config*. Raises NoFolderError."""
+    allowed = {
+        "files": Files(config.files),
+        "secrets": Secrets(config.secrets, config.secret_env),
+    }
+    # A subclass, since another host in this process may serve the same class.
+    confined: type[Model] = types.new_class(
+        model.__name__, (model,), exec_body=lambda body: body.update(allowed)
+    )
+    return confined
 
 
 class _Health(health.HealthServicer):
@@ -100,6 +122,7 @@ class Host:
     def __init__(self, model: type[Model], config: Config) -> None:
         if config.router:
             advertised(config.listen, config.advertise)
+        model = _confined(model, config)
         self._config = config
         self._model = model
         self._inventory_changed = threading.Event()

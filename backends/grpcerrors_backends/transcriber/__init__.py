@@ -89,7 +89,7 @@ class Transcriber(Model):
         Raises NotFound, BadInput and TooLarge; see `recording`.
         """
         _check(request)
-        pieces = recording(request.dst)
+        pieces = recording(request.dst, self.files)
         first = next(pieces)  # report a bad file before waiting for the engine
         word_times = "word" in request.timestamp_granularities
         result = pb.TranscriptResult(language="en")

@@ -10,12 +10,13 @@ import numpy as np
 import soundfile
 import soxr
 
-from grpcerrors_backends.model import BadInput, NotFound, TooLarge
+from grpcerrors_backends.model import BadInput, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from grpcerrors_backends._audio import Samples
+    from grpcerrors_backends.files import Files
 
 SPEECH_RATE: Final = 16_000
 """Sample rate of the speech engines, in Hz."""
@@ -29,23 +30,20 @@ _EXPECTED: Final = "expected a RIFF/WAVE file of PCM samples"
 _UNKNOWN_SIZE: Final = 0xFFFFFFFF - 64  # or more: the writer did not know the length
 
 
-def recording(path: str) -> Iterator[Samples]:
+def recording(path: str, files: Files) -> Iterator[Samples]:
     """Yield the WAV file at *path* as mono samples in [-1, 1] at SPEECH_RATE.
 
     Channels are averaged. A piece has some seconds of audio, at 64 kB per second.
 
     Raises:
-        NotFound: the file does not exist.
+        NotFound: *files* have no such file.
         BadInput: it is not a complete WAV file of 4 to 192 kHz.
         TooLarge: it is longer than MAX_SECONDS.
     """
     if not path:
         raise BadInput("dst is empty: it must be the path of a WAV file on the backend's machine")
-    # A pipe would block. Unlike Path.is_file, os.path.isfile raises nothing, whatever the path.
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise NotFound(f"no audio file at {path!r}")
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
+        with files.open(path) as file:
             _check_whole(path, file)
             with soundfile.SoundFile(file) as sound:
                 yield from _decode(path, sound)

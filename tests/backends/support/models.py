@@ -15,7 +15,7 @@ from grpcerrors_protocol import backend_pb2 as pb
 from .hosting import PATIENCE, READY, HostProcess, host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from grpcerrors_backends.model import Model
 
@@ -45,11 +45,13 @@ def load(process: HostProcess, *options: str, **fields: Any) -> None:
 
 
 @contextlib.contextmanager
-def loaded(name: str, *options: str, **fields: Any) -> Iterator[HostProcess]:
+def loaded(
+    name: str, *options: str, arguments: Sequence[object] = (), **fields: Any
+) -> Iterator[HostProcess]:
     """Run a host with a model of the backend *name*; skip the test if an extra is missing."""
     find_or_skip(name)
     # Two slots, so that a load that fails need not evict the model.
-    with host(name, "--slots", 2) as process:
+    with host(name, "--slots", 2, *arguments) as process:
         load(process, *options, **fields)
         yield process
 

@@ -77,7 +77,7 @@ class Fleet:
     ) -> Process:
         started = await self.start(
             *("grpcerrors_backends", backend, "--listen", listen, "--router", router),
-            *("--node-name", name, *more),
+            *("--node-name", name, "--files", str(self.folder), *more),
         )
         async with asyncio.timeout(START):
             while name not in [view.name for view in (await self.registry.snapshot()).nodes]:
