@@ -124,7 +124,7 @@ def test_without_a_folder_there_are_no_files() -> None:
 
 
 def test_a_disk_that_is_full_is_reported_and_leaves_nothing(inside: Path) -> None:
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
