@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from grpcerrors import model_not_loaded
 from grpcerrors.cli import _inputs
 from grpcerrors.cli._connection import Server
 from grpcerrors.cli._frames import is_trailers_only
+from tests.certificates import Authority
 from tests.grpcerrors.support import backend_server as backend
 from tests.grpcerrors.support import shapes
 from tests.grpcerrors.support.command import run
@@ -24,61 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Capture = pytest.CaptureFixture[str]
-PEM = serialization.Encoding.PEM
 
 
-class Authority(NamedTuple):
-    """A certificate authority."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @classmethod
-    def create(cls) -> Authority:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-        return cls(key, _certificate(name, key, name, key, ca=True))
-
-    def credentials(self, host: str) -> grpc.ServerCredentials:
-        """What a server of that name or address shows."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "backend")])
-        shown = _certificate(name, key, self.certificate.subject, self.key, host=host)
-        secret = key.private_bytes(
-            PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return grpc.ssl_server_credentials([(secret, shown.public_bytes(PEM))])
-
-    def write(self, path: Path) -> Path:
-        path.write_bytes(self.certificate.public_bytes(PEM))
-        return path
-
-
-def _certificate(
-    subject: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Name,
-    signer: ec.EllipticCurvePrivateKey,
-    *,
-    host: str = "",
-    ca: bool = False,
-) -> x509.Certificate:
-    now = dt.datetime.now(dt.timezone.utc)
-    day = dt.timedelta(days=1)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    )
-    if host:
-        name = x509.IPAddress(ipaddress.ip_address(host))
-        builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
-    return builder.sign(signer, hashes.SHA256())
+def shows(authority: Authority, host: str) -> grpc.ServerCredentials:
+    """Credentials of a server of that name or address."""
+    identity = authority.issue(host)
+    return grpc.ssl_server_credentials([(identity.key, identity.cert)])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +34,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def port(authority: Authority) -> Iterator[int]:
-    credentials = authority.credentials("127.0.0.1")
+    credentials = shows(authority, "127.0.0.1")
     rpcs = {"Predict": backend.fails(model_not_loaded("x"))}
     with backend.serve(rpcs, credentials=credentials) as served:
         yield served
@@ -120,7 +66,7 @@ async def test_trailers_only_is_seen_over_tls(
 
     path = authority.write(tmp_path / "ca.pem")
     trusted = _inputs.authority(str(path))
-    credentials = authority.credentials("127.0.0.1")
+    credentials = shows(authority, "127.0.0.1")
     with backend.serve({"Predict": handler}, credentials=credentials) as port:
         server = Server(f"127.0.0.1:{port}", authority=trusted, timeout=30)
         assert await is_trailers_only(server, f"/{backend.SERVICE}/Predict", b"") is seen
@@ -137,7 +83,7 @@ def test_a_certificate_of_another_authority_is_refused(
 def test_a_certificate_for_another_host_is_refused(
     capsys: Capture, authority: Authority, tmp_path: Path
 ) -> None:
-    with backend.serve({}, credentials=authority.credentials("127.0.0.2")) as port:
+    with backend.serve({}, credentials=shows(authority, "127.0.0.2")) as port:
         exit_code, err = check(capsys, port, authority.write(tmp_path / "ca.pem"))
     assert exit_code == 2
     assert "must be for this host" in err
@@ -161,7 +107,7 @@ def test_tls_to_a_plain_text_port_is_told(
 def test_a_call_over_tls_is_answered(capsys: Capture, authority: Authority, tmp_path: Path) -> None:
     handlers = (shapes.Shapes().handler(), shapes.reflects(shapes.described()))
     ca = str(authority.write(tmp_path / "ca.pem"))
-    with shapes.serve(*handlers, credentials=authority.credentials("127.0.0.1")) as port:
+    with shapes.serve(*handlers, credentials=shows(authority, "127.0.0.1")) as port:
         words = ("call", f"127.0.0.1:{port}", f"{shapes.SERVICE}/Chat", "--data", '{"text": "a"}')
         ran = run(capsys, *words, "--tls-ca", ca)
         refused = run(capsys, *words)

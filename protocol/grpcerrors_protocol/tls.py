@@ -1,0 +1,173 @@
+"""TLS for servers and clients, with certificates that are read again when their files change.
+
+An error names the option that the commands have for a file. New files are checked before they are
+used: as long as one is missing or does not fit the other, what was read before stays in use, and a
+warning says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING
+
+import grpc
+
+from grpcerrors_protocol.pem import CA, CERT, CLIENT_CA, KEY, PemFiles, TlsError, check_pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from grpcerrors_protocol.pem import Warn
+
+__all__ = ["ClientTls", "ServerTls", "TlsError", "hint", "server_tls"]
+
+_log = logging.getLogger(__name__)
+
+
+class ServerTls:
+    """The TLS of a server. New connections use the files as they are then; old ones live on.
+
+    Args:
+        cert: the server's certificate in PEM, followed by those of intermediate authorities.
+        key: its private key in PEM, not encrypted: RSA, or ECDSA on P-256 or P-384.
+        client_ca: the certificates, in PEM, of the authorities that sign those of clients. With
+            it, a client without such a certificate is refused.
+        warn: is called with a text if new files cannot be used, or the certificate expires; from
+            any thread.
+
+    Raises:
+        TlsError: a file cannot be used.
+    """
+
+    def __init__(
+        self, cert: Path, key: Path, client_ca: Path | None = None, *, warn: Warn = _log.warning
+    ) -> None:
+        self._files = PemFiles(cert, key, client_ca, CLIENT_CA, warn)
+        self.asks_clients = client_ca is not None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return credentials for one server, sync or aio."""
+        used = self._files.version
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            # gRPC calls this at the beginning of each handshake, in a thread of its own.
+            nonlocal used
+            version = self._files.refresh()
+            if version == used:
+                return None
+            used = version
+            return self._configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(), changed, require_client_authentication=self.asks_clients
+        )
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pem = self._files.pem
+        return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], pem.ca or None)
+
+    def context(self) -> ssl.SSLContext:
+        """Return a context with the same rules for a server of HTTP."""
+        first = current = self._context()
+        used = self._files.version
+
+        def follow(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+            # OpenSSL calls this in each handshake.
+            nonlocal current, used
+            version = self._files.refresh()
+            if version != used:
+                current, used = self._context(), version
+            connection.context = current
+
+        first.sni_callback = follow
+        return first
+
+    def _context(self) -> ssl.SSLContext:
+        pem = self._files.pem
+        context = pem.context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.asks_clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=pem.ca.decode())
+        return context
+
+
+class ClientTls:
+    """The TLS of clients.
+
+    Args:
+        ca: the certificates, in PEM, of the authorities that sign those of servers. The default is
+            those that the system trusts.
+        cert: the client's certificate, for servers that ask for one.
+        key: its private key; see ServerTls.
+        warn: see ServerTls.
+
+    Raises:
+        TlsError: a file cannot be used, or only one of `cert` and `key` is given.
+    """
+
+    def __init__(
+        self,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+        *,
+        warn: Warn = _log.warning,
+    ) -> None:
+        self._files = PemFiles(cert, key, ca, CA, warn)
+
+    def refresh(self) -> int:
+        """Read the files again if they have changed; return a number that changes with them."""
+        return self._files.refresh()
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Return credentials for a channel, from what was read last.
+
+        A channel keeps the credentials that it was opened with.
+        """
+        pem = self._files.pem
+        return grpc.ssl_channel_credentials(pem.ca or None, pem.key or None, pem.cert or None)
+
+
+def server_tls(
+    cert: Path | None, key: Path | None, client_ca: Path | None, *, warn: Warn = _log.warning
+) -> ServerTls | None:
+    """Return the TLS of a server from its options; None if they are not given.
+
+    Raises:
+        TlsError: a file cannot be used, or an option is missing.
+    """
+    check_pair(cert, key)
+    if cert is not None and key is not None:
+        return ServerTls(cert, key, client_ca, warn=warn)
+    if client_ca is not None:
+        raise TlsError(f"{CLIENT_CA} needs {CERT} and {KEY}: only a server with TLS has clients")
+    return None
+
+
+def hint(failure: str, *, tls: bool) -> str:
+    """Return what an error of gRPC about a connection that was not made means; "" if unknown.
+
+    Args:
+        failure: the details of the error.
+        tls: whether the client used TLS.
+    """
+    if tls:
+        if "WRONG_VERSION_NUMBER" in failure:
+            return "the server does not serve TLS"
+        if "Hostname Verification" in failure or "is not in peer certificate" in failure:
+            return "the certificate of the server is not for that name or address"
+        _, refused, why = failure.partition("CERTIFICATE_VERIFY_FAILED: ")
+        if refused:
+            why = why.partition(":")[0]
+            if "issuer" in why or "self" in why:
+                why = f"no authority of {CA} signed it"
+            return f"the certificate of the server is not accepted: {why}"
+    if not any(sign in failure for sign in ("Socket closed", "reset by peer", "Broken pipe")):
+        return ""
+    if tls:
+        return (
+            "the server closed the connection; if it asks for a certificate of its clients, give "
+            f"{CERT} and {KEY}, signed by the authority that it trusts"
+        )
+    return f"the server closed the connection; if it serves TLS, give {CA}"
