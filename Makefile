@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo play lint check test bench faults soak interop matrix mutants lock proto fmt clean
+.PHONY: help demo play lint check test bench faults soak interop matrix wheels mutants lock proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -22,7 +22,8 @@ INSTALL := uv pip install --require-hashes
 EDITABLE := uv pip install --no-deps --no-build-isolation -e . -e ./protocol -e ./router -e ./backends
 EXTRAS = $$(python -c "import tomllib; \
   print(*tomllib.load(open('backends/pyproject.toml', 'rb'))['project']['optional-dependencies'])")
-PYTEST := python -m pytest -q --dist worksteal --durations 10 --durations-min 5 --ignore=tests/interop
+PYTEST := python -m pytest -q --dist worksteal --durations 10 --durations-min 5 --ignore=tests/interop \
+  --ignore=tests/wheels
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
@@ -66,6 +67,9 @@ interop: $(DEV) ## Test with other languages and real proxies, and install them
 
 matrix: $(DEV) ## Test the wheel on each Python, with the oldest and newest gRPC
 	PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | grep '^3' | paste -sd:)" nox -s matrix
+
+wheels: $(DEV) ## Build the four distributions into dist/
+	nox -s wheels
 
 mutants: $(DEV) ## Mutate the library, and list the mutants that survive the tests
 	HYPOTHESIS_PROFILE=mutants mutmut run

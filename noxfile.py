@@ -42,25 +42,31 @@ def _outside() -> Path:
 nox.options.envdir = str(_outside() / "environments")
 
 
-@functools.cache
-def _wheel(room: str) -> Path:
-    """Build the distribution of *room* and return its wheel.
+def _build(out: Path, *kinds: str) -> None:
+    """Build all distributions into *out*: each an sdist, and from it a wheel, or the given kinds.
 
-    Raises RuntimeError if the wheel contains anything but its one package.
+    Raises RuntimeError if a wheel contains anything but its one package.
     """
-    source = ROOT if room == "grpcerrors" else ROOT / room
-    out = _outside() / "dist" / room
-    command = ["uv", "build", "--quiet", "--wheel", "--out-dir", str(out)]
-    command += ["--build-constraint", str(ROOT / "requirements/build.txt"), str(source)]
-    subprocess.run(command, check=True)
-    (wheel,) = out.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
-    tops = {top for top in tops if not top.endswith(".dist-info")}
-    if tops != {PACKAGES[room]}:
-        message = f"{wheel.name} contains {sorted(tops)}; it must contain only {PACKAGES[room]}"
-        raise RuntimeError(message)
-    return wheel
+    for room in ROOMS:
+        source = ROOT if room == "grpcerrors" else ROOT / room
+        command = ["uv", "build", "--quiet", *kinds, "--out-dir", str(out)]
+        command += ["--build-constraint", str(ROOT / "requirements/build.txt"), str(source)]
+        subprocess.run(command, check=True)
+        (wheel,) = out.glob(f"{PACKAGES[room]}-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            tops = {name.split("/")[0] for name in archive.namelist()}
+        tops = {top for top in tops if not top.endswith(".dist-info")}
+        if tops != {PACKAGES[room]}:
+            message = f"{wheel.name} contains {sorted(tops)}; it must contain only {PACKAGES[room]}"
+            raise RuntimeError(message)
+
+
+@functools.cache
+def _wheels() -> dict[str, Path]:
+    """Build all distributions; return the wheel of each."""
+    out = _outside() / "dist"
+    _build(out)
+    return {room: next(out.glob(f"{PACKAGES[room]}-*.whl")) for room in ROOMS}
 
 
 def _floors() -> list[str]:
@@ -73,7 +79,8 @@ def _floors() -> list[str]:
 
 def _install_wheel(session: nox.Session, constraints: Path | None) -> None:
     session.install(
-        *(f"{_wheel('grpcerrors')}[cli,testing]", str(_wheel("protocol")), "--group", "test"),
+        *(f"{_wheels()['grpcerrors']}[cli,testing]", str(_wheels()["protocol"])),
+        *("--group", "test"),
         *(("--constraint", str(constraints)) if constraints else ()),
     )
 
@@ -124,12 +131,39 @@ def connect_python(session: nox.Session) -> None:
 
 
 @nox.session
+def wheels(session: nox.Session) -> None:
+    """Build all distributions into dist/, and check what an index would show of them."""
+    session.install("twine", "--constraint", str(PINNED))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    _build(ROOT / "dist")
+    session.run(
+        "twine", "check", "--strict", *map(str, sorted((ROOT / "dist").glob("grpcerrors*")))
+    )
+
+
+@nox.session
 def distributions(session: nox.Session) -> None:
-    """Install all four wheels, import the packages and start the commands."""
-    grpcerrors, *others = map(_wheel, ROOMS)
-    session.install(f"{grpcerrors}[cli]", *map(str, others), "--constraint", str(PINNED))
-    session.chdir(_outside())
+    """Install all four wheels, and follow their pages; run each program without installing it."""
+    built = {room: str(wheel) for room, wheel in _wheels().items()}
+    out = _outside() / "dist"
+    session.install(
+        *(f"{built['grpcerrors']}[cli]", built["protocol"], built["backends"], built["router"]),
+        *("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "twine"),
+        *("--constraint", str(PINNED)),
+    )
+    session.run("twine", "check", "--strict", *map(str, sorted(out.glob("grpcerrors*"))))
+    home = _outside() / "distributions"
+    for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/pages.py"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, home / path)
     for room in ROOMS:
-        session.run("python", "-c", f"import {PACKAGES[room]} as it; print(it.__file__)")
-    for program in ("grpcerrors", "grpcerrors-backend", "grpcerrors-router"):
-        session.run(program, "--help", silent=True)
+        (home / room).mkdir(exist_ok=True)
+        shutil.copy(ROOT / room / "README.md", home / room)
+    shutil.copytree(ROOT / "tests/wheels", home / "tests/wheels")
+    session.chdir(home)
+    session.run("python", "-m", "pytest", "-q", "tests/wheels", env={"CHECKOUT": str(ROOT)})
+    uvx = ("uvx", "--isolated", "--find-links", str(out), "--constraints", str(PINNED), "--from")
+    explain = ("grpcerrors", "explain", "--code", "9", "--message", "x: model not loaded")
+    session.run(*uvx, f"{built['grpcerrors']}[cli]", *explain, external=True)
+    session.run(*uvx, built["backends"], "grpcerrors-backend", "--version", external=True)
+    session.run(*uvx, built["router"], "grpcerrors-router", "--version", external=True)

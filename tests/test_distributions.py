@@ -16,6 +16,8 @@ FILES = (
     "pyproject.toml",
     *(f"{room}/pyproject.toml" for room in ("protocol", "backends", "router")),
 )
+PAGES = [ROOT / room / "README.md" for room in ("grpcerrors", "protocol", "backends", "router")]
+SAME = ("license", "license-files", "authors", "maintainers")
 
 
 def project(file: str) -> Any:
@@ -27,22 +29,37 @@ def test_they_have_one_version() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_they_require_a_compatible_version_of_each_other(file: str) -> None:
-    major, minor, _ = project(file)["version"].split(".")
-    compatible = f">={major}.{minor},<{major}.{int(minor) + 1}"
+def test_they_require_the_same_version_of_each_other(file: str) -> None:
     ours = {project(other)["name"] for other in FILES}
     for need in project(file)["dependencies"]:
         name = re.split(r"[^A-Za-z0-9._-]", need)[0]
         if name in ours:
-            assert need == name + compatible
+            assert need == f"{name}=={grpcerrors.__version__}"
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_they_carry_the_licence_and_a_readme(file: str) -> None:
+def test_their_metadata_is_complete(file: str) -> None:
     folder = (ROOT / file).parent
+    found = project(file)
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-    assert project(file)["license-files"] == ["LICENSE"]
-    assert (folder / project(file)["readme"]).stat().st_size > 0
+    assert {key: found[key] for key in SAME} == {key: project(FILES[0])[key] for key in SAME}
+    assert folder / found["readme"] in PAGES
+    assert found["keywords"]
+    assert found["urls"]
+    lowest = found["requires-python"].removeprefix(">=")
+    pythons = re.findall(r":: Python :: (3\.\d+)", " ".join(found["classifiers"]))
+    assert pythons == [f"3.{minor}" for minor in range(int(lowest[2:]), 14)]
+    assert "Typing :: Typed" in found["classifiers"]
+    (package,) = tomllib.loads((ROOT / file).read_text())["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]["packages"]
+    assert (folder / package / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_their_pages_have_no_relative_links(page: Path) -> None:
+    """They would lead nowhere on a package index."""
+    assert re.findall(r"\]\((?!https://)", page.read_text()) == []
 
 
 @pytest.mark.parametrize(
