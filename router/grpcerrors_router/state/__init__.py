@@ -1,0 +1,1 @@
+"""The state of the fleet as people see it: one schema, built in one place."""
