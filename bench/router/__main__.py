@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.router import inprocess
 from bench.router.load import throughput, warm_up
 from bench.router.peers import PEERS, AbsentError, Target, node
-from grpcerrors_router import logs
+from grpcerrors_protocol import logs
 
 CONCURRENCY = 32
 OURS, RAY = "this gateway", "Ray Serve, multiplexed"

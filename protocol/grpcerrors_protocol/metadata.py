@@ -23,6 +23,10 @@ INVENTORY_VERSION: Final = "x-inventory-version"
 """Trailing metadata of LoadModel and Free: the inventory version after the change, a decimal number
 that increases with every load and unload within one run of the process."""
 
+REQUEST_ID: Final = "x-request-id"
+"""A caller's name of its request. Logs, traces and the heal log show it; without one, the router
+makes one up when it has something to log."""
+
 HOP: Final = "grpcerrors-hop"
 """Identifies a router that has forwarded this request; each router on the way adds one value. A
 router that finds its own value refuses the request, because a node's address leads back to it."""

@@ -21,10 +21,11 @@ class Events:
     def retry(self, model: str, node: str) -> None:
         """Handle a retry: the replica on `node` was stale, or `node` was loading the model."""
 
-    def heal(self, model: str, node: str, generation: int, evidence: str) -> None:
+    def heal(self, model: str, node: str, generation: int, evidence: str, request_id: str) -> None:
         """Handle a heal: a replica was dropped on `evidence` that it was stale.
 
-        docs/troubleshooting.md lists the values of `evidence`.
+        docs/troubleshooting.md lists the values of `evidence`. `request_id` names the request that
+        met the replica, "" if none did.
         """
 
     def restarted(self, model: str, node: str, generation: int) -> None:

@@ -109,7 +109,14 @@ class Metrics(Events):
         """Count a retry."""
         self._cell(self._retries, model, node).inc()
 
-    def heal(self, model: str, node: str, generation: int, evidence: str) -> None:  # noqa: ARG002
+    def heal(
+        self,
+        model: str,
+        node: str,
+        generation: int,  # noqa: ARG002
+        evidence: str,
+        request_id: str,  # noqa: ARG002
+    ) -> None:
         """Count a heal by its evidence."""
         self._cell(self._heals, model, node, evidence).inc()
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import Annotated
 
-import structlog
 import typer
 
 from grpcerrors_backends.registry import CATALOGUE, UnusableBackendError, find
+from grpcerrors_protocol.logs import Format, configure
 
 PROGRAM = "grpcerrors-backend"
 EXAMPLES = """Examples:
@@ -26,13 +25,6 @@ EXAMPLES = """Examples:
 app = typer.Typer(
     add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=None
 )
-
-
-class LogFormat(StrEnum):
-    """Format of log lines."""
-
-    CONSOLE = "console"
-    JSON = "json"
 
 
 def _show_version(wanted: bool) -> None:
@@ -138,7 +130,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         ),
     ] = None,
     log_format: Annotated[
-        LogFormat | None,
+        Format | None,
         typer.Option(
             help="Write the log to stderr in this format.",
             show_default="console on a terminal, else json",
@@ -164,7 +156,7 @@ def serve(  # noqa: PLR0913 - the options of the command
     from grpcerrors_backends.host.server import Config, Host, ListenError
     from grpcerrors_backends.host.service import NotARpcError
 
-    _configure_log(log_format or (LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON))
+    configure(form=log_format)
     stay_lean()
     if (folder := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path has strings
         sys.path.insert(0, folder)
@@ -197,27 +189,6 @@ def serve(  # noqa: PLR0913 - the options of the command
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _configure_log(form: LogFormat) -> None:
-    # Not rich's traceback, which shows local variables, and takes minutes for a text of 100 KB.
-    console = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    render: list[structlog.typing.Processor] = (
-        [console]
-        if form is LogFormat.CONSOLE
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *render,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def run() -> int:

@@ -23,6 +23,7 @@ from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from grpcerrors_router.clock import Clock
     from grpcerrors_router.events import Events
@@ -114,6 +115,7 @@ class Reconciler:
         method: str,
         *,
         timeout: float | None = None,
+        request_id: Callable[[], str] = str,
     ) -> Reaction:
         """Correct the registry if the error is evidence against `entry`. Never raises.
 
@@ -123,13 +125,14 @@ class Reconciler:
             method: the path of the RPC.
             timeout: how many seconds the caller can wait; None for no limit. What is not done by
                 then continues in the background.
+            request_id: returns the id of the request; called only if something is logged.
 
         Returns:
             What the error means for the request; KEEP if that was not known in time.
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._judge(error, entry, method)
+                return await self._judge(error, entry, method, request_id)
         except TimeoutError:
             return Reaction.KEEP
         except Exception:  # noqa: BLE001 - the caller's own error matters more
@@ -144,7 +147,11 @@ class Reconciler:
         self._proved(entry)
 
     async def _judge(
-        self, error: grpc.aio.AioRpcError, entry: ReplicaEntry, method: str
+        self,
+        error: grpc.aio.AioRpcError,
+        entry: ReplicaEntry,
+        method: str,
+        request_id: Callable[[], str],
     ) -> Reaction:
         verdict = classify(error)
         held = held_model(error) is not None
@@ -159,9 +166,9 @@ class Reconciler:
             return Reaction.KEEP
         if not verdict.typed and entry.live:
             cause = cause_of(method, error.code(), error.details() or "")
-            if not await self._confirmed(entry, verdict, cause):
+            if not await self._confirmed(entry, verdict, cause, request_id):
                 return Reaction.KEEP
-        await self._drop(entry, _label(verdict))
+        await self._drop(entry, _label(verdict), request_id)
         return Reaction.STALE if verdict.unexecuted else Reaction.STALE_UNPROVEN
 
     def _loading(self, entry: ReplicaEntry, retry_after: float | None) -> Reaction:
@@ -188,19 +195,23 @@ class Reconciler:
 
     # Words and bare codes
 
-    async def _confirmed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+    async def _confirmed(
+        self, entry: ReplicaEntry, verdict: Verdict, cause: Cause, request_id: Callable[[], str]
+    ) -> bool:
         """Return whether words or a bare code are right. Asks once at a time for each cause."""
         if self._causes.is_typed(entry) or self._causes.is_doubted(entry, cause):
             self._events.false_positive(entry.model, entry.node.name)
             return False
         question = self._questions.get((entry, cause))
         if question is None:
-            question = asyncio.create_task(self._ask(entry, verdict, cause))
+            question = asyncio.create_task(self._ask(entry, verdict, cause, request_id))
             self._questions[entry, cause] = question
             question.add_done_callback(lambda _: self._questions.pop((entry, cause), None))
         return await asyncio.shield(question)
 
-    async def _ask(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+    async def _ask(
+        self, entry: ReplicaEntry, verdict: Verdict, cause: Cause, request_id: Callable[[], str]
+    ) -> bool:
         node, model = entry.node, entry.model
         try:
             holds = await self._control.has_model(
@@ -208,7 +219,7 @@ class Reconciler:
             )
         except grpc.aio.AioRpcError as error:
             if comes_from_node(error):
-                return await self._believed(entry, verdict, cause)
+                return await self._believed(entry, verdict, cause, request_id)
             # A busy node proves nothing; the next such error asks again.
             self._prober.suspect(node)
             self._events.unconfirmed(model, node.name)
@@ -217,7 +228,7 @@ class Reconciler:
             return True
         if verdict.condition == MODEL_MISMATCH and node.info.foreign:
             # A foreign node reports that it is ready, but not with which model.
-            return await self._believed(entry, verdict, cause)
+            return await self._believed(entry, verdict, cause, request_id)
         self._causes.contradicted(entry, cause)
         self._events.false_positive(model, node.name)
         self._proved(entry)
@@ -227,10 +238,13 @@ class Reconciler:
             model=model,
             generation=entry.generation,
             cause=cause,
+            request_id=request_id(),
         )
         return False
 
-    async def _believed(self, entry: ReplicaEntry, verdict: Verdict, cause: Cause) -> bool:
+    async def _believed(
+        self, entry: ReplicaEntry, verdict: Verdict, cause: Cause, request_id: Callable[[], str]
+    ) -> bool:
         """Return whether to drop a replica on a cause that its node cannot settle."""
         belief = self._causes.believe(entry, cause)
         if belief is Belief.BELIEVED:
@@ -243,7 +257,9 @@ class Reconciler:
                 "kept a replica: the same error returned right after a reload",
                 node=node,
                 model=model,
+                generation=generation,
                 cause=cause,
+                request_id=request_id(),
             )
             await self._outbox.write(
                 f"log that {model} was kept on {node}",
@@ -286,13 +302,15 @@ class Reconciler:
             holds = self._causes.believe(entry, RECONNECT) is not Belief.BELIEVED
         entry.connection = connection
         if not holds:
-            await self._drop(entry, "reconnect")
+            await self._drop(entry, "reconnect", str)
 
     # Dropping
 
-    async def _drop(self, entry: ReplicaEntry, evidence: str) -> None:
+    async def _drop(
+        self, entry: ReplicaEntry, evidence: str, request_id: Callable[[], str]
+    ) -> None:
         if self._table.drop(entry):
-            self._drops[entry] = asyncio.create_task(self._write(entry, evidence))
+            self._drops[entry] = asyncio.create_task(self._write(entry, evidence, request_id()))
             self._drops[entry].add_done_callback(lambda _: self._drops.pop(entry, None))
         elif entry not in self._drops:
             self._events.late_error(entry.model, entry.node.name, entry.generation)
@@ -300,7 +318,7 @@ class Reconciler:
         if pending is not None:
             await asyncio.shield(pending)
 
-    async def _write(self, entry: ReplicaEntry, evidence: str) -> None:
+    async def _write(self, entry: ReplicaEntry, evidence: str, request_id: str) -> None:
         name, model, generation = entry.node.name, entry.model, entry.generation
         self._quarantine.dropped(name, model, has_served=entry.has_served)
         _log.info(
@@ -309,6 +327,7 @@ class Reconciler:
             model=model,
             generation=generation,
             evidence=evidence,
+            request_id=request_id,
         )
 
         async def remove() -> None:
@@ -319,7 +338,7 @@ class Reconciler:
             # A heartbeat may already have removed and counted it.
             elif not await registry.remove_node_model(name, model, generation, evidence=evidence):
                 return
-            self._events.heal(model, name, generation, evidence)
+            self._events.heal(model, name, generation, evidence, request_id)
 
         await self._outbox.write(f"drop {model} on {name}, generation {generation}", remove)
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import grpc
 
+from grpcerrors_protocol import logs
+from grpcerrors_protocol.metadata import REQUEST_ID
 from grpcerrors_router.calls.reconcile import Reaction
 from grpcerrors_router.calls.replay import ReplayBuffer
 from grpcerrors_router.calls.status import is_stand_in, known_error
@@ -83,6 +85,7 @@ class RetryingCall:
         self._attempt: Attempt | None = None
         self._sealed = False
         self._truth: grpc.aio.AioRpcError | None = None
+        self._request_id = ""
         self.call: Any = None
         self.started = asyncio.Event()
         dispatcher.budget.request()
@@ -136,8 +139,22 @@ class RetryingCall:
             return Reaction.KEEP
         reconciler = self._dispatcher.reconciler
         return await reconciler.reconcile(
-            error, attempt.entry, self._method[0], timeout=self.remaining()
+            error,
+            attempt.entry,
+            self._method[0],
+            timeout=self.remaining(),
+            request_id=self.request_id,
         )
+
+    def request_id(self) -> str:
+        """Return the id that names the request in logs; later attempts send it too."""
+        if not self._request_id:
+            metadata = tuple(self._options["metadata"])
+            self._request_id = logs.request_id(metadata)
+            if not self._request_id:
+                self._request_id = logs.new_request_id()
+                self._options["metadata"] = (*metadata, (REQUEST_ID, self._request_id))
+        return self._request_id
 
     async def _may_resend(self, attempt: Attempt) -> bool:
         left = self.remaining()

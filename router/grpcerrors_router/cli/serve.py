@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from grpcerrors_protocol.logs import Format, Level
 from grpcerrors_router.cli.common import (
     DEFAULT_ADDRESS,
     DEFAULT_REGISTRY,
@@ -15,7 +16,6 @@ from grpcerrors_router.cli.common import (
     check_registry_url,
     database_errors,
 )
-from grpcerrors_router.logs import Format, Level
 from grpcerrors_router.validation import is_name, split_address
 
 EXAMPLES = """Examples:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from grpcerrors_router import logs, metrics
+from grpcerrors_protocol import logs
+from grpcerrors_router import metrics
 from grpcerrors_router.config.models_toml import read_models, shared_identities
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.registry.registry import NodeRegistry

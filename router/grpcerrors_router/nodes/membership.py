@@ -59,7 +59,7 @@ class Membership:
                 "dropped a stale replica", node=heal.node, model=heal.model,
                 generation=heal.generation, evidence=heal.evidence,
             )  # fmt: skip
-            self._events.heal(heal.model, heal.node, heal.generation, heal.evidence)
+            self._events.heal(heal.model, heal.node, heal.generation, heal.evidence, "")
         if correction.restarted:
             _log.info("node restarted", node=beat.node, models=len(correction.restarted))
         for row in correction.restarted:

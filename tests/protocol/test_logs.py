@@ -1,14 +1,15 @@
-"""The log lines of the router's commands."""
+"""The log lines of the router and of the backends."""
 
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
-from grpcerrors_router.logs import Format, Level, configure
+from grpcerrors_protocol.logs import Format, Level, configure, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _unconfigured() -> Iterator[None]:
-    before = structlog.get_config()
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers = list(root.handlers)
     yield
+    root.handlers[:] = handlers
     structlog.reset_defaults()
     structlog.configure(**before)
 
@@ -73,3 +76,37 @@ def test_an_exception_is_in_the_line(capsys: Any) -> None:
         structlog.get_logger("router").exception("failed")
     line = json.loads(capsys.readouterr().err)
     assert "ValueError: Exceeds the limit" in line["exception"]
+
+
+def test_what_a_library_logs_has_the_same_format(capsys: Any) -> None:
+    configure(Level.INFO, Format.JSON)
+    logging.getLogger("some.library").info("not this")
+    logging.getLogger("some.library").warning("retrying in %d s", 3)
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("timestamp")
+    assert line == {"event": "retrying in 3 s", "level": "warning", "logger": "some.library"}
+
+
+def test_a_traceback_shows_what_a_terminal_would_obey(capsys: Any) -> None:
+    try:
+        raise ValueError("\x1b[31mred")  # noqa: TRY301
+    except ValueError:
+        text = written(capsys, Format.CONSOLE, exc_info=True)
+    assert "\x1b" not in text
+    assert "ValueError: \\x1b[31mred" in text
+
+
+@pytest.mark.parametrize(
+    ("sent", "id_"),
+    [
+        ([("x-request-id", "a-1")], "a-1"),
+        ([("x-request-id", "a" * 129)], ""),
+        ([("x-request-id", "two words")], ""),
+        ([("x-request-id", "\x1b[31m")], ""),
+        ([("x-request-id-bin", b"a"), ("x-request-id", "b")], "b"),
+        ([("x-request-id", "")], ""),
+        ([], ""),
+    ],
+)
+def test_the_id_of_a_request_is_the_callers_if_it_is_sane(sent: Any, id_: str) -> None:
+    assert request_id(sent) == id_
