@@ -264,7 +264,7 @@ async def test_a_file_that_is_no_database_is_no_registry(served: Stack, tmp_path
 
 
 async def test_a_missing_gateway_is_reported(run: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("grpcerrors_router.cli.models.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("grpcerrors_router.cli.gateway.PATIENCE", 0.2)
     code, _, err = await run("load", "m", "--gateway", "127.0.0.1:1")
     assert code == 2
     assert err.startswith("Error: no gateway answers at 127.0.0.1:1; start grpcerrors-router serve")

@@ -28,12 +28,6 @@ Registry = Annotated[
     ),
 ]
 DEFAULT_REGISTRY = "sqlite:///router.db"
-Gateway = Annotated[
-    str,
-    typer.Option(
-        metavar="HOST:PORT", envvar="ROUTER_GATEWAY", help="Use the gateway at this address."
-    ),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

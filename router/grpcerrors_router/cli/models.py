@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grpcerrors_router.cli.common import DEFAULT_ADDRESS, Gateway
-from grpcerrors_router.validation import split_address
+from grpcerrors_router.cli.gateway import Gateway, open_gateway, uses_gateway
 
 if TYPE_CHECKING:
     from grpcerrors_protocol import fleet_pb2
@@ -24,39 +23,37 @@ UNLOAD_EXAMPLES = """Examples:
   grpcerrors-router unload tiny.en
   grpcerrors-router unload tiny.en --node gpu-1 --force
 """
-CONNECT_TIMEOUT = 5.0
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Use this model of models.toml.")]
 
 
+@uses_gateway
 def load(
     model: Model,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="Wait for the model this long.")
     ] = 1800.0,
-    gateway: Gateway = DEFAULT_ADDRESS,
+    *,
+    gateway: Gateway,
 ) -> None:
     """Load a model now and show progress.
 
     When this command is stopped, the load continues.
     """
-    import grpc
-
     from grpcerrors_protocol import fleet_pb2
     from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
 
     request = fleet_pb2.LoadRequest(model=model)
-    with _channel(gateway) as channel:
+    with open_gateway(gateway) as channel:
         show = _Progress(model)
         try:
             for progress in OperatorStub(channel).Load(request, timeout=timeout):
                 show(progress)
-        except grpc.RpcError as error:
-            raise _failure(error, gateway) from None
         finally:
             show.end()
 
 
+@uses_gateway
 def unload(
     model: Model,
     node: Annotated[
@@ -68,20 +65,16 @@ def unload(
     force: Annotated[
         bool, typer.Option("--force", help="Unload the model even with calls in flight.")
     ] = False,
-    gateway: Gateway = DEFAULT_ADDRESS,
+    *,
+    gateway: Gateway,
 ) -> None:
     """Unload a model from its nodes."""
-    import grpc
-
     from grpcerrors_protocol import fleet_pb2
     from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
 
     request = fleet_pb2.UnloadRequest(model=model, node=node, force=force)
-    with _channel(gateway) as channel:
-        try:
-            reply = OperatorStub(channel).Unload(request, timeout=60)
-        except grpc.RpcError as error:
-            raise _failure(error, gateway) from None
+    with open_gateway(gateway) as channel:
+        reply = OperatorStub(channel).Unload(request, timeout=60)
     where = ", ".join(reply.nodes)
     typer.echo(f"unloaded {model} from {where}" if where else f"{model} was not loaded")
 
@@ -119,28 +112,3 @@ class _Progress:
         if self._status is not None:
             self._status.stop()
             self._status = None
-
-
-def _channel(gateway: str) -> Any:
-    import grpc
-
-    split_address(gateway, "--gateway", DEFAULT_ADDRESS)
-    channel = grpc.insecure_channel(gateway)
-    try:
-        grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT)
-    except grpc.FutureTimeoutError:
-        channel.close()
-        raise OSError(
-            f"no gateway answers at {gateway}; start grpcerrors-router serve, or give --gateway"
-        ) from None
-    return channel
-
-
-def _failure(error: Any, gateway: str) -> OSError:
-    from grpc import StatusCode
-    from grpc_status import rpc_status
-
-    # A gateway's own UNIMPLEMENTED, for a node without Free, carries a google.rpc.Status.
-    if error.code() is StatusCode.UNIMPLEMENTED and rpc_status.from_call(error) is None:
-        return OSError(f"{gateway} is not a gateway of grpcerrors-router; give another --gateway")
-    return OSError(f"{error.details()} ({error.code().name})")
