@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo play lint check test bench faults soak interop matrix wheels mutants lock proto fmt clean
+.PHONY: help demo play lint check test docs bench faults soak interop matrix wheels mutants lock proto fmt clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -50,6 +50,10 @@ test: lint ## Run the tests with coverage floors, the library's on its wheel (un
 	coverage report --include='backends/*' --fail-under=90
 	HYPOTHESIS_PROFILE=test nox -s wheel connect_python distributions -- --timeout 900
 
+docs: $(DEV) ## Build the documentation site in build/site, with warnings as errors
+	properdocs build --config-file mkdocs.yml
+	@echo "To read it with its search: python -m http.server --directory build/site"
+
 bench: $(DEV) ## Run the benchmarks against other libraries and gateways
 	python -m bench
 
@@ -88,7 +92,7 @@ fmt: $(DEV) ## Format the code and fix what ruff can fix
 	ruff check --fix .
 
 clean: ## Remove everything that make has created
-	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants dist \
+	rm -rf $(VENV) .demo .nox .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* mutants build dist \
 	  tests/interop/.build languages/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -122,4 +122,6 @@ def _built_in(name: str) -> Protocol:
 _FILE = pkgutil.get_data("grpcerrors", "protocols.json")
 _DATA: dict[str, dict[str, Any]] = json.loads(_FILE or b"")
 LOCALAI = _built_in("LOCALAI")
+"""The protocol of LocalAI's backends."""
 KSERVE = _built_in("KSERVE")
+"""The Open Inference Protocol (KServe v2), with the extensions of Triton."""
