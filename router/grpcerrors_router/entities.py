@@ -262,3 +262,22 @@ class RouterRow:
     seen_revision: int
     expires_at: float
     session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the registry records without a new revision, so that routing tables do not have it.
+
+    Attributes:
+        now: the time of the read.
+        routers: the routers that are alive.
+        heals: the latest heals, newest first.
+        seen: when each node was last heard by any router.
+        uses: by generation, calls in flight and the last use, as last reported.
+    """
+
+    now: float
+    routers: tuple[RouterRow, ...] = ()
+    heals: tuple[Heal, ...] = ()
+    seen: Mapping[str, float] = field(default_factory=dict)
+    uses: Mapping[int, tuple[int, float]] = field(default_factory=dict)

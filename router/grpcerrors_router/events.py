@@ -1,11 +1,15 @@
-"""The router's events, for metrics and tests."""
+"""The router's events, for metrics, the state of the fleet, and tests."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc
+
+    from grpcerrors_router.errors import RouteError
 
 
 class Events:
@@ -28,6 +32,27 @@ class Events:
         met the replica, "" if none did.
         """
 
+    def recovered(
+        self,
+        model: str,
+        node: str,
+        generation: int,
+        seconds: float,
+        new_node: str,
+        new_generation: int,
+    ) -> None:
+        """Handle the answer to a request that had met a stale replica.
+
+        The first replica that was stale is that of `node` and `generation`. The answer of the
+        replica of `new_node` and `new_generation` came `seconds` after its error.
+        """
+
+    def refused(self, model: str, error: RouteError) -> None:
+        """Handle a call that reached no node, or a heartbeat that was refused.
+
+        `model` is "" if models.toml does not list it.
+        """
+
     def restarted(self, model: str, node: str, generation: int) -> None:
         """Handle the loss of a replica whose node came back as a new process."""
 
@@ -48,11 +73,10 @@ class Events:
     ) -> None:
         """Handle the end of a load job after `seconds`; `error` is "" when the model is loaded."""
 
-    def evicted(self, model: str, node: str, generation: int) -> None:
+    def evicted(self, model: str, node: str, generation: int, why: str) -> None:
         """Handle an unload by this router.
 
-        The replica made room for another model, had outdated options, was one too many, or was
-        unloaded by an operator.
+        `why` completes the sentence "it was unloaded", as in "to make room for x".
         """
 
     def registry_down(self, error: str) -> None:
@@ -60,3 +84,27 @@ class Events:
 
     def registry_up(self, applied: int) -> None:
         """Handle the registry's return, after `applied` queued changes were written."""
+
+
+class Broadcast(Events):
+    """Passes each event to several receivers, in order.
+
+    An event that a single receiver handles costs what it costs without the others.
+    """
+
+    def __init__(self, *receivers: Events) -> None:
+        for name, nothing in vars(Events).items():
+            if name.startswith("_"):
+                continue
+            found = [getattr(receiver, name) for receiver in receivers]
+            handlers = [each for each in found if getattr(each, "__func__", each) is not nothing]
+            if handlers:
+                setattr(self, name, handlers[0] if len(handlers) == 1 else _all(handlers))
+
+
+def _all(handlers: list[Callable[..., None]]) -> Callable[..., None]:
+    def handle(*arguments: Any) -> None:
+        for handler in handlers:
+            handler(*arguments)
+
+    return handle

@@ -153,7 +153,7 @@ class Metrics(Events):
         """Count a replica lost in a restart."""
         self._cell(self._restarts, model, node).inc()
 
-    def evicted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
+    def evicted(self, model: str, node: str, generation: int, why: str) -> None:  # noqa: ARG002
         """Count an unload."""
         self._cell(self._evictions, model, node).inc()
 

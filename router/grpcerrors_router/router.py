@@ -14,7 +14,7 @@ from grpcerrors_router.calls.dispatch import Dispatcher
 from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
 from grpcerrors_router.errors import InUse, RouteError, UnknownModel
-from grpcerrors_router.events import Events
+from grpcerrors_router.events import Broadcast, Events
 from grpcerrors_router.loads.eviction import Evictor
 from grpcerrors_router.loads.flights import Flights
 from grpcerrors_router.loads.job import Jobs
@@ -25,6 +25,8 @@ from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
 from grpcerrors_router.settings import Settings
+from grpcerrors_router.state.fleet import FleetBuilder
+from grpcerrors_router.state.recorder import Recorder
 from grpcerrors_router.tasks import stop
 from grpcerrors_router.view.outbox import Outbox
 from grpcerrors_router.view.presence import Presence
@@ -66,11 +68,12 @@ class SmartRouter:
         models: the models, by name.
         on_stale: the default of `channel` and `route`.
         settings: the settings.
-        events: the events.
+        events: where the router reports its events.
         table: the registry in memory.
         outbox: the changes that wait for the registry.
         watcher: keeps `table` in step with the registry.
         presence: this router in the registry.
+        state: builds the state of the fleet, for people.
     """
 
     def __init__(
@@ -89,16 +92,17 @@ class SmartRouter:
         self.models = dict(models)
         self.on_stale: OnStale = on_stale
         self.settings = settings or Settings()
-        self.events = events or Events()
         clock = clock or SystemClock()
         self.table = RoutingTable(clock)
+        recorder = Recorder(self.table, clock)
+        self.events = Broadcast(recorder, *([events] if events is not None else []))
         self.outbox = Outbox(self.events, self.settings.outbox_limit)
         self._clock = clock
         rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
         self._prober = prober = Prober(self.table, nodes, self.settings, clock)
-        quarantine = Quarantine(self.settings, clock)
+        self._quarantine = quarantine = Quarantine(self.settings, clock)
         jobs = Jobs(self.table, registry, self.outbox, self.settings, clock)
         self._evictor = Evictor(jobs, registry, control, prober, self.events, self.settings, clock)
         runner = LoadRunner(
@@ -129,6 +133,19 @@ class SmartRouter:
         self.presence = Presence(
             registry, self.table, self.watcher, self.outbox, self.settings, clock
         )
+        reconciler = Reconciler(
+            table=self.table,
+            registry=registry,
+            outbox=self.outbox,
+            control=control,
+            prober=prober,
+            quarantine=quarantine,
+            events=self.events,
+            settings=self.settings,
+            clock=clock,
+            rng=rng,
+        )
+        self._causes = reconciler.causes
         self._dispatcher = Dispatcher(
             models=self.models,
             table=self.table,
@@ -136,24 +153,27 @@ class SmartRouter:
             flights=self._flights,
             prober=prober,
             presence=self.presence,
-            reconciler=Reconciler(
-                table=self.table,
-                registry=registry,
-                outbox=self.outbox,
-                control=control,
-                prober=prober,
-                quarantine=quarantine,
-                events=self.events,
-                settings=self.settings,
-                clock=clock,
-                rng=rng,
-            ),
+            reconciler=reconciler,
             budget=RetryBudget(self.settings, clock),
             events=self.events,
             settings=self.settings,
             clock=clock,
         )
         self._membership = Membership(registry, self.table, prober, self.events, self.settings)
+        self.state = FleetBuilder(
+            table=self.table,
+            registry=registry,
+            watcher=self.watcher,
+            outbox=self.outbox,
+            flights=self._flights,
+            quarantine=quarantine,
+            causes=reconciler.causes,
+            prober=prober,
+            recorder=recorder,
+            models=self.models,
+            settings=self.settings,
+            clock=clock,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         registry.subscribe(self.table.apply)
 
@@ -320,7 +340,7 @@ class SmartRouter:
         kept: dict[str, RouteError] = {}
         for replica in replicas:
             try:
-                if await self._evictor.unload(replica, force=force):
+                if await self._evictor.unload(replica, "by an operator", force=force):
                     freed.append(replica.node.name)
             except RouteError as error:
                 kept[replica.node.name] = error

@@ -273,7 +273,7 @@ async def test_three_causes_that_were_each_healed_are_no_quarantine(sqlite_url: 
             assert len(node.loads) == loads
             node.fail, node.says = None, says
             node.evict("m")
-            router._dispatcher.reconciler._causes._replicas.clear()
+            router._dispatcher.reconciler.causes._replicas.clear()
             await predict(router)
             assert router.table.pick("m") is None
 
@@ -317,7 +317,7 @@ async def test_reconcile_never_raises(sqlite_url: str, monkeypatch: pytest.Monke
 
 
 def replica(generation: int, *, boot: str = "b", model: str = "m") -> ReplicaEntry:
-    node = NodeEntry(NodeInfo("a", "127.0.0.1:1", "fake", boot_id=boot), 1)
+    node = NodeEntry(NodeInfo("a", "127.0.0.1:1", "fake", boot_id=boot), 1, 0.0)
     return ReplicaEntry(node, Replica("a", model, generation, generation, boot), 0.0)
 
 

@@ -116,7 +116,7 @@ async def test_a_callers_words_never_become_labels(served: Stack) -> None:
 async def test_every_other_event_is_counted() -> None:
     metrics = Metrics()
     metrics.late_error("m", "raw-1", 3)
-    metrics.evicted("m", "raw-1", 3)
+    metrics.evicted("m", "raw-1", 3, "for a test")
     metrics.restarted("m", "raw-1", 3)
     metrics.load_started("m", "raw-1", 4)
     metrics.registry_down("away")

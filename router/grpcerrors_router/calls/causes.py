@@ -129,6 +129,22 @@ class Causes:
         record.until = now + record.pause
         return Belief.DOUBTED
 
+    def doubts(self) -> list[tuple[str, str, Cause, float]]:
+        """Return the causes that are no evidence now: node, model, cause, and until when."""
+        now = self._clock.monotonic()
+        return [
+            (node, model, cause, record.until)
+            for (node, _, model), replica in self._replicas.items()
+            for cause, record in replica.causes.items()
+            if record.pause and record.until > now
+        ]
+
+    def forgive(self, node: str, model: str) -> None:
+        """Forget the causes of a model on a node, so that each is evidence again."""
+        for name, boot_id, held in [*self._replicas]:
+            if (name, held) == (node, model):
+                self._replicas[name, boot_id, held].causes.clear()
+
     def served(self, entry: ReplicaEntry, method: str) -> None:
         """Note a success, which cures the causes of the method that an earlier load had."""
         replica = self._replicas.get(_key(entry)) if self._replicas else None

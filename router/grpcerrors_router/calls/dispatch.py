@@ -131,7 +131,7 @@ class Dispatcher:
             RouteError: UnknownModel, NoCapacity, LoadFailed, LoadTimeout, Overloaded,
                 RouterStopping or RegistryUnavailable.
         """
-        spec = self._models.get(model)
+        spec, since = self._models.get(model), None
         while True:
             entry = self.table.most_recently_confirmed(model) if again else self.table.pick(model)
             if entry is None:
@@ -139,7 +139,8 @@ class Dispatcher:
                     self._refuse_unknown(model)
                 await self._flights.wait(spec or ModelSpec(model, ""), deadline)
             elif entry.loading_until and not self._may_ask(entry):
-                await self._loaded(spec, entry, deadline)
+                since = since or self.clock.monotonic()
+                await self._loaded(spec, entry, deadline, since)
             elif await self._answers(entry, deadline) and self.table.can_pick(entry):
                 if spec is not None:
                     self._flights.keep_up(spec)
@@ -157,9 +158,9 @@ class Dispatcher:
         return True
 
     async def _loaded(
-        self, spec: ModelSpec | None, entry: ReplicaEntry, deadline: float | None
+        self, spec: ModelSpec | None, entry: ReplicaEntry, deadline: float | None, since: float
     ) -> None:
-        """Wait until a request may be sent to a replica of the model, or to another one.
+        """Wait until a request, waiting `since`, may be sent to a replica of the model.
 
         Raises LoadTimeout or Overloaded.
         """
@@ -167,7 +168,7 @@ class Dispatcher:
         if left is not None and left <= 0:
             raise LoadTimeout(entry.model, f'node "{entry.node.name}" is loading it, retry later')
         pause = max(entry.loading_until - self.clock.monotonic(), 0.0)
-        with self._flights.queued(entry.model):
+        with self._flights.queued(entry.model, since):
             if spec is not None:
                 pause = min(pause, self._flights.overtake(spec, entry))
             await self.table.changed(entry.model, pause if left is None else min(pause, left))

@@ -103,7 +103,7 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._rng = rng
-        self._causes = Causes(settings, clock)
+        self.causes = Causes(settings, clock)
         self._drops: dict[ReplicaEntry, asyncio.Task[None]] = {}
         self._questions: dict[tuple[ReplicaEntry, Cause], asyncio.Task[bool]] = {}
         self._confirmations: dict[ReplicaEntry, asyncio.Task[None]] = {}
@@ -143,8 +143,8 @@ class Reconciler:
         """Note that the replica has answered a request."""
         if entry.loading_until:
             self._table.note_loading(entry, 0.0)
-        self._causes.served(entry, method)
-        self._proved(entry)
+        self.causes.served(entry, method)
+        self._proved(entry, "answer")
 
     async def _judge(
         self,
@@ -156,13 +156,13 @@ class Reconciler:
         verdict = classify(error)
         held = held_model(error) is not None
         if held or verdict.typed:
-            self._causes.note_typed(entry)
+            self.causes.note_typed(entry)
             self._prober.heard(entry.node)
         if not held and verdict.condition == MODEL_LOADING and verdict.unexecuted:
             return self._loading(entry, verdict.retry_after)
         if held or verdict.condition not in _STALE:
             if error.code() in _FROM_HANDLERS:
-                self._proved(entry)
+                self._proved(entry, "error")
             return Reaction.KEEP
         if not verdict.typed and entry.live:
             cause = cause_of(method, error.code(), error.details() or "")
@@ -180,12 +180,12 @@ class Reconciler:
         self._table.note_loading(entry, self._clock.monotonic() + pause)
         return Reaction.LOADING
 
-    def _proved(self, entry: ReplicaEntry) -> None:
+    def _proved(self, entry: ReplicaEntry, proof: str) -> None:
         """Note that the node holds the model: its handler answered."""
         if not entry.has_served:
             entry.has_served = True
-            self._quarantine.worked(entry.node.name, entry.model)
-        entry.confirmed_at = self._clock.monotonic()
+            self._quarantine.forgive(entry.node.name, entry.model)
+        entry.confirmed_at, entry.proof = self._clock.monotonic(), proof
 
     async def close(self) -> None:
         """Stop the confirmations, and finish the drops."""
@@ -199,7 +199,7 @@ class Reconciler:
         self, entry: ReplicaEntry, verdict: Verdict, cause: Cause, request_id: Callable[[], str]
     ) -> bool:
         """Return whether words or a bare code are right. Asks once at a time for each cause."""
-        if self._causes.is_typed(entry) or self._causes.is_doubted(entry, cause):
+        if self.causes.is_typed(entry) or self.causes.is_doubted(entry, cause):
             self._events.false_positive(entry.model, entry.node.name)
             return False
         question = self._questions.get((entry, cause))
@@ -229,9 +229,9 @@ class Reconciler:
         if verdict.condition == MODEL_MISMATCH and node.info.foreign:
             # A foreign node reports that it is ready, but not with which model.
             return await self._believed(entry, verdict, cause, request_id)
-        self._causes.contradicted(entry, cause)
+        self.causes.contradicted(entry, cause)
         self._events.false_positive(model, node.name)
-        self._proved(entry)
+        self._proved(entry, "status")
         _log.info(
             "kept a replica: the error says not loaded, but the node holds the model",
             node=node.name,
@@ -246,13 +246,13 @@ class Reconciler:
         self, entry: ReplicaEntry, verdict: Verdict, cause: Cause, request_id: Callable[[], str]
     ) -> bool:
         """Return whether to drop a replica on a cause that its node cannot settle."""
-        belief = self._causes.believe(entry, cause)
+        belief = self.causes.believe(entry, cause)
         if belief is Belief.BELIEVED:
             return True
         node, model, generation = entry.node.name, entry.model, entry.generation
         self._events.false_positive(model, node)
         if belief is Belief.DOUBTED:
-            self._proved(entry)
+            self._proved(entry, "error")
             _log.warning(
                 "kept a replica: the same error returned right after a reload",
                 node=node,
@@ -289,7 +289,7 @@ class Reconciler:
 
     async def _confirm(self, entry: ReplicaEntry, connection: int) -> None:
         node, model = entry.node, entry.model
-        self._causes.note_restart(entry)
+        self.causes.note_restart(entry)
         try:
             holds = await self._control.has_model(
                 node.info.address, model, self._settings.status_timeout
@@ -299,7 +299,7 @@ class Reconciler:
                 self._prober.suspect(node)
                 self._events.unconfirmed(model, node.name)
                 return
-            holds = self._causes.believe(entry, RECONNECT) is not Belief.BELIEVED
+            holds = self.causes.believe(entry, RECONNECT) is not Belief.BELIEVED
         entry.connection = connection
         if not holds:
             await self._drop(entry, "reconnect", str)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grpcerrors_router.calls.dispatch import Attempt, Dispatcher
+    from grpcerrors_router.view.entries import ReplicaEntry
 
 OnStale: TypeAlias = Literal["retry", "return", "off"]
 Shape: TypeAlias = Literal["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
@@ -103,6 +104,7 @@ class RetryingCall:
             grpc.aio.AioRpcError: the error of the node; the registry has been corrected.
         """
         original: grpc.aio.AioRpcError | None = None
+        stale: tuple[ReplicaEntry, float] | None = None
         attempts = self._dispatcher.settings.attempts
         while True:
             try:
@@ -112,19 +114,35 @@ class RetryingCall:
                     raise original from error
                 raise
             try:
-                return await self._send(attempt)
+                first = await self._send(attempt)
             except grpc.aio.AioRpcError as error:
+                failed_at = self._dispatcher.clock.monotonic()
                 reaction = await self._reconcile(error, attempt)
                 if reaction is not Reaction.LOADING:  # which is waited out within the deadline
                     attempts -= 1
                 unexecuted = reaction in (Reaction.STALE, Reaction.LOADING)
                 if unexecuted and attempts > 0 and await self._may_resend(attempt):
                     original = original or error
+                    if reaction is Reaction.STALE:
+                        stale = stale or (attempt.entry, failed_at)
                     continue
                 # The first error replaces a later one only if both prove the same.
                 if unexecuted and original is not None:
                     raise original from error
                 raise
+            if stale is not None:
+                self._recovered(*stale, attempt.entry)
+            return first
+
+    def _recovered(self, stale: ReplicaEntry, since: float, now: ReplicaEntry) -> None:
+        self._dispatcher.events.recovered(
+            self._model,
+            stale.node.name,
+            stale.generation,
+            self._dispatcher.clock.monotonic() - since,
+            now.node.name,
+            now.generation,
+        )
 
     async def _next(self, *, again: bool) -> Attempt:
         reserved, self._reserved = self._reserved, None

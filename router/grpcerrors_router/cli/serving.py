@@ -75,7 +75,7 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(router)
-        gateway = GatewayServer(router, server.listen, counted.refused)
+        gateway = GatewayServer(router, server.listen)
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
         stack.push_async_callback(gateway.stop, server.grace)

@@ -11,7 +11,7 @@ from grpcerrors_router.errors import InternalFailure, InvalidNode, RouteError
 from grpcerrors_router.validation import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
 
@@ -24,18 +24,20 @@ async def abort(context: Any, error: grpc.aio.AioRpcError) -> None:
 
 
 @contextlib.asynccontextmanager
-async def errors_of(context: Any) -> AsyncIterator[None]:
+async def errors_of(
+    context: Any, refused: Callable[[RouteError], None] = lambda _: None
+) -> AsyncIterator[None]:
     """End the call with what the body raises: a RouteError as it is, Invalid as InvalidNode.
 
     Any other exception is a bug. Its text, which may contain SQL, goes to the log and not to the
-    caller.
+    caller. `refused` is called with the others.
     """
     try:
         yield
-    except RouteError as error:
-        await abort(context, error)
-    except Invalid as error:
-        await abort(context, InvalidNode(str(error)))
+    except (RouteError, Invalid) as error:
+        refusal = error if isinstance(error, RouteError) else InvalidNode(str(error))
+        refused(refusal)
+        await abort(context, refusal)
     except Exception:
         log.exception("call failed: internal error")
         await abort(context, InternalFailure())

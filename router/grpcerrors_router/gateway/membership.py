@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             tls=request.tls,
         )
         interval = 0.0
-        async with errors_of(context):
+        async with errors_of(context, functools.partial(self._router.events.refused, "")):
             check_node_address(beat.address)
             known = self._router.table.nodes.get(beat.node)
             is_news = known is None or known.info.address != beat.address

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
 from grpcerrors_router.gateway.ending import errors_of
+from grpcerrors_router.state.fleet import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,12 +18,49 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL = 1.0
 """Seconds between two progress messages of a load."""
 
+MOST_ENTRIES = 10_000
+"""Entries of the heal log or of a history in one answer."""
+
 
 class OperatorService(fleet_pb2_grpc.OperatorServicer):
     """Calls the router, and returns its errors unchanged."""
 
     def __init__(self, router: SmartRouter) -> None:
         self._router = router
+
+    # Looking
+
+    async def GetFleet(  # noqa: N802 - named as its RPC
+        self, _request: fleet_pb2.GetFleetRequest, context: Any
+    ) -> fleet_pb2.FleetState:
+        """Return the state of the fleet."""
+        async with errors_of(context):
+            return await self._router.state.fleet()
+
+    async def ListHeals(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.ListHealsRequest, context: Any
+    ) -> fleet_pb2.ListHealsReply:
+        """Return the heal log."""
+        async with errors_of(context):
+            return await self._router.state.heals(
+                _limit(request.limit), request.model, request.node
+            )
+
+    async def GetHistory(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.GetHistoryRequest, context: Any
+    ) -> fleet_pb2.GetHistoryReply:
+        """Return what happened to a model."""
+        async with errors_of(context):
+            return await self._router.state.history(request.model, _limit(request.limit))
+
+    async def ListModels(  # noqa: N802 - named as its RPC
+        self, _request: fleet_pb2.ListModelsRequest, context: Any
+    ) -> fleet_pb2.ListModelsReply:
+        """Return the models."""
+        async with errors_of(context):
+            return await self._router.state.models()
+
+    # Models
 
     async def Load(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LoadRequest, context: Any
@@ -57,3 +95,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
                 request.model, node=request.node or None, force=request.force
             )
         return fleet_pb2.UnloadReply(nodes=nodes)
+
+
+def _limit(asked: int) -> int:
+    return min(asked, MOST_ENTRIES) if asked > 0 else LIMIT

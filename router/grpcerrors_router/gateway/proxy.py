@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import secrets
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -29,6 +28,8 @@ from grpcerrors_router.gateway.answers import Answers
 from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from google.protobuf.descriptor import MethodDescriptor
     from google.protobuf.message import Message
 
@@ -47,8 +48,6 @@ _HOP_BY_HOP = frozenset({"user-agent"})
 
 _FAILURES = (Exception, asyncio.CancelledError)
 
-Refused = Callable[[str, RouteError], None]
-
 
 class _BegunError(Exception):
     """An error after part of the request or of the answer has been forwarded."""
@@ -66,14 +65,11 @@ class Gateway(grpc.GenericRpcHandler):
     the registry.
 
     Args:
-        router: dispatches the calls.
-        refused: called with the model and the error of each call that reached no node; the model
-            is "" if it is not in models.toml.
+        router: dispatches the calls, and receives an event for each that reached no node.
     """
 
-    def __init__(self, router: SmartRouter, refused: Refused = lambda _model, _error: None) -> None:
+    def __init__(self, router: SmartRouter) -> None:
         self._router = router
-        self._refused = refused
         self._keys = ModelKeys(router.models)
         self._answers = Answers(router, self._keys)
         self._admission = Admission(router.settings)
@@ -230,7 +226,8 @@ class Gateway(grpc.GenericRpcHandler):
             log.error("call failed: internal error", exc_info=error)
             error = InternalFailure()
         if isinstance(error, RouteError):
-            self._refused(model if model in self._router.models else "", error)
+            listed = model if model in self._router.models else ""
+            self._router.events.refused(listed, error)
         if initial := error.initial_metadata():
             with contextlib.suppress(grpc.aio.UsageError):  # a stream has already sent it
                 await context.send_initial_metadata(tuple(initial))

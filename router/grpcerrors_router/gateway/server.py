@@ -13,7 +13,7 @@ from grpcerrors_protocol.pool import pool_of
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import SERVICES as PROXIED
-from grpcerrors_router.gateway.proxy import Gateway, Refused
+from grpcerrors_router.gateway.proxy import Gateway
 from grpcerrors_router.nodes.channels import WINDOW
 
 if TYPE_CHECKING:
@@ -59,17 +59,14 @@ class GatewayServer:
     Args:
         router: the router.
         listen: "host:port"; port 0 for any free port.
-        refused: see Gateway.
     """
 
-    def __init__(
-        self, router: SmartRouter, listen: str, refused: Refused = lambda _model, _error: None
-    ) -> None:
+    def __init__(self, router: SmartRouter, listen: str) -> None:
         self._server: Any = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
         # Handles each method that no service below registers by name: nearly every call.
-        self._server.add_generic_rpc_handlers((Gateway(router, refused),))
+        self._server.add_generic_rpc_handlers((Gateway(router),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._fleet = FleetService(router)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)

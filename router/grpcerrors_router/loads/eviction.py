@@ -52,16 +52,17 @@ class Evictor:
         self._unloads: set[asyncio.Task[bool]] = set()
 
     def unload_soon(self, replica: ReplicaEntry) -> asyncio.Task[bool]:
-        """Start to unload a replica that is not in use. A refusal is not reported."""
-        return self._unload_task(replica, force=False)
+        """Start to unload a replica that is one too many. A refusal is not reported."""
+        return self._unload_task(replica, "since there was one too many", force=False)
 
-    async def unload(self, replica: ReplicaEntry, *, force: bool = False) -> bool:
+    async def unload(self, replica: ReplicaEntry, why: str, *, force: bool = False) -> bool:
         """Unload a replica; return False if it is already gone.
 
         The unload continues when its caller is cancelled.
 
         Args:
             replica: the replica.
+            why: the reason, for the event `evicted`.
             force: whether to unload it even with calls in flight.
 
         Raises:
@@ -70,7 +71,7 @@ class Evictor:
             RegistryUnavailable: the registry cannot be reached.
             RouterStopping: the router stopped meanwhile.
         """
-        task = self._unload_task(replica, force=force)
+        task = self._unload_task(replica, why, force=force)
         await asyncio.wait({task})
         if task.cancelled():
             raise RouterStopping
@@ -79,7 +80,7 @@ class Evictor:
     async def replace(self, replica: ReplicaEntry) -> bool:
         """Remove a replica whose options are outdated; return False if that is not possible now."""
         try:
-            return await self.unload(replica)
+            return await self.unload(replica, "since its options have changed")
         except UnloadUnsupported:
             if not replaces(replica.node):
                 return False
@@ -90,8 +91,8 @@ class Evictor:
         except InUse:
             return False
 
-    def _unload_task(self, replica: ReplicaEntry, *, force: bool) -> asyncio.Task[bool]:
-        task = asyncio.create_task(self._unload(replica, force=force))
+    def _unload_task(self, replica: ReplicaEntry, why: str, *, force: bool) -> asyncio.Task[bool]:
+        task = asyncio.create_task(self._unload(replica, why, force=force))
         self._unloads.add(task)
         task.add_done_callback(self._unloaded)
         return task
@@ -102,7 +103,7 @@ class Evictor:
         if error is not None and not isinstance(error, RouteError):
             _log.error("unload failed: internal error", exc_info=error)
 
-    async def _unload(self, replica: ReplicaEntry, *, force: bool) -> bool:
+    async def _unload(self, replica: ReplicaEntry, why: str, *, force: bool) -> bool:
         node, asked_at = replica.node, self._clock.monotonic()
         request = JobRequest(
             node.name,
@@ -127,13 +128,13 @@ class Evictor:
                     raise InUse(replica.model, node.name, "the lease of the unload expired")
                 answer = await self.free(node, replica.row)
                 outcome = Outcome("unloaded", answer.boot_id, answer.inventory, freed=True)
-                self._events.evicted(replica.model, node.name, replica.generation)
+                self._events.evicted(replica.model, node.name, replica.generation, why)
         except NotFreedError as error:
             lease.asked = error.unknown
             if error.unsupported:
                 raise UnloadUnsupported(replica.model, node.name) from None
-            why = f"the node did not unload it: {error}"
-            raise InUse(replica.model, node.name, why) from None
+            refusal = f"the node did not unload it: {error}"
+            raise InUse(replica.model, node.name, refusal) from None
         finally:
             outcome = outcome or Outcome("abandoned", freed=lease.asked)
             await asyncio.shield(self._jobs.finish(job, outcome))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -81,7 +80,7 @@ class Flights:
         self._flights: dict[str, Flight] = {}
         self._loads: set[asyncio.Task[Result]] = set()
         self._planner = Planner(table, self._flights, quarantine, settings, clock)
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, dict[object, float]] = {}
         self._pauses: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._closed = False
@@ -105,18 +104,44 @@ class Flights:
             await self._wait(spec, deadline)
 
     @contextmanager
-    def queued(self, model: str) -> Iterator[None]:
-        """Count a request that waits for a model. Raises Overloaded."""
-        if self._waiting[model] >= self._settings.max_waiting:
+    def queued(self, model: str, since: float | None = None) -> Iterator[None]:
+        """Count a request that waits for a model, `since` now or an earlier time.
+
+        Raises Overloaded.
+        """
+        waiting = self._waiting.get(model, {})
+        if len(waiting) >= self._settings.max_waiting:
             text = f'{self._settings.max_waiting} requests wait for model "{model}"'
             raise Overloaded(text, model=model, retry_after=self._seconds.get(model, 1.0))
-        self._waiting[model] += 1
+        request = object()
+        self._waiting[model] = waiting
+        waiting[request] = self._clock.monotonic() if since is None else since
         try:
             yield
         finally:
-            self._waiting[model] -= 1
-            if not self._waiting[model]:
+            del waiting[request]
+            if not waiting:
                 del self._waiting[model]
+
+    # For the state of the fleet
+
+    @property
+    def flights(self) -> Mapping[str, Flight]:
+        """The flights, by model."""
+        return self._flights
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """Return how many requests wait for each model, and since when the oldest does."""
+        return {model: (len(each), min(each.values())) for model, each in self._waiting.items()}
+
+    def usual(self, model: str) -> float:
+        """Return how many seconds the last load of a model took; 0 if there was none."""
+        return self._seconds.get(model, 0.0)
+
+    def pauses(self) -> dict[str, float]:
+        """Return the models whose last flight failed, and until when none starts in advance."""
+        now = self._clock.monotonic()
+        return {model: until for model, until in self._pauses.items() if until > now}
 
     async def _wait(self, spec: ModelSpec, deadline: float | None) -> None:
         earlier = self._tasks.get(spec.name)
@@ -167,16 +192,12 @@ class Flights:
         Returns how many seconds its caller should wait at most before it calls this again.
         """
         now = self._clock.monotonic()
-        left = entry.loading_since + self._planner.patience(self._usual(spec)) - now
+        left = entry.loading_since + self._planner.patience(self.usual(spec.name)) - now
         if left > 0:
             return left
         entry.overdue = True
         self.keep_up(spec)
         return max(self._pauses.get(spec.name, 0.0) - now, 1.0)
-
-    def _usual(self, spec: ModelSpec) -> float:
-        """Return how many seconds the last load of a model took; 0 if there was none."""
-        return self._seconds.get(spec.name, 0.0)
 
     async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
         """Replace replicas whose options are outdated, until cancelled.
@@ -234,8 +255,8 @@ class Flights:
             while self._table.lacks(spec.name, spec.replicas):
                 choice = self._planner.next_step(
                     flight,
-                    waiting=bool(self._waiting[spec.name]),
-                    usual=self._usual(spec),
+                    waiting=spec.name in self._waiting,
+                    usual=self.usual(spec.name),
                 )
                 if isinstance(choice, Nowhere):
                     if await self._someone_is_back(flight):

@@ -176,7 +176,7 @@ class LoadRunner:
             if answer.ok:
                 self._prober.heard(node)
                 if victim is not None and replaces(node):
-                    self._events.evicted(victim.model, node.name, victim.generation)
+                    self._evicted(victim, job)
                 done = Outcome(
                     "",
                     answer.boot_id,
@@ -205,8 +205,12 @@ class LoadRunner:
                 result = Result(ok=False, message=str(error), answered=error.answered)
                 return result, self._failed(job, result, Outcome(freed=error.unknown))
             freed = Outcome("", answer.boot_id, answer.inventory, freed=True)
-            self._events.evicted(victim.model, node.name, victim.generation)
+            self._evicted(victim, job)
         return None, freed
+
+    def _evicted(self, victim: ReplicaEntry, job: Load) -> None:
+        why = f"to make room for {job.model}"
+        self._events.evicted(victim.model, victim.node.name, victim.generation, why)
 
     def _later(self, why: str, pause: float = 0.0) -> Result:
         pause = pause or self._settings.place_retry

@@ -41,8 +41,17 @@ class Quarantine:
             pause = min(self._settings.storm_base * 2.0 ** min(over, 30), self._settings.storm_max)
             case.until = now + pause
 
-    def worked(self, node: str, model: str) -> None:
-        """Forget the drops, since a request succeeded."""
+    def cases(self) -> list[tuple[str, str, float, int]]:
+        """Return the nodes and models that are kept apart, until when, and after how many drops."""
+        now = self._clock.monotonic()
+        return [
+            (node, model, case.until, case.drops)
+            for (node, model), case in self._cases.items()
+            if case.until > now
+        ]
+
+    def forgive(self, node: str, model: str) -> None:
+        """Forget the drops of a model on a node, so that the node may load it again."""
         self._cases.pop((node, model), None)
 
     def left(self, node: str, model: str) -> float:

@@ -84,7 +84,8 @@ class Membership:
         node = self._table.nodes.get(beat.node)
         if node is not None and node.info.boot_id == beat.boot_id:
             self._prober.heard(node)
-            self._table.report(node, {held.model: held.in_flight for held in beat.models})
+            if beat.inventory_version >= node.info.inventory:  # else it was overtaken
+                self._table.report(node, {held.model: held.in_flight for held in beat.models})
 
 
 def _no_news(node: NodeEntry, beat: Heartbeat) -> bool:

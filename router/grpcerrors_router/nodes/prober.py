@@ -60,7 +60,7 @@ class Prober:
 
     def heard(self, node: NodeEntry) -> None:
         """Note that the node answered."""
-        node.heard_at = self._clock.monotonic()
+        node.heard_at, node.trouble = self._clock.monotonic(), ""
         node.fresh_until = node.heard_at + self._settings.fresh_for
         if node.busy or not node.reachable:
             self._table.set_state(node, reachable=True, busy=False)
@@ -127,6 +127,7 @@ class Prober:
         except grpc.aio.AioRpcError as error:
             if not comes_from_node(error):
                 answers = None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
+                node.trouble = error.details() or ""
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -137,6 +138,23 @@ class Prober:
         if answers:
             self.heard(node)
         return answers
+
+    async def look(self) -> None:
+        """Probe the silent nodes, and wait for those about which nothing is known yet."""
+        now, settings = self._clock.monotonic(), self._settings
+        new = []
+        for node in self._table.nodes.values():
+            losses = self._nodes.channels.losses(node.info.address)
+            if node.losses != losses:
+                node.losses = losses
+                self.suspect(node)
+            if not self.is_fresh(node) and now - node.probed_at >= settings.busy_for:
+                known = node.was_heard or node.probed_at
+                probe = self._start(node)
+                if not known:
+                    new.append(probe)
+        if new:
+            await asyncio.wait(new, timeout=settings.probe_patience + settings.connect_timeout)
 
     async def watch(self) -> None:
         """Watch the nodes until cancelled.

@@ -21,6 +21,7 @@ from grpcerrors_router.entities import (
     RouterRow,
     Snapshot,
     Use,
+    Vitals,
 )
 from grpcerrors_router.registry import jobs, membership, retention, routers, rows
 from grpcerrors_router.registry.schema import nodes, replicas
@@ -132,9 +133,16 @@ class NodeRegistry:
         """Return the nodes that changed after `revision`; None if those changes are pruned."""
         return await self.store.read(lambda conn: rows.since(conn, revision, self.store.now(conn)))
 
-    async def heals(self, limit: int = 50) -> list[Heal]:
-        """Return the last `limit` entries of the heal log, newest first."""
-        return await self.store.read(lambda conn: rows.latest_heals(conn, limit))
+    async def heals(self, limit: int = 50, *, model: str = "", node: str = "") -> list[Heal]:
+        """Return the last `limit` entries of the heal log, newest first.
+
+        Only those of a model, or on a node, if one is given.
+        """
+        return await self.store.read(lambda conn: rows.latest_heals(conn, limit, model, node))
+
+    async def vitals(self, heals: int) -> Vitals:
+        """Return what changes without a new revision, with the latest `heals` heals."""
+        return await self.store.read(lambda conn: rows.vitals(conn, self.store.now(conn), heals))
 
     async def routers(self) -> list[RouterRow]:
         """Return the routers that are alive."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from grpcerrors_router.entities import Heal, Load, Node, NodeView, Replica, Snapshot
+from grpcerrors_router.entities import Heal, Load, Node, NodeView, Replica, Snapshot, Vitals
+from grpcerrors_router.registry import routers
 from grpcerrors_router.registry.schema import changes, heals, loads, nodes, replicas, revision
 
 if TYPE_CHECKING:
@@ -70,8 +71,25 @@ def since(conn: Connection, seen: int, now: float) -> Snapshot | None:
     return Snapshot(at, view(conn, at, now, touched), now)
 
 
-def latest_heals(conn: Connection, limit: int) -> list[Heal]:
-    """Return the latest entries of the heal log, newest first."""
+def latest_heals(conn: Connection, limit: int, model: str = "", node: str = "") -> list[Heal]:
+    """Return the latest entries of the heal log, newest first: all, or those of a model or node."""
     columns = [column for column in heals.c if column is not heals.c.id]
     query = sa.select(*columns).order_by(heals.c.id.desc()).limit(limit)
+    if model:
+        query = query.where(heals.c.model == model)
+    if node:
+        query = query.where(heals.c.node == node)
     return [Heal(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
+
+
+def vitals(conn: Connection, now: float, limit: int) -> Vitals:
+    """Return what changes without a new revision, with the latest `limit` heals."""
+    seen = sa.select(nodes.c.name, nodes.c.last_seen)
+    uses = sa.select(replicas.c.generation, replicas.c.in_flight, replicas.c.last_used)
+    return Vitals(
+        now,
+        tuple(routers.alive(conn, now)),
+        tuple(latest_heals(conn, limit)),
+        {row.name: row.last_seen for row in conn.execute(seen)},
+        {generation: (calls, at) for generation, calls, at in conn.execute(uses)},
+    )

@@ -23,7 +23,9 @@ class ReplicaEntry:
         has_served: whether it has served a request.
         connection: how often the node's connection had been lost when the replica was last known
             to exist; None before the replica is first picked.
-        confirmed_at: when the node last proved that it holds the model.
+        confirmed_at: when the node last proved that it holds the model, except by a heartbeat.
+        proof: what proved it then: "load", "answer", "error" or "status".
+        listed_at: when a heartbeat last listed it; 0 for never.
         evicted_by: the generation of the job that evicts it; 0 for none.
         evicting_until: when the lease of that job expires.
         spared_until: until when it is not drained again, since the last attempt failed.
@@ -41,11 +43,13 @@ class ReplicaEntry:
         "has_served",
         "in_flight",
         "last_used",
+        "listed_at",
         "live",
         "loading_since",
         "loading_until",
         "node",
         "overdue",
+        "proof",
         "reloadable",
         "reported",
         "row",
@@ -62,6 +66,8 @@ class ReplicaEntry:
         self.has_served = False
         self.connection: int | None = None
         self.confirmed_at = now
+        self.proof = "load"
+        self.listed_at = 0.0
         self.evicted_by = 0
         self.evicting_until = 0.0
         self.spared_until = 0.0
@@ -103,6 +109,8 @@ class NodeEntry:
         loads: its load jobs, by model.
         reachable: whether it may be picked.
         busy: whether it is picked last.
+        changed_at: when one of these, or whether it is draining, last changed.
+        trouble: why it did not answer its last probe; "" if it did.
         losses: how often its connection had been lost when it was last picked.
         fresh_until: until when it needs no probe.
         heard_at: when it last answered.
@@ -111,6 +119,7 @@ class NodeEntry:
 
     __slots__ = (
         "busy",
+        "changed_at",
         "fresh_until",
         "heard_at",
         "info",
@@ -120,11 +129,14 @@ class NodeEntry:
         "reachable",
         "replicas",
         "revision",
+        "trouble",
     )
 
-    def __init__(self, info: Node, revision: int) -> None:
+    def __init__(self, info: Node, revision: int, now: float) -> None:
         self.info = info
         self.revision = revision
+        self.changed_at = now
+        self.trouble = ""
         self.replicas: dict[str, ReplicaEntry] = {}
         self.loads: dict[str, Load] = {}
         self.reachable = True

@@ -53,11 +53,14 @@ class RoutingTable:
             self._remove(name, view.revision)
             return True
         if entry is None:
-            entry = self.nodes[name] = NodeEntry(view.node, view.revision)
+            entry = NodeEntry(view.node, view.revision, self._clock.monotonic())
+            self.nodes[name] = entry
             self._removed.pop(name, None)
         moved = entry.info.address != view.node.address or entry.info.boot_id != view.node.boot_id
         if moved:
             entry.reachable, entry.busy, entry.fresh_until = True, False, 0.0
+        if moved or entry.info.draining != view.node.draining:
+            entry.changed_at = self._clock.monotonic()
         entry.info, entry.revision = view.node, view.revision
         shift = self._clock.monotonic() - view.now
         finished = entry.loads.keys() - {load.model for load in view.loads}
@@ -181,6 +184,7 @@ class RoutingTable:
         """Set whether a node may be picked, and whether last. Its replicas stay (invariant 14)."""
         if (node.reachable, node.busy) != (reachable, busy):
             node.reachable, node.busy = reachable, busy
+            node.changed_at = self._clock.monotonic()
             self._wake(*node.replicas)
 
     def note_loading(self, entry: ReplicaEntry, until: float) -> None:
@@ -191,8 +195,11 @@ class RoutingTable:
         self._wake(entry.model)
 
     def report(self, node: NodeEntry, in_flight: Mapping[str, int]) -> None:
-        """Note how many calls a node reports for each of its models."""
+        """Note which models a node reports, and how many calls for each."""
+        now = self._clock.monotonic()
         for model, entry in node.replicas.items():
+            if model in in_flight:
+                entry.listed_at = now
             count = in_flight.get(model, 0)
             if count != entry.reported:
                 entry.reported = count

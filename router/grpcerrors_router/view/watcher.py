@@ -35,6 +35,8 @@ class Watcher:
         seen: the revision that the table has reached.
         evictions_since: the latest revision at which an eviction ran, which this router must
             acknowledge.
+        read_at: when it last read the registry, in seconds on the monotonic clock.
+        offset: the registry's Unix seconds minus the monotonic clock, by that read.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Watcher:
         self._evicting = asyncio.Event()
         self.seen = 0
         self.evictions_since = 0
+        self.read_at = clock.monotonic()
+        self.offset = clock.time() - self.read_at
 
     async def follow(self) -> None:
         """Follow the registry until cancelled."""
@@ -77,17 +81,17 @@ class Watcher:
             return
         for view in batch.nodes:
             self._table.apply(view)
-        self.seen = batch.revision
-        self._note_evictions(batch)
+        self._note(batch)
 
     async def relist(self) -> None:
         """Apply a full listing of the registry. Raises RegistryUnavailable."""
         snapshot = await self._registry.snapshot()
         self._table.replace(snapshot)
-        self.seen = snapshot.revision
-        self._note_evictions(snapshot)
+        self._note(snapshot)
 
-    def _note_evictions(self, batch: Snapshot) -> None:
+    def _note(self, batch: Snapshot) -> None:
+        self.seen, self.read_at = batch.revision, self._clock.monotonic()
+        self.offset = batch.now - self.read_at
         if any(load.victim and load.running(batch.now) for v in batch.nodes for load in v.loads):
             self.evictions_since = batch.revision
             self._evicting.set()

@@ -183,7 +183,7 @@ async def stack(
         await cleanup.enter_async_context(router)
         metrics.follow(router.table)
         await router.registry.add_node(node.address, "raw", name="raw-1", slots=slots)
-        server = GatewayServer(router, "127.0.0.1:0", metrics.refused)
+        server = GatewayServer(router, "127.0.0.1:0")
         address = await server.start()
         cleanup.push_async_callback(server.stop, 0)
         direct = grpc.aio.insecure_channel(node.address, options=LOCAL)

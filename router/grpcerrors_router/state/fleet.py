@@ -1,0 +1,360 @@
+"""The builder of the fleet's state, for the command line, the page and the Operator service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from grpcerrors_protocol import fleet_pb2 as pb
+from grpcerrors_router.entities import Heal, Vitals
+from grpcerrors_router.errors import RegistryUnavailable, UnknownModel
+from grpcerrors_router.state.catalogue import Catalogue
+from grpcerrors_router.state.nodes import Moment, node_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from grpcerrors_router.calls.causes import Causes
+    from grpcerrors_router.clock import Clock
+    from grpcerrors_router.entities import ModelSpec
+    from grpcerrors_router.loads.flights import Flights
+    from grpcerrors_router.loads.quarantine import Quarantine
+    from grpcerrors_router.nodes.prober import Prober
+    from grpcerrors_router.registry.registry import NodeRegistry
+    from grpcerrors_router.settings import Settings
+    from grpcerrors_router.state.recorder import Recorder
+    from grpcerrors_router.view.outbox import Outbox
+    from grpcerrors_router.view.table import RoutingTable
+    from grpcerrors_router.view.watcher import Watcher
+
+LATEST_HEALS = 20
+"""Heals in the state of the fleet."""
+
+LIMIT = 50
+"""Entries of the heal log or of a history, unless the caller names another number."""
+
+_PATIENCE = 1.0
+"""Seconds to wait for the registry. Without it, the state is what this router knows by itself."""
+
+
+class FleetBuilder:
+    """Builds the messages of `fleet.proto` from what the parts of a router know.
+
+    It keeps nothing. Its methods must be called on the router's event loop.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a router
+        self,
+        *,
+        table: RoutingTable,
+        registry: NodeRegistry,
+        watcher: Watcher,
+        outbox: Outbox,
+        flights: Flights,
+        quarantine: Quarantine,
+        causes: Causes,
+        prober: Prober,
+        recorder: Recorder,
+        models: Mapping[str, ModelSpec],
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._table = table
+        self._registry = registry
+        self._watcher = watcher
+        self._outbox = outbox
+        self._flights = flights
+        self._quarantine = quarantine
+        self._causes = causes
+        self._prober = prober
+        self._recorder = recorder
+        self._models = models
+        self._settings = settings
+        self._clock = clock
+
+    async def fleet(self) -> pb.FleetState:
+        """Return the state of the fleet."""
+        await self._prober.look()
+        moment = await self._moment()
+        nodes = [node_state(self._table.nodes[name], moment) for name in sorted(self._table.nodes)]
+        loads, pauses = self._loads(moment), self.pauses()
+        return pb.FleetState(
+            now=moment.unix(moment.now),
+            router=self._registry.router,
+            in_flight=self._table.in_flight(),
+            registry=self._registry_state(moment),
+            routers=[
+                pb.RouterState(
+                    name=router.name,
+                    expires_at=router.expires_at,
+                    seen_revision=router.seen_revision,
+                )
+                for router in moment.vitals.routers
+            ],
+            nodes=nodes,
+            models=self._catalogue(nodes, loads, pauses).models(),
+            loads=loads,
+            pauses=pauses,
+            refusals=[
+                pb.RefusalState(
+                    reason=reason,
+                    model=model,
+                    count=count,
+                    last=moment.unix(refusal.last),
+                    text=refusal.text,
+                )
+                for reason, model, refusal, count in self._recorder.refusals()
+            ],
+            heals=[self._heal(heal) for heal in moment.vitals.heals],
+        )
+
+    async def heals(self, limit: int, model: str = "", node: str = "") -> pb.ListHealsReply:
+        """Return the heal log, newest first. Raises RegistryUnavailable."""
+        found = await self._registry.heals(limit, model=model, node=node)
+        return pb.ListHealsReply(now=self._now(), heals=map(self._heal, found))
+
+    async def models(self) -> pb.ListModelsReply:
+        """Return the models of models.toml, and the other models that nodes hold."""
+        state = await self.fleet()
+        return pb.ListModelsReply(now=state.now, models=state.models)
+
+    async def history(self, model: str, limit: int) -> pb.GetHistoryReply:
+        """Return what happened to a model, newest first.
+
+        Raises:
+            UnknownModel: neither models.toml nor any node nor the history knows it.
+        """
+        past = self._recorder.history(model)
+        known = {*self._models, *self._table.models()}
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                heals = await self._registry.heals(limit, model=model)
+        except (TimeoutError, RegistryUnavailable):
+            heals = [heal for heal in self._remembered_heals() if heal.model == model]
+        if model not in known and not past and not heals:
+            raise UnknownModel(model, known)
+        offset = self._watcher.offset
+        entries = [
+            pb.HistoryEntry(
+                at=each.at + offset,
+                kind=each.kind,
+                node=each.node,
+                generation=each.generation,
+                why=each.why,
+                seconds=each.seconds,
+            )
+            for each in past
+            if each.kind != "healed"
+        ]
+        entries += map(_healed, heals)
+        entries += self._loaded_before(model, {each.generation for each in past})
+        entries.sort(key=lambda each: (each.at, each.generation), reverse=True)
+        (state,) = [each for each in (await self.fleet()).models if each.model == model] or [
+            pb.ModelState(model=model)
+        ]
+        return pb.GetHistoryReply(now=self._now(), state=state, entries=entries[:limit])
+
+    def _loaded_before(self, model: str, known: set[int]) -> Iterator[pb.HistoryEntry]:
+        """Yield the replicas of which the recorder does not know the load."""
+        for entry in self._table.replicas(model):
+            if entry.generation not in known:
+                yield pb.HistoryEntry(
+                    at=entry.row.loaded_at + self._watcher.offset,
+                    kind="loaded",
+                    node=entry.node.name,
+                    generation=entry.generation,
+                    why="by another router, by the node itself, or before this router started",
+                )
+
+    def _now(self) -> float:
+        return self._clock.monotonic() + self._watcher.offset
+
+    async def _moment(self) -> Moment:
+        vitals = None
+        if not self._outbox.down:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    vitals = await self._registry.vitals(LATEST_HEALS)
+            except (TimeoutError, RegistryUnavailable):
+                pass
+        if vitals is None:
+            vitals = Vitals(self._now(), heals=tuple(self._remembered_heals())[:LATEST_HEALS])
+        return Moment(
+            self._clock.monotonic(),
+            self._watcher.offset,
+            self._settings.fresh_for,
+            self._models,
+            vitals,
+        )
+
+    def _remembered_heals(self) -> list[Heal]:
+        """Return the heals of this router that it remembers, newest first."""
+        return [
+            Heal(
+                each.at + self._watcher.offset,
+                each.node,
+                model,
+                each.generation,
+                each.why,
+                "dropped",
+                self._registry.router,
+            )
+            for model, each in reversed(self._recorder.latest("healed"))
+        ]
+
+    def _heal(self, heal: Heal) -> pb.Heal:
+        recovery = self._recorder.recovery(heal.node, heal.model, heal.generation)
+        return pb.Heal(
+            at=heal.at,
+            node=heal.node,
+            model=heal.model,
+            generation=heal.generation,
+            evidence=heal.evidence,
+            action=heal.action,
+            router=heal.router,
+            seconds=recovery.seconds if recovery else 0.0,
+            request_id=recovery.request_id if recovery else "",
+            new_node=recovery.node if recovery else "",
+            new_generation=recovery.generation if recovery else 0,
+        )
+
+    def _registry_state(self, moment: Moment) -> pb.RegistryState:
+        down = self._outbox.down
+        return pb.RegistryState(
+            kind="postgresql" if self._registry.store.is_postgres else "sqlite",
+            up=not down,
+            since=moment.unix(self._recorder.registry_since),
+            read_at=moment.unix(self._watcher.read_at),
+            revision=self._watcher.seen,
+            waiting_changes=len(self._outbox),
+            error=self._recorder.registry_error if down else "",
+        )
+
+    def _catalogue(
+        self,
+        nodes: Sequence[pb.NodeState],
+        loads: Sequence[pb.LoadState],
+        pauses: Sequence[pb.PauseState],
+    ) -> Catalogue:
+        return Catalogue(
+            table=self._table,
+            models=self._models,
+            nodes=nodes,
+            loads=loads,
+            pauses=pauses,
+            waiting=self._flights.waiting(),
+            recorder=self._recorder,
+            now=self._clock.monotonic(),
+        )
+
+    # Loads
+
+    def _loads(self, moment: Moment) -> list[pb.LoadState]:
+        """Return the loads that run, and the flights that wait, oldest first."""
+        found = [*self._running(moment), *self._loading_by_others(moment)]
+        under_way = {load.model for load in found}
+        for model, flight in self._flights.flights.items():
+            if model not in under_way and not flight.loads:
+                found.append(
+                    pb.LoadState(
+                        model=model,
+                        since=moment.unix(flight.since),
+                        owner=self._registry.router,
+                        why=flight.waits or "it looks for a node",
+                    )
+                )
+        waiting = self._flights.waiting()
+        for load in found:
+            count, since = waiting.get(load.model, (0, 0.0))
+            load.waiting, load.waiting_since = count, moment.unix(since)
+            load.usual_seconds = self._flights.usual(load.model)
+        return sorted(found, key=lambda load: load.since)
+
+    def _running(self, moment: Moment) -> Iterator[pb.LoadState]:
+        jobs = [
+            job
+            for node in self._table.nodes.values()
+            for job in node.loads.values()
+            if job.running(moment.now) and job.victim != job.model
+        ]
+        coming: dict[str, int] = {}
+        for job in sorted(jobs, key=lambda job: job.generation):
+            spec = self._models.get(job.model)
+            before = coming.setdefault(job.model, self._table.live_count(job.model))
+            coming[job.model] += 1
+            yield pb.LoadState(
+                model=job.model,
+                node=job.node,
+                generation=job.generation,
+                since=moment.unix(job.started_at),
+                owner=job.owner,
+                hedge=before >= (spec.replicas if spec is not None else 1),
+                victim=job.victim,
+            )
+
+    def _loading_by_others(self, moment: Moment) -> Iterator[pb.LoadState]:
+        for node in self._table.nodes.values():
+            for entry in node.replicas.values():
+                if entry.loading_until:
+                    yield pb.LoadState(
+                        model=entry.model,
+                        node=node.name,
+                        generation=entry.generation,
+                        since=moment.unix(entry.loading_since),
+                        why="the node says that it is loading the model, for someone else",
+                    )
+
+    # Pauses
+
+    def pauses(self) -> list[pb.PauseState]:
+        """Return the quarantines, back-offs and other pauses; those that end first come first."""
+        now, offset = self._clock.monotonic(), self._watcher.offset
+        found = [
+            pb.PauseState(
+                kind="quarantine",
+                node=node,
+                model=model,
+                until=until + offset,
+                why=f"it lost the model {drops} times without serving it in between",
+            )
+            for node, model, until, drops in self._quarantine.cases()
+        ]
+        for node in self._table.nodes.values():
+            for job in node.loads.values():
+                if job.backing_off(now):
+                    times = f" (failed {job.failures} times)" if job.failures > 1 else ""
+                    why = f"it failed to load the model: {job.message}{times}"
+                    found.append(
+                        pb.PauseState(
+                            kind="back-off",
+                            node=node.name,
+                            model=job.model,
+                            until=job.retry_at + offset,
+                            why=why,
+                        )
+                    )
+        for name, model, (method, code, wording), until in self._causes.doubts():
+            what = f"{code} of {method}: {wording}" if method else wording
+            why = f"a reload did not cure its error, which is no evidence for now ({what})"
+            found.append(
+                pb.PauseState(kind="doubt", node=name, model=model, until=until + offset, why=why)
+            )
+        for model, until in self._flights.pauses().items():
+            why = "the last attempt to load it failed"
+            found.append(pb.PauseState(kind="retry", model=model, until=until + offset, why=why))
+        return sorted(found, key=lambda pause: pause.until)
+
+
+def _healed(heal: Heal) -> pb.HistoryEntry:
+    kinds = {
+        "kept": "was kept in spite of the evidence",
+        "reloaded": "was loaded again without the registry",
+    }
+    what = kinds.get(heal.action, "was dropped")
+    return pb.HistoryEntry(
+        at=heal.at,
+        kind="healed",
+        node=heal.node,
+        generation=heal.generation,
+        why=f"it {what} (evidence: {heal.evidence})",
+    )

@@ -1,0 +1,111 @@
+"""The states of nodes and replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grpcerrors_protocol.fleet_pb2 import NodeState, ReplicaState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grpcerrors_router.entities import ModelSpec, Vitals
+    from grpcerrors_router.view.entries import NodeEntry, ReplicaEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a state is built from, at one moment.
+
+    Attributes:
+        now: seconds on the monotonic clock.
+        offset: the registry's Unix seconds minus that clock.
+        fresh_for: seconds without a heartbeat after which a node is silent.
+        models: the models of models.toml.
+        vitals: what the registry records; its last known state if it is down.
+    """
+
+    now: float
+    offset: float
+    fresh_for: float
+    models: Mapping[str, ModelSpec]
+    vitals: Vitals
+
+    def unix(self, at: float) -> float:
+        """Return a time on the monotonic clock in Unix seconds; 0 for 0, which means never."""
+        return at + self.offset if at else 0.0
+
+
+def node_state(node: NodeEntry, moment: Moment) -> NodeState:
+    """Return the state of a node and its replicas."""
+    seen = max(moment.vitals.seen.get(node.name, 0.0), node.info.last_seen)
+    heard = max(moment.unix(node.heard_at), seen)
+    state, why = _node_state(node, moment.now + moment.offset - heard, moment)
+    replicas = [
+        replica_state(node.replicas[model], moment, why=state) for model in sorted(node.replicas)
+    ]
+    return NodeState(
+        name=node.name,
+        address=node.info.address,
+        backend=node.info.backend,
+        slots=node.info.slots,
+        state=state,
+        since=heard if state == "silent" else moment.unix(node.changed_at),
+        why=why,
+        last_heard=heard,
+        tls=node.info.tls,
+        foreign=node.info.foreign,
+        draining=node.info.draining,
+        calls=sum(replica.calls for replica in replicas),
+        replicas=replicas,
+    )
+
+
+def _node_state(node: NodeEntry, silence: float, moment: Moment) -> tuple[str, str]:
+    info = node.info
+    if not node.reachable:
+        said = f" ({node.trouble[:200]})" if node.trouble else ""
+        return "unreachable", f"it accepts no connection at {info.address}{said}"
+    if info.draining:
+        return "draining", "an operator drains it: it gets no new requests and no loads"
+    if node.busy:
+        return "busy", "it accepts connections, but does not answer Health"
+    if not info.foreign and silence > moment.fresh_for:
+        return "silent", "it sends no heartbeats"
+    if not node.was_heard:
+        return "unknown", "it has not answered yet"
+    return "up", ""
+
+
+def replica_state(entry: ReplicaEntry, moment: Moment, *, why: str) -> ReplicaState:
+    """Return the state of a replica. `why` is the state of its node."""
+    proved_at, proof = entry.confirmed_at, entry.proof
+    if entry.listed_at > proved_at:
+        proved_at, proof = entry.listed_at, "heartbeat"
+    calls, used = moment.vitals.uses.get(entry.generation, (entry.row.in_flight, 0.0))
+    if len(moment.vitals.routers) < 2:  # noqa: PLR2004 - nobody else sends it calls
+        calls = 0
+    return ReplicaState(
+        model=entry.model,
+        state=_replica_state(entry, moment, why),
+        generation=entry.generation,
+        calls=max(entry.in_flight, calls),
+        loaded_at=moment.unix(entry.row.loaded_at),
+        last_used=max(moment.unix(entry.last_used), used),
+        proved_at=moment.unix(proved_at),
+        proof=proof,
+    )
+
+
+def _replica_state(entry: ReplicaEntry, moment: Moment, node: str) -> str:
+    if entry.evicted_by and (entry.evicting_until > moment.now or entry.abandoned(moment.now)):
+        return "evicting"
+    if node in ("unreachable", "draining"):
+        return node
+    if entry.loading_until:
+        return "loading"
+    spec = moment.models.get(entry.model)
+    if spec is not None and entry.row.options and entry.row.options != spec.digest:
+        return "outdated"
+    return "ready"
