@@ -12,7 +12,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from grpcerrors import explain as explain_error
 from grpcerrors._wire import DETAILS_KEY
-from grpcerrors.cli import _call, _check, _inputs
+from grpcerrors.cli import _call, _check, _health, _inputs
 from grpcerrors.cli._connection import CommandError
 from grpcerrors.cli._text import printable
 
@@ -92,6 +92,7 @@ def _root(
 
 app.command(epilog=_check.EXAMPLES)(_check.check)
 app.command(epilog=_call.EXAMPLES)(_call.call)
+app.command(epilog=_health.EXAMPLES)(_health.health)
 
 
 @app.command(epilog=EXPLAIN_EXAMPLES)
