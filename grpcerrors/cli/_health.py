@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from grpc.aio import AioRpcError
 
-from grpcerrors.cli import _options
+from grpcerrors.cli import _options  # noqa: TC001 - typer evaluates the annotations
 from grpcerrors.cli._connection import Server, connect
 from grpcerrors.cli._text import printable
 
