@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import typer
 
 from grpcerrors_backends.registry import CATALOGUE, UnusableBackendError, find
 from grpcerrors_protocol.logs import Format, configure
+from grpcerrors_protocol.readiness import report_ready
 
 PROGRAM = "grpcerrors-backend"
 EXAMPLES = """Examples:
@@ -179,7 +181,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         host = Host(model, config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
-        host.run(lambda address: typer.echo(f"{model.name} ready on {address}"))
+        host.run(functools.partial(_ready, model.name))
     except (
         UnusableBackendError, AddressError, ListenError, NoFolderError, NotARpcError,
     ) as error:  # fmt: skip
@@ -189,6 +191,11 @@ def serve(  # noqa: PLR0913 - the options of the command
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _ready(name: str, address: str) -> None:
+    typer.echo(f"{name} ready on {address}")
+    report_ready()
 
 
 def run() -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from grpcerrors_protocol import logs
+from grpcerrors_protocol.readiness import report_ready
 from grpcerrors_router import metrics
 from grpcerrors_router.config.models_toml import read_models, shared_identities
 from grpcerrors_router.gateway.server import GatewayServer
@@ -87,6 +88,7 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f", metrics on {address}"
         print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
+        report_ready()
         await stop.wait()
         for number in signals:  # so that a second signal ends the process at once
             loop.remove_signal_handler(number)
