@@ -75,7 +75,7 @@ async def health(address: str) -> str:
 
 def beginning(folder: Path, seconds: float) -> Path:
     """Write the first `seconds` of the speech to a file in `folder`; return its path."""
-    path = folder / "beginning.wav"
+    path = folder.absolute() / "beginning.wav"
     with wave.open(str(SPEECH)) as recording, wave.open(str(path), "wb") as cut:
         cut.setparams(recording.getparams())
         cut.writeframes(recording.readframes(int(recording.getframerate() * seconds)))

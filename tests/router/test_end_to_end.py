@@ -223,7 +223,8 @@ async def test_a_gateway_that_restarts_finds_its_fleet(world: Fleet) -> None:
 
 async def test_a_gateway_without_healing_keeps_failing(world: Fleet) -> None:
     gateway = await world.gateway("127.0.0.1:0", "--on-stale", "off")
-    node = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0")
+    files = ("--files", str(world.folder))
+    node = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0", *files)
     await world.registry.add_node(node.address, "echo")
     async with (
         grpc.aio.insecure_channel(gateway.address) as channel,
