@@ -145,12 +145,13 @@ def server_tls(
     return None
 
 
-def hint(failure: str, *, tls: bool) -> str:
+def hint(failure: str, *, tls: bool, instead: str = f"give {CA}") -> str:
     """Return what an error of gRPC about a connection that was not made means; "" if unknown.
 
     Args:
         failure: the details of the error.
         tls: whether the client used TLS.
+        instead: what to do if it did not, and the server serves TLS.
     """
     if tls:
         if "WRONG_VERSION_NUMBER" in failure:
@@ -170,4 +171,4 @@ def hint(failure: str, *, tls: bool) -> str:
             "the server closed the connection; if it asks for a certificate of its clients, give "
             f"{CERT} and {KEY}, signed by the authority that it trusts"
         )
-    return f"the server closed the connection; if it serves TLS, give {CA}"
+    return f"the server closed the connection; if it serves TLS, {instead}"

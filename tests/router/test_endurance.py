@@ -227,7 +227,7 @@ async def test_a_killed_node_leaves_the_other_replicas_serving(sqlite_url: str) 
         running = asyncio.create_task(traffic.run(5))
         await eventually(lambda: traffic.sent > 50)
         await nodes[0].stop()
-        await eventually(lambda: router._channels.losses(nodes[0].address))
+        await eventually(lambda: router._channels.losses(router.table.nodes[nodes[0].name].info))
         sent = traffic.sent
         await running
         assert {number for number in traffic.lost if number >= sent} == set(), traffic.failed

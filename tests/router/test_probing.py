@@ -329,7 +329,7 @@ async def test_no_call_is_sent_to_a_node_whose_connection_was_lost(sqlite_url: s
         await asyncio.gather(*(predict(router) for _ in range(20)))
         assert all(sum(node.executed.values()) for node in nodes)
         await nodes[0].stop()
-        await eventually(lambda: router._channels.losses(nodes[0].address))
+        await eventually(lambda: router._channels.losses(router.table.nodes[nodes[0].name].info))
         await asyncio.gather(*(predict(router) for _ in range(50)))
         assert not router.table.nodes["a"].reachable
         assert sum(1 for _ in router.table.replicas("m")) == 2, "invariant 14"

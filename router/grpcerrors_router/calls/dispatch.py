@@ -212,7 +212,7 @@ class Dispatcher:
         return not entry.node.info.foreign or self._presence.is_counted()
 
     def _connection(self, entry: ReplicaEntry) -> int:
-        return self.channels.losses(entry.node.info.address)
+        return self.channels.losses(entry.node.info)
 
     def _knows(self, entry: ReplicaEntry) -> bool:
         """Return whether the process that held the replica is known to be still running.

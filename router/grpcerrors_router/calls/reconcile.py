@@ -214,9 +214,7 @@ class Reconciler:
     ) -> bool:
         node, model = entry.node, entry.model
         try:
-            holds = await self._control.has_model(
-                node.info.address, model, self._settings.status_timeout
-            )
+            holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
             if comes_from_node(error):
                 return await self._believed(entry, verdict, cause, request_id)
@@ -291,9 +289,7 @@ class Reconciler:
         node, model = entry.node, entry.model
         self.causes.note_restart(entry)
         try:
-            holds = await self._control.has_model(
-                node.info.address, model, self._settings.status_timeout
-            )
+            holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
             if not comes_from_node(error):
                 self._prober.suspect(node)

@@ -189,10 +189,10 @@ class RetryingCall:
     async def _send(self, attempt: Attempt) -> Any:
         """Make one attempt and return its first answer."""
         self._attempt = attempt
-        channels, address = self._dispatcher.channels, attempt.entry.node.info.address
+        channels, node = self._dispatcher.channels, attempt.entry.node.info
         try:
             body = self._body if self._stream is None else self._stream.attempt()
-            multicallable = channels.multicallable(address, self._shape, self._method)
+            multicallable = channels.multicallable(node, self._shape, self._method)
             self.call = multicallable(body, timeout=self.remaining(), **self._options)
         except BaseException:
             attempt.release(grpc.StatusCode.INTERNAL)

@@ -162,9 +162,8 @@ class Evictor:
 
     async def free(self, node: NodeEntry, row: Replica) -> Answer:
         """Ask a node to unload a model; raise NotFreedError if it does not confirm that."""
-        address = node.info.address
         try:
-            answer = await self._control.free(address, row, self._settings.free_timeout)
+            answer = await self._control.free(node.info, row, self._settings.free_timeout)
         except grpc.aio.AioRpcError as error:
             answered = self._prober.answered(node, error)
             raise NotFreedError(
@@ -186,7 +185,7 @@ class Evictor:
             return True
         try:
             return await self._control.has_model(
-                node.info.address, row.model, self._settings.status_timeout
+                node.info, row.model, self._settings.status_timeout
             )
         except grpc.aio.AioRpcError:
             return False

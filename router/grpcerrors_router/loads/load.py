@@ -164,7 +164,7 @@ class LoadRunner:
             return self._later(text), replace(freed, message=text)
         try:
             answer = await self._control.load(
-                node.info.address, spec, job.generation, self._load_timeout(spec)
+                node.info, spec, job.generation, self._load_timeout(spec)
             )
         except grpc.aio.AioRpcError as error:
             result = self._error(node, error)

@@ -79,7 +79,7 @@ class Reloader:
         timeout = self._settings.load_timeout if spec.load_timeout is None else spec.load_timeout
         why = "the load was abandoned"
         try:
-            answer = await self._control.load(node.info.address, spec, entry.row.held, timeout)
+            answer = await self._control.load(node.info, spec, entry.row.held, timeout)
             why = "" if answer.ok else answer.message or "the node gave no reason"
         except grpc.aio.AioRpcError as error:
             self._prober.answered(node, error)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from grpcerrors_router.nodes.channels import Channels
 from grpcerrors_router.nodes.control import ControlPlane
+
+if TYPE_CHECKING:
+    from grpcerrors_protocol.tls import ClientTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,12 @@ class NodeClient:
     control: ControlPlane
 
     @classmethod
-    def over_grpc(cls) -> NodeClient:
-        """Return a client that connects to the nodes' addresses over gRPC."""
-        channels = Channels()
+    def over_grpc(cls, tls: ClientTls | None = None) -> NodeClient:
+        """Return a client that connects to the nodes' addresses over gRPC.
+
+        Args:
+            tls: how to connect to nodes that serve TLS. By default, their certificates must be
+                signed by an authority that the system trusts.
+        """
+        channels = Channels(tls)
         return cls(channels, ControlPlane(channels))

@@ -20,7 +20,7 @@ from grpcerrors_router.validation import NAME_LIMIT, NUMBER_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from grpcerrors_router.entities import ModelSpec, Replica
+    from grpcerrors_router.entities import ModelSpec, Node, Replica
     from grpcerrors_router.nodes.channels import Channels
 
 _log = structlog.get_logger("router.nodes")
@@ -52,41 +52,41 @@ class ControlPlane:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
-    async def health(self, address: str, timeout: float) -> None:
+    async def health(self, node: Node, timeout: float) -> None:
         """Wait for the answer to Health."""
-        await self._channels.stub(address).Health(pb.HealthMessage(), timeout=timeout)
+        await self._channels.stub(node).Health(pb.HealthMessage(), timeout=timeout)
 
-    async def has_model(self, address: str, model: str, timeout: float) -> bool:
+    async def has_model(self, node: Node, model: str, timeout: float) -> bool:
         """Return whether the node reports READY or BUSY for the model."""
         try:
-            reply = await self._channels.stub(address).Status(
+            reply = await self._channels.stub(node).Status(
                 pb.HealthMessage(), timeout=timeout, metadata=[(MODEL_ID, model)]
             )
         except grpc.aio.AioRpcError as error:
-            return await self._is_ready(error, address, model, timeout)
+            return await self._is_ready(error, node, model, timeout)
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
 
-    async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
+    async def load(self, node: Node, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         """Load a model as that generation.
 
         Raises ValueError for options that a KServe node has no place for.
         """
         options = pb.ModelOptions(**{**spec.options, "Model": spec.identity})
         metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]
-        call = self._channels.stub(address).LoadModel(options, timeout=timeout, metadata=metadata)
+        call = self._channels.stub(node).LoadModel(options, timeout=timeout, metadata=metadata)
         try:
             return _answer(await call, await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            return await self._load_over_kserve(error, address, spec, timeout)
+            return await self._load_over_kserve(error, node, spec, timeout)
 
-    async def free(self, address: str, row: Replica, timeout: float) -> Answer:
+    async def free(self, node: Node, row: Replica, timeout: float) -> Answer:
         """Unload a model; a node that knows generations unloads no other load of it."""
         metadata = [(MODEL_ID, row.model)]
         if row.held:
             metadata.append((GENERATION, str(row.held)))
-        call = self._channels.stub(address).Free(
+        call = self._channels.stub(node).Free(
             pb.HealthMessage(), timeout=timeout, metadata=metadata
         )
         try:
@@ -94,13 +94,13 @@ class ControlPlane:
         except grpc.aio.AioRpcError as error:
             unload = v2.RepositoryModelUnloadRequest(model_name=row.model)
             response = v2.RepositoryModelUnloadResponse
-            unloaded = await self._over_kserve(error, address, unload, response, timeout)
+            unloaded = await self._over_kserve(error, node, unload, response, timeout)
             if unloaded.model_name and not unloaded.isUnloaded:
                 return Answer(ok=False, message="it answers that the model is not unloaded")
             return Answer(ok=True)
 
     async def _load_over_kserve(
-        self, error: grpc.aio.AioRpcError, address: str, spec: ModelSpec, timeout: float
+        self, error: grpc.aio.AioRpcError, node: Node, spec: ModelSpec, timeout: float
     ) -> Answer:
         """Load a model on a node without LoadModel, as `error` says.
 
@@ -113,7 +113,7 @@ class ControlPlane:
             load.parameters[key].string_param = text
         try:
             loaded = await self._over_kserve(
-                error, address, load, v2.RepositoryModelLoadResponse, timeout
+                error, node, load, v2.RepositoryModelLoadResponse, timeout
             )
             if loaded.isLoaded or not loaded.model_name:  # Triton's response has neither field
                 return Answer(ok=True)
@@ -122,18 +122,18 @@ class ControlPlane:
             if refusal.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
             said = refusal.details() or refusal.code().name
-        if not await self._is_ready(error, address, spec.name, timeout):
+        if not await self._is_ready(error, node, spec.name, timeout):
             return Answer(ok=False, message=said)
-        _log.warning("the node does not load, but has the model", model=spec.name, node=address)
+        _log.warning("the node does not load, but has the model", model=spec.name, node=node.name)
         return Answer(ok=True)
 
     async def _is_ready(
-        self, error: grpc.aio.AioRpcError, address: str, model: str, timeout: float
+        self, error: grpc.aio.AioRpcError, node: Node, model: str, timeout: float
     ) -> bool:
         """Return whether a node without Status, as `error` says, has a model."""
         asked = v2.ModelReadyRequest(name=model)
         try:
-            answer = await self._over_kserve(error, address, asked, v2.ModelReadyResponse, timeout)
+            answer = await self._over_kserve(error, node, asked, v2.ModelReadyResponse, timeout)
         except grpc.aio.AioRpcError as refusal:
             if refusal.code() is grpc.StatusCode.NOT_FOUND:
                 return False
@@ -143,7 +143,7 @@ class ControlPlane:
     async def _over_kserve(
         self,
         error: grpc.aio.AioRpcError,
-        address: str,
+        node: Node,
         request: Any,
         response: Any,
         timeout: float,
@@ -160,7 +160,7 @@ class ControlPlane:
             type(request).SerializeToString,
             response.FromString,
         )
-        call = self._channels.multicallable(address, "unary_unary", method)
+        call = self._channels.multicallable(node, "unary_unary", method)
         return await call(request, timeout=timeout)
 
 

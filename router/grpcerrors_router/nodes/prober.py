@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from grpcerrors import classify
+from grpcerrors_protocol.tls import hint
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from grpcerrors_router.view.table import RoutingTable
 
 _log = structlog.get_logger("router.nodes")
+
+_ADD_WITH_TLS = "add it with add-node --tls"
 
 SILENT = frozenset(
     {
@@ -104,14 +107,17 @@ class Prober:
         await asyncio.wait({question}, timeout=settings.probe_patience)
         there = question.result() if question.done() else None
         if there is None:
-            channels, address = self._nodes.channels, node.info.address
-            there = await channels.connects(address, settings.connect_timeout)
+            channels = self._nodes.channels
+            there = await channels.connects(node.info, settings.connect_timeout)
         if question.done() and question.result():
             return True
         if there:
             node.fresh_until = self._clock.monotonic() + settings.busy_for
         if (node.reachable, node.busy) != (there, True):
-            _log.info("node is busy" if there else "node does not answer", node=node.name)
+            if there:
+                _log.info("node is busy", node=node.name)
+            else:
+                _log.info("node does not answer", node=node.name, why=node.trouble)
             self._table.set_state(node, reachable=there, busy=True)
         return there
 
@@ -120,20 +126,21 @@ class Prober:
 
         Returns None if it takes too long, or if the node has moved to another address meanwhile.
         """
-        address = node.info.address
+        info = node.info
         answers: bool | None = True
         try:
-            await self._nodes.control.health(address, self._settings.probe_timeout)
+            await self._nodes.control.health(info, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
             if not comes_from_node(error):
                 answers = None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
-                node.trouble = error.details() or ""
+                said = error.details() or ""
+                node.trouble = hint(said, tls=info.tls, instead=_ADD_WITH_TLS) or said
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             answers = False  # the channel was closed, since no node has the address any more
-        if node.info.address != address:
+        if node.info.address != info.address:
             return None
         if answers:
             self.heard(node)
@@ -144,7 +151,7 @@ class Prober:
         now, settings = self._clock.monotonic(), self._settings
         new = []
         for node in self._table.nodes.values():
-            losses = self._nodes.channels.losses(node.info.address)
+            losses = self._nodes.channels.losses(node.info)
             if node.losses != losses:
                 node.losses = losses
                 self.suspect(node)
@@ -165,6 +172,7 @@ class Prober:
         while True:
             await self._clock.sleep(self._settings.watch_interval)
             try:
+                self._nodes.channels.follow()
                 await self._nodes.channels.retain(self._table.addresses())
                 for node in self._due():
                     node.fresh_until = 0.0

@@ -14,7 +14,7 @@ from grpcerrors_router.nodes.control import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from grpcerrors_router.entities import Replica
+    from grpcerrors_router.entities import Node, Replica
     from tests.router.support.simulation import Member, World
 
 
@@ -167,21 +167,21 @@ class SimControl:
     def __init__(self, world: World, member: Member) -> None:
         self._world, self._member = world, member
 
-    def _node(self, address: str) -> SimNode:
-        node = self._world.nodes[address.split(":", maxsplit=1)[0]]
+    def _node(self, info: Node) -> SimNode:
+        node = self._world.nodes[info.address.split(":", maxsplit=1)[0]]
         if node.silent:
             empty = grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, "silent")
         return node
 
-    async def health(self, address: str, timeout: float) -> None:
-        self._node(address)
+    async def health(self, info: Node, timeout: float) -> None:
+        self._node(info)
 
-    async def has_model(self, address: str, model: str, timeout: float) -> bool:
-        return model in self._node(address).held
+    async def has_model(self, info: Node, model: str, timeout: float) -> bool:
+        return model in self._node(info).held
 
-    async def load(self, address: str, spec: ModelSpec, generation: int, timeout: float) -> Answer:
-        node = self._node(address)
+    async def load(self, info: Node, spec: ModelSpec, generation: int, timeout: float) -> Answer:
+        node = self._node(info)
         load = (node.name, spec.name, generation)
         self._world.loading.add(load)
         self._world.check_single_flight()
@@ -201,9 +201,9 @@ class SimControl:
             self._world.loading.discard(load)
             await self._member.alive()
 
-    async def free(self, address: str, row: Replica, timeout: float) -> Answer:
+    async def free(self, info: Node, row: Replica, timeout: float) -> Answer:
         await self._member.alive()
-        node = self._node(address)
+        node = self._node(info)
         if row.held in (0, node.held.get(row.model, 0)):
             self._world.check_free(node, row)
             node.evict(row.model)
@@ -216,18 +216,21 @@ class SimChannels:
     def __init__(self, world: World, member: Member) -> None:
         self._world, self._member = world, member
 
-    def multicallable(self, address: str, kind: str, method: Any) -> Callable[..., SimCall]:
+    def multicallable(self, info: Node, kind: str, method: Any) -> Callable[..., SimCall]:
         def send(request: Any, **_: Any) -> SimCall:
-            node = self._world.nodes[address.split(":", maxsplit=1)[0]]
+            node = self._world.nodes[info.address.split(":", maxsplit=1)[0]]
             return SimCall(self._world, self._member, node, request, kind == "unary_stream")
 
         return send
 
-    def losses(self, address: str) -> int:
+    def losses(self, info: Node) -> int:
         return 0
 
-    async def connects(self, address: str, timeout: float) -> bool:
-        return not self._world.nodes[address.split(":", maxsplit=1)[0]].silent
+    async def connects(self, info: Node, timeout: float) -> bool:
+        return not self._world.nodes[info.address.split(":", maxsplit=1)[0]].silent
+
+    def follow(self) -> None:
+        """Do nothing: there are no files."""
 
     async def retain(self, addresses: set[str]) -> None:
         """Do nothing: there are no connections."""
