@@ -273,7 +273,8 @@ class Vitals:
         routers: the routers that are alive.
         heals: the latest heals, newest first.
         seen: when each node was last heard by any router.
-        uses: by generation, calls in flight and the last use, as last reported.
+        uses: by generation, calls in flight and the last use, as last reported, of the replicas
+            that are or were just in use.
     """
 
     now: float

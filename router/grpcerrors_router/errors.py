@@ -31,6 +31,7 @@ class RouteError(grpc.aio.AioRpcError):
         reason: `google.rpc.ErrorInfo.reason`, in the domain `grpcerrors`.
         elsewhere: whether another router may serve a request that this one refuses so.
         retry_after: seconds of the `google.rpc.RetryInfo`; None when there is none.
+        about: what it concerns, by "model", "node" and "name": the metadata of the ErrorInfo.
         unsent: the trailers for a request that was not executed anywhere. If another router may
             serve it, they contain `grpcerrors-unexecuted`, so that a proxy can send it there.
     """
@@ -38,6 +39,7 @@ class RouteError(grpc.aio.AioRpcError):
     reason: ClassVar[str] = "ROUTE_FAILED"
     elsewhere: ClassVar[bool] = False
     retry_after: float | None
+    about: Mapping[str, str]
     unsent: tuple[tuple[str, str | bytes], ...]
 
     def __init__(
@@ -53,6 +55,7 @@ class RouteError(grpc.aio.AioRpcError):
         sent = grpc.aio.Metadata(trailers[0])
         super().__init__(code, grpc.aio.Metadata(), sent, details=text)
         self.retry_after = retry_after
+        self.about = metadata or {}
         self.unsent = trailers
 
     def __reduce__(self) -> tuple[Callable[..., RouteError], tuple[object, ...], dict[str, object]]:

@@ -53,6 +53,9 @@ class Events:
         `model` is "" if models.toml does not list it.
         """
 
+    def exhausted(self, model: str, node: str, text: str) -> None:
+        """Handle RESOURCE_EXHAUSTED from a node, with the `text` of the error."""
+
     def restarted(self, model: str, node: str, generation: int) -> None:
         """Handle the loss of a replica whose node came back as a new process."""
 

@@ -12,7 +12,7 @@ import pytest
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import ModelSpec
-from grpcerrors_router.errors import RegistryUnavailable, RouteError, UnknownModel
+from grpcerrors_router.errors import NameTaken, RegistryUnavailable, RouteError, UnknownModel
 from tests.router.conftest import QUICK, eventually, fleet
 from tests.router.support.nodes import REQUEST_ID, Node
 from tests.router.support.rawnode import stack
@@ -253,6 +253,42 @@ async def test_refusals_are_counted_by_reason(tmp_path: Path) -> None:
         ]
         assert "nobody-has-this" in refusals[0].text
         assert 'unknown model "nobody"' in refusals[1].text
+
+
+async def test_the_node_that_refuses_calls_is_named_and_so_is_a_name_that_is_taken(
+    sqlite_url: str,
+) -> None:
+    node = Node("a")
+    node.fail = (grpc.StatusCode.RESOURCE_EXHAUSTED, "2 calls run already")
+    async with fleet(sqlite_url, node) as (router,):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await predict(router)
+        router.events.refused("", NameTaken("node", "b", "h:1", "h:2"))
+        state = await router.state.fleet()
+        assert [(each.reason, each.model, each.node, each.text) for each in state.refusals] == [
+            ("NAME_TAKEN", "", "b", state.refusals[0].text),
+            ("RESOURCE_EXHAUSTED", "m", "a", "2 calls run already"),
+        ]
+        assert {(each.kind, each.node) for each in state.problems} == {
+            ("name-taken", "b"),
+            ("overload", "a"),
+        }
+
+
+async def test_a_picture_has_the_replicas_when_they_are_asked_for(sqlite_url: str) -> None:
+    async with fleet(sqlite_url, Node("a")) as (router,):
+        await predict(router)
+        picture = await router.state.picture()
+        (node,) = picture.fleet.nodes
+        assert not node.replicas
+        assert [each.model for each in picture.replicas(node)] == ["m"]
+        assert (picture.held("a"), picture.holders("m")) == (1, {"a"})
+        await router.registry.set_draining("a", draining=True)
+        await router.watcher.catch_up()
+        (node,) = (await router.state.picture()).fleet.nodes
+        assert [each.state for each in node.replicas] == ["draining"]
+        del router.table.nodes["a"]
+        assert (picture.held("a"), picture.replicas(node)) == (0, [])
 
 
 async def test_a_foreign_node_is_asked_before_it_is_shown(sqlite_url: str) -> None:

@@ -160,6 +160,8 @@ class Reconciler:
             self._prober.heard(entry.node)
         if not held and verdict.condition == MODEL_LOADING and verdict.unexecuted:
             return self._loading(entry, verdict.retry_after)
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self._events.exhausted(entry.model, entry.node.name, error.details() or "")
         if held or verdict.condition not in _STALE:
             if error.code() in _FROM_HANDLERS:
                 self._proved(entry, "error")

@@ -82,10 +82,16 @@ def latest_heals(conn: Connection, limit: int, model: str = "", node: str = "") 
     return [Heal(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001
 
 
+RECENT = 60.0
+"""Seconds for which the use of an idle replica is news; there may be very many."""
+
+
 def vitals(conn: Connection, now: float, limit: int) -> Vitals:
     """Return what changes without a new revision, with the latest `limit` heals."""
     seen = sa.select(nodes.c.name, nodes.c.last_seen)
-    uses = sa.select(replicas.c.generation, replicas.c.in_flight, replicas.c.last_used)
+    uses = sa.select(replicas.c.generation, replicas.c.in_flight, replicas.c.last_used).where(
+        (replicas.c.in_flight > 0) | (replicas.c.last_used > now - RECENT)
+    )
     return Vitals(
         now,
         tuple(routers.alive(conn, now)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ from grpcerrors_router.state.recorder import said
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from grpcerrors_protocol.fleet_pb2 import LoadState, NodeState, PauseState
+    from grpcerrors_protocol.fleet_pb2 import LoadState, PauseState
     from grpcerrors_router.entities import ModelSpec
     from grpcerrors_router.state.recorder import Recorder
     from grpcerrors_router.view.table import RoutingTable
+
+
+_PER_TURN = 20
+"""Models that are described before others may use the event loop."""
 
 
 @dataclass(slots=True)
@@ -36,7 +41,7 @@ class Catalogue:
         *,
         table: RoutingTable,
         models: Mapping[str, ModelSpec],
-        nodes: Iterable[NodeState],
+        calls: Mapping[str, int],
         loads: Iterable[LoadState],
         pauses: Iterable[PauseState],
         waiting: Mapping[str, tuple[int, float]],
@@ -55,10 +60,7 @@ class Catalogue:
                 known.open.add(entry.name)
                 if has_slot(entry, now):
                     known.free.add(entry.name)
-        self._calls: Counter[str] = Counter()
-        for node in nodes:
-            for replica in node.replicas:
-                self._calls[replica.model] += replica.calls
+        self._calls = calls
         self._loads: dict[str, list[LoadState]] = defaultdict(list)
         for load in loads:
             self._loads[load.model].append(load)
@@ -67,9 +69,14 @@ class Catalogue:
             if pause.kind in ("quarantine", "back-off"):
                 self._pauses[pause.model].append(pause)
 
-    def models(self) -> list[ModelState]:
+    async def models(self) -> list[ModelState]:
         """Return all models, by name."""
-        return [self.model(name) for name in sorted({*self._models, *self._table.models()})]
+        found = []
+        for name in sorted({*self._models, *self._table.models()}):
+            found.append(self.model(name))
+            if len(found) % _PER_TURN == 0:
+                await asyncio.sleep(0)  # let others use the event loop
+        return found
 
     def model(self, name: str) -> ModelState:
         """Return the state of one model, known or not."""
@@ -83,7 +90,7 @@ class Catalogue:
             wanted=wanted,
             present=present,
             loading=sum(bool(load.node) for load in loads),
-            calls=self._calls[name],
+            calls=self._calls.get(name, 0),
             waiting=self._waiting.get(name, (0, 0.0))[0],
             why="" if spec is None or present >= wanted else self._why(spec, present, loads),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from grpcerrors_protocol import fleet_pb2 as pb
@@ -10,6 +12,8 @@ from grpcerrors_router.entities import Heal, Vitals
 from grpcerrors_router.errors import RegistryUnavailable, UnknownModel
 from grpcerrors_router.state.catalogue import Catalogue
 from grpcerrors_router.state.nodes import Moment, node_state
+from grpcerrors_router.state.picture import Picture
+from grpcerrors_router.state.problems import problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +27,19 @@ if TYPE_CHECKING:
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.state.recorder import Recorder
+    from grpcerrors_router.view.entries import ReplicaEntry
     from grpcerrors_router.view.outbox import Outbox
     from grpcerrors_router.view.table import RoutingTable
     from grpcerrors_router.view.watcher import Watcher
 
 LATEST_HEALS = 20
 """Heals in the state of the fleet."""
+
+_PER_TURN = 25
+"""Nodes whose replicas are added before others may use the event loop."""
+
+_TROUBLED = 20
+"""Nodes with problems whose replicas are always in the state, since the problems name them."""
 
 LIMIT = 50
 """Entries of the heal log or of a history, unless the caller names another number."""
@@ -74,11 +85,28 @@ class FleetBuilder:
 
     async def fleet(self) -> pb.FleetState:
         """Return the state of the fleet."""
+        picture = await self.picture()
+        for number, node in enumerate(picture.fleet.nodes):
+            if not node.replicas:
+                node.replicas.extend(picture.replicas(node))
+            if number % _PER_TURN == 0:
+                await asyncio.sleep(0)  # let others use the event loop
+        return picture.fleet
+
+    async def picture(self) -> Picture:
+        """Return the state of the fleet without most replicas, and what returns them."""
         await self._prober.look()
         moment = await self._moment()
-        nodes = [node_state(self._table.nodes[name], moment) for name in sorted(self._table.nodes)]
+        by_node, by_model = Counter[str](), Counter[str]()
+        for entry, calls in moment.calls.items():
+            by_node[entry.node.name] += calls
+            by_model[entry.model] += calls
+        nodes = [
+            node_state(self._table.nodes[name], moment, by_node[name])
+            for name in sorted(self._table.nodes)
+        ]
         loads, pauses = self._loads(moment), self.pauses()
-        return pb.FleetState(
+        fleet = pb.FleetState(
             now=moment.unix(moment.now),
             router=self._registry.router,
             in_flight=self._table.in_flight(),
@@ -92,21 +120,28 @@ class FleetBuilder:
                 for router in moment.vitals.routers
             ],
             nodes=nodes,
-            models=self._catalogue(nodes, loads, pauses).models(),
+            models=await self._catalogue(by_model, loads, pauses).models(),
             loads=loads,
             pauses=pauses,
             refusals=[
                 pb.RefusalState(
-                    reason=reason,
-                    model=model,
+                    reason=refusal.reason,
+                    model=refusal.model,
                     count=count,
                     last=moment.unix(refusal.last),
                     text=refusal.text,
+                    node=refusal.node,
                 )
-                for reason, model, refusal, count in self._recorder.refusals()
+                for refusal, count in self._recorder.refusals()
             ],
             heals=[self._heal(heal) for heal in moment.vitals.heals],
         )
+        picture = Picture(fleet, self._table, moment)
+        troubled = (node for node in fleet.nodes if node.state != "up")
+        for node in itertools.islice(troubled, _TROUBLED):
+            node.replicas.extend(picture.replicas(node))
+        fleet.problems.extend(problems(fleet))
+        return picture
 
     async def heals(self, limit: int, model: str = "", node: str = "") -> pb.ListHealsReply:
         """Return the heal log, newest first. Raises RegistryUnavailable."""
@@ -115,7 +150,7 @@ class FleetBuilder:
 
     async def models(self) -> pb.ListModelsReply:
         """Return the models of models.toml, and the other models that nodes hold."""
-        state = await self.fleet()
+        state = (await self.picture()).fleet
         return pb.ListModelsReply(now=state.now, models=state.models)
 
     async def history(self, model: str, limit: int) -> pb.GetHistoryReply:
@@ -149,9 +184,8 @@ class FleetBuilder:
         entries += map(_healed, heals)
         entries += self._loaded_before(model, {each.generation for each in past})
         entries.sort(key=lambda each: (each.at, each.generation), reverse=True)
-        (state,) = [each for each in (await self.fleet()).models if each.model == model] or [
-            pb.ModelState(model=model)
-        ]
+        models = (await self.picture()).fleet.models
+        (state,) = [each for each in models if each.model == model] or [pb.ModelState(model=model)]
         return pb.GetHistoryReply(now=self._now(), state=state, entries=entries[:limit])
 
     def _loaded_before(self, model: str, known: set[int]) -> Iterator[pb.HistoryEntry]:
@@ -185,7 +219,20 @@ class FleetBuilder:
             self._settings.fresh_for,
             self._models,
             vitals,
+            self._calls(vitals),
         )
+
+    def _calls(self, vitals: Vitals) -> dict[ReplicaEntry, int]:
+        """Return the calls in flight on each replica that has some, those of other routers too."""
+        calls = {entry: entry.in_flight for entry in self._table.busy() if entry.live}
+        others = {generation: count for generation, (count, _) in vitals.uses.items() if count}
+        if len(vitals.routers) > 1 and others:
+            for node in self._table.nodes.values():
+                for entry in node.replicas.values():
+                    count = others.get(entry.generation, 0)
+                    if count > calls.get(entry, 0):
+                        calls[entry] = count
+        return calls
 
     def _remembered_heals(self) -> list[Heal]:
         """Return the heals of this router that it remembers, newest first."""
@@ -232,14 +279,14 @@ class FleetBuilder:
 
     def _catalogue(
         self,
-        nodes: Sequence[pb.NodeState],
+        calls: Mapping[str, int],
         loads: Sequence[pb.LoadState],
         pauses: Sequence[pb.PauseState],
     ) -> Catalogue:
         return Catalogue(
             table=self._table,
             models=self._models,
-            nodes=nodes,
+            calls=calls,
             loads=loads,
             pauses=pauses,
             waiting=self._flights.waiting(),

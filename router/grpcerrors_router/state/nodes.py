@@ -24,6 +24,7 @@ class Moment:
         fresh_for: seconds without a heartbeat after which a node is silent.
         models: the models of models.toml.
         vitals: what the registry records; its last known state if it is down.
+        calls: the calls in flight on each replica that has some.
     """
 
     now: float
@@ -31,20 +32,18 @@ class Moment:
     fresh_for: float
     models: Mapping[str, ModelSpec]
     vitals: Vitals
+    calls: Mapping[ReplicaEntry, int]
 
     def unix(self, at: float) -> float:
         """Return a time on the monotonic clock in Unix seconds; 0 for 0, which means never."""
         return at + self.offset if at else 0.0
 
 
-def node_state(node: NodeEntry, moment: Moment) -> NodeState:
-    """Return the state of a node and its replicas."""
+def node_state(node: NodeEntry, moment: Moment, calls: int) -> NodeState:
+    """Return the state of a node with its calls in flight, without its replicas."""
     seen = max(moment.vitals.seen.get(node.name, 0.0), node.info.last_seen)
     heard = max(moment.unix(node.heard_at), seen)
     state, why = _node_state(node, moment.now + moment.offset - heard, moment)
-    replicas = [
-        replica_state(node.replicas[model], moment, why=state) for model in sorted(node.replicas)
-    ]
     return NodeState(
         name=node.name,
         address=node.info.address,
@@ -57,9 +56,13 @@ def node_state(node: NodeEntry, moment: Moment) -> NodeState:
         tls=node.info.tls,
         foreign=node.info.foreign,
         draining=node.info.draining,
-        calls=sum(replica.calls for replica in replicas),
-        replicas=replicas,
+        calls=calls,
     )
+
+
+def replica_states(node: NodeEntry, state: str, moment: Moment) -> list[ReplicaState]:
+    """Return the states of the replicas of a node, which is in `state`."""
+    return [_replica(node.replicas[model], moment, state=state) for model in sorted(node.replicas)]
 
 
 def _node_state(node: NodeEntry, silence: float, moment: Moment) -> tuple[str, str]:
@@ -78,19 +81,16 @@ def _node_state(node: NodeEntry, silence: float, moment: Moment) -> tuple[str, s
     return "up", ""
 
 
-def replica_state(entry: ReplicaEntry, moment: Moment, *, why: str) -> ReplicaState:
-    """Return the state of a replica. `why` is the state of its node."""
+def _replica(entry: ReplicaEntry, moment: Moment, *, state: str) -> ReplicaState:
     proved_at, proof = entry.confirmed_at, entry.proof
     if entry.listed_at > proved_at:
         proved_at, proof = entry.listed_at, "heartbeat"
-    calls, used = moment.vitals.uses.get(entry.generation, (entry.row.in_flight, 0.0))
-    if len(moment.vitals.routers) < 2:  # noqa: PLR2004 - nobody else sends it calls
-        calls = 0
+    _, used = moment.vitals.uses.get(entry.generation, (0, 0.0))
     return ReplicaState(
         model=entry.model,
-        state=_replica_state(entry, moment, why),
+        state=_replica_state(entry, moment, state),
         generation=entry.generation,
-        calls=max(entry.in_flight, calls),
+        calls=moment.calls.get(entry, 0),
         loaded_at=moment.unix(entry.row.loaded_at),
         last_used=max(moment.unix(entry.last_used), used),
         proved_at=moment.unix(proved_at),

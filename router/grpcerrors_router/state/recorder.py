@@ -62,8 +62,14 @@ class Recovery:
 
 @dataclass(slots=True)
 class Refusal:
-    """The refusals for one reason and one model: the last one, and how many in each minute."""
+    """The refusals for one reason: the last one, and how many in each minute.
 
+    `node` refused or is concerned; it is "" if there is none.
+    """
+
+    reason: str
+    model: str
+    node: str
     last: float = 0.0
     text: str = ""
     minutes: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -94,7 +100,7 @@ class Recorder(Events):
         self._clock = clock
         self._histories: OrderedDict[str, deque[Happening]] = OrderedDict()
         self._recoveries: OrderedDict[tuple[str, str, int], Recovery] = OrderedDict()
-        self._refusals: OrderedDict[tuple[str, str], Refusal] = OrderedDict()
+        self._refusals: OrderedDict[tuple[str, str, str], Refusal] = OrderedDict()
         self._causes: OrderedDict[tuple[str, str, int], str] = OrderedDict()
         self.registry_since = clock.monotonic()
         self.registry_error = ""
@@ -126,19 +132,27 @@ class Recorder(Events):
         """Return how the request that met a stale replica was answered; None if unknown."""
         return self._recoveries.get((node, model, generation))
 
-    def refusals(self) -> list[tuple[str, str, Refusal, int]]:
-        """Return reason, model, last refusal and count of the last minutes, newest first."""
+    def refusals(self) -> list[tuple[Refusal, int]]:
+        """Return the refusals of the last minutes and their count, newest first."""
         now = self._clock.monotonic()
-        found = [(*key, each, each.count(now)) for key, each in self._refusals.items()]
-        return sorted((each for each in found if each[3]), key=lambda each: -each[2].last)
+        found = [(each, each.count(now)) for each in self._refusals.values()]
+        return sorted((each for each in found if each[1]), key=lambda each: -each[0].last)
 
     # Events
 
     def refused(self, model: str, error: RouteError) -> None:
         """Count a refusal."""
-        key = (error.reason, model)
-        known = self._refusals.get(key) or Refusal()
-        known.add(self._clock.monotonic(), _cut(error.details() or ""))
+        node = error.about.get("node") or error.about.get("name", "")
+        self._refuse(error.reason, model, node, error.details() or "")
+
+    def exhausted(self, model: str, node: str, text: str) -> None:
+        """Count a refusal by a node that has too many calls."""
+        self._refuse("RESOURCE_EXHAUSTED", model, node, text)
+
+    def _refuse(self, reason: str, model: str, node: str, text: str) -> None:
+        key = (reason, model, node)
+        known = self._refusals.get(key) or Refusal(*key)
+        known.add(self._clock.monotonic(), _cut(text))
         _keep(self._refusals, key, known, REFUSALS_LIMIT)
 
     def heal(self, model: str, node: str, generation: int, evidence: str, request_id: str) -> None:

@@ -303,6 +303,10 @@ class RoutingTable:
         """Return every model that some node holds."""
         return self._rows.keys()
 
+    def busy(self) -> Iterable[ReplicaEntry]:
+        """Return the replicas, live or not, with calls in flight from this router."""
+        return self._busy
+
     def live_count(self, model: str) -> int:
         """Return how many replicas of a model can be picked, and are not overdue."""
         return sum(1 for _ in self._serving(model))
