@@ -152,6 +152,32 @@ class UnknownModel(RouteError):
         super().__init__(grpc.StatusCode.NOT_FOUND, text, metadata={"model": model})
 
 
+class UnknownNode(RouteError):
+    """NOT_FOUND: the fleet has no such node. Fix the name."""
+
+    reason = "UNKNOWN_NODE"
+
+    def __init__(self, node: str, known: Iterable[str]) -> None:
+        names = list(known)
+        hint = closest(node, names) if names else "there are no nodes"
+        super().__init__(
+            grpc.StatusCode.NOT_FOUND, f'no node "{node}"; {hint}', metadata={"node": node}
+        )
+
+
+class NotReloadable(RouteError):
+    """FAILED_PRECONDITION: the router runs in a program, and has no files to read again."""
+
+    reason = "NOT_RELOADABLE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "this router was not started by grpcerrors-router serve, so it has no files to read "
+            "again; call router.operations.replace_models in its program",
+        )
+
+
 class NoCapacity(RouteError):
     """UNAVAILABLE with RetryInfo: no node can take the model now. Add a node, or retry later."""
 

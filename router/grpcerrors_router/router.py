@@ -13,6 +13,7 @@ from grpcerrors_router.calls.channel import InFlightTrackingClient
 from grpcerrors_router.calls.dispatch import Dispatcher
 from grpcerrors_router.calls.reconcile import Reconciler
 from grpcerrors_router.clock import Clock, SystemClock
+from grpcerrors_router.config.models import Models
 from grpcerrors_router.errors import InUse, RouteError, UnknownModel
 from grpcerrors_router.events import Broadcast, Events
 from grpcerrors_router.loads.eviction import Evictor
@@ -24,6 +25,7 @@ from grpcerrors_router.loads.reload import Reloader
 from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.nodes.membership import Membership
 from grpcerrors_router.nodes.prober import Prober
+from grpcerrors_router.operations import Operations
 from grpcerrors_router.settings import Settings
 from grpcerrors_router.state.fleet import FleetBuilder
 from grpcerrors_router.state.recorder import Recorder
@@ -74,6 +76,7 @@ class SmartRouter:
         watcher: keeps `table` in step with the registry.
         presence: this router in the registry.
         state: builds the state of the fleet, for people.
+        operations: what operators change.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class SmartRouter:
         nodes: NodeClient | None = None,
     ) -> None:
         self.registry = registry
-        self.models = dict(models)
+        self.models = Models(models)
         self.on_stale: OnStale = on_stale
         self.settings = settings or Settings()
         clock = clock or SystemClock()
@@ -102,7 +105,7 @@ class SmartRouter:
         nodes = nodes or NodeClient.over_grpc()
         self._channels, control = nodes.channels, nodes.control
         self._prober = prober = Prober(self.table, nodes, self.settings, clock)
-        self._quarantine = quarantine = Quarantine(self.settings, clock)
+        quarantine = Quarantine(self.settings, clock)
         jobs = Jobs(self.table, registry, self.outbox, self.settings, clock)
         self._evictor = Evictor(jobs, registry, control, prober, self.events, self.settings, clock)
         runner = LoadRunner(
@@ -145,7 +148,6 @@ class SmartRouter:
             clock=clock,
             rng=rng,
         )
-        self._causes = reconciler.causes
         self._dispatcher = Dispatcher(
             models=self.models,
             table=self.table,
@@ -173,6 +175,18 @@ class SmartRouter:
             models=self.models,
             settings=self.settings,
             clock=clock,
+        )
+        self.operations = Operations(
+            table=self.table,
+            registry=registry,
+            control=control,
+            prober=prober,
+            flights=self._flights,
+            quarantine=quarantine,
+            causes=reconciler.causes,
+            state=self.state,
+            models=self.models,
+            settings=self.settings,
         )
         self._tasks: list[asyncio.Task[None]] = []
         registry.subscribe(self.table.apply)

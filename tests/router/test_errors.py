@@ -36,6 +36,8 @@ def made(text: str) -> list[RouteError]:
         errors.Overloaded(text, model=text),
         errors.InvalidNode(text),
         errors.UnknownModel(text, [text, "m"]),
+        errors.UnknownNode(text, [text, "n"]),
+        errors.NotReloadable(),
         errors.NoCapacity(text, text, 2.5),
         errors.LoadFailed(text, text, text, answered=True, retry_after=2.5),
         errors.LoadFailed(text, text, text, answered=False, retry_after=2.5),

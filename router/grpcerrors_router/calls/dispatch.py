@@ -13,11 +13,10 @@ from grpcerrors_router.errors import LoadTimeout, UnknownModel
 from grpcerrors_router.nodes.prober import SILENT, Prober
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from grpcerrors_router.calls.budget import RetryBudget
     from grpcerrors_router.calls.reconcile import Reconciler
     from grpcerrors_router.clock import Clock
+    from grpcerrors_router.config.models import Models
     from grpcerrors_router.events import Events
     from grpcerrors_router.loads.flights import Flights
     from grpcerrors_router.nodes.channels import Channels
@@ -83,7 +82,7 @@ class Dispatcher:
     def __init__(  # noqa: PLR0913 - collaborators
         self,
         *,
-        models: Mapping[str, ModelSpec],
+        models: Models,
         table: RoutingTable,
         channels: Channels,
         flights: Flights,
@@ -132,6 +131,8 @@ class Dispatcher:
                 RouterStopping or RegistryUnavailable.
         """
         spec, since = self._models.get(model), None
+        if spec is None and model in self._models.retired:
+            raise UnknownModel(model, self._models)
         while True:
             entry = self.table.most_recently_confirmed(model) if again else self.table.pick(model)
             if entry is None:

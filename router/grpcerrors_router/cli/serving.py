@@ -13,7 +13,8 @@ import structlog
 from grpcerrors_protocol import logs
 from grpcerrors_protocol.readiness import report_ready
 from grpcerrors_router import metrics
-from grpcerrors_router.config.models_toml import read_models, shared_identities
+from grpcerrors_router.config.models_toml import read_models
+from grpcerrors_router.config.reload import Reloader, warn_of_shared_identities
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.registry.registry import NodeRegistry
 from grpcerrors_router.router import SmartRouter
@@ -45,12 +46,7 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     models = read_models(server.models)
     logs.configure(level, form)
-    for identity, names in shared_identities(models).items():
-        log.warning(
-            "models share one Model: requests must name one of them by x-model-id",
-            Model=identity,
-            models=names,
-        )
+    warn_of_shared_identities(models)
     work = _serve(server, models)
     # uvloop serves a fifth more calls per second than asyncio's own loop. Windows has none.
     try:
@@ -76,7 +72,8 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(router)
-        gateway = GatewayServer(router, server.listen)
+        reloader = Reloader(router, server.models)
+        gateway = GatewayServer(router, server.listen, reloader.reload)
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
         stack.push_async_callback(gateway.stop, server.grace)
@@ -87,12 +84,26 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
                 address, stop_metrics = metrics.serve(counted, host, port)
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f", metrics on {address}"
+        _reload_on_hangup(reloader)
         print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
         report_ready()
         await stop.wait()
         for number in signals:  # so that a second signal ends the process at once
             loop.remove_signal_handler(number)
         log.info("stopping", in_flight=router.table.in_flight(), grace=server.grace)
+
+
+def _reload_on_hangup(reloader: Reloader) -> None:
+    """Read the configuration again at each SIGHUP. Windows has none."""
+    tasks: set[asyncio.Task[object]] = set()
+
+    def reload() -> None:
+        task: asyncio.Task[object] = asyncio.create_task(reloader.reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,8 @@ class Answers:
     def _state(self, model: str) -> pb.StatusResponse.State:
         """Return READY, BUSY while the model is being loaded, or UNINITIALIZED."""
         table = self._router.table
+        if model in self._router.models.retired:
+            raise UnknownModel(model, self._router.models)
         if any(replica.live for replica in table.replicas(model)):
             return pb.StatusResponse.READY
         if table.loads(model):

@@ -12,7 +12,7 @@ from grpcerrors_protocol.metadata import MODEL_ID
 from grpcerrors_router.errors import NoModelKey
 
 if TYPE_CHECKING:
-    from grpcerrors_router.entities import ModelSpec
+    from grpcerrors_router.config.models import Models
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -41,11 +41,8 @@ def identity_field(kind: type[Message]) -> str:
 class ModelKeys:
     """Finds the routing keys of requests for the models of models.toml."""
 
-    def __init__(self, models: Mapping[str, ModelSpec]) -> None:
-        self._identities = {name: spec.identity for name, spec in models.items()}
-        self._names: dict[str, list[str]] = {}
-        for name, identity in self._identities.items():
-            self._names.setdefault(identity, []).append(name)
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def of(self, method: str, kind: type[Message] | None, metadata: Metadata, data: bytes) -> str:
         """Return the model that a call is for.
@@ -76,14 +73,18 @@ class ModelKeys:
             text = f"the request of {method} is not a {name}; send one, or set {MODEL_ID}"
             raise NoModelKey(text) from error
         by_name = kind in _NAME_FIELDS
-        if named and identity not in {"", self._identities.get(named, named), named * by_name}:
+        if named and identity not in {
+            "",
+            self._models.identities.get(named, named),
+            named * by_name,
+        }:
             raise NoModelKey(
                 f'{MODEL_ID} is "{named}", but {field} is "{identity}"; send one model'
             )
         if not named and not identity:
             text = f"which model is {method} for? set {field} or the metadata key {MODEL_ID}"
             raise NoModelKey(text)
-        if by_name and identity in self._identities:
+        if by_name and identity in self._models:
             return named or identity
         return named or self._named(identity)
 
@@ -97,13 +98,13 @@ class ModelKeys:
         return str(found[0])
 
     def _named(self, identity: str) -> str:
-        names = self._names.get(identity, [])
+        names = self._models.named.get(identity, [])
         if len(names) == 1:
             return names[0]
         if names:
             known = " and ".join(f'"{name}"' for name in names)
             raise NoModelKey(f'{known} are both loaded as "{identity}"; set {MODEL_ID} to one')
-        if identity in self._identities:  # the backend knows the model by another name
+        if identity in self._models:  # the backend knows the model by another name
             text = f'"{identity}" is loaded as another Model; send that, or set {MODEL_ID} alone'
             raise NoModelKey(text)
         return identity

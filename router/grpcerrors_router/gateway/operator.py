@@ -1,4 +1,4 @@
-"""The Operator service: operators load and unload models through a running router."""
+"""The Operator service: operators look at a fleet and change it through a running router."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
+from grpcerrors_router.entities import Node
+from grpcerrors_router.errors import NotReloadable
 from grpcerrors_router.gateway.ending import errors_of
 from grpcerrors_router.state.fleet import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from grpcerrors_router.config.reload import Reloaded
     from grpcerrors_router.router import SmartRouter
+
+    Reload = Callable[[], Awaitable[Reloaded]]
 
 PROGRESS_INTERVAL = 1.0
 """Seconds between two progress messages of a load."""
@@ -23,10 +28,16 @@ MOST_ENTRIES = 10_000
 
 
 class OperatorService(fleet_pb2_grpc.OperatorServicer):
-    """Calls the router, and returns its errors unchanged."""
+    """Calls the router, and returns its errors unchanged.
 
-    def __init__(self, router: SmartRouter) -> None:
+    Args:
+        router: the router.
+        reload: reads the configuration again; None if it was not read from files.
+    """
+
+    def __init__(self, router: SmartRouter, reload: Reload | None = None) -> None:
         self._router = router
+        self._reload = reload
 
     # Looking
 
@@ -95,6 +106,66 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
                 request.model, node=request.node or None, force=request.force
             )
         return fleet_pb2.UnloadReply(nodes=nodes)
+
+    # Nodes
+
+    async def AddNode(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.AddNodeRequest, context: Any
+    ) -> fleet_pb2.AddNodeReply:
+        """Add a node that does not register itself."""
+        node = Node(
+            request.name or request.address,
+            request.address,
+            request.backend,
+            request.slots or 1,
+            tls=request.tls,
+            token=request.token_file,
+        )
+        async with errors_of(context):
+            answers, why = await self._router.operations.add_node(node)
+            return fleet_pb2.AddNodeReply(name=node.name, answers=answers, why=why)
+
+    async def RemoveNode(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.RemoveNodeRequest, context: Any
+    ) -> fleet_pb2.RemoveNodeReply:
+        """Remove a node."""
+        async with errors_of(context):
+            await self._router.operations.remove_node(request.node)
+        return fleet_pb2.RemoveNodeReply()
+
+    async def Drain(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.DrainRequest, context: Any
+    ) -> fleet_pb2.DrainReply:
+        """Drain a node, or end its drain."""
+        async with errors_of(context):
+            calls = await self._router.operations.drain(request.node, off=request.off)
+            return fleet_pb2.DrainReply(calls=calls)
+
+    # Pauses and configuration
+
+    async def Forgive(  # noqa: N802 - named as its RPC
+        self, request: fleet_pb2.ForgiveRequest, context: Any
+    ) -> fleet_pb2.ForgiveReply:
+        """End quarantines, back-offs and pauses."""
+        async with errors_of(context):
+            ended = await self._router.operations.forgive(request.model, request.node)
+            return fleet_pb2.ForgiveReply(ended=ended)
+
+    async def Reload(  # noqa: N802 - named as its RPC
+        self, _request: fleet_pb2.ReloadRequest, context: Any
+    ) -> fleet_pb2.ReloadReply:
+        """Read the configuration again."""
+        async with errors_of(context):
+            if self._reload is None:
+                raise NotReloadable
+            done = await self._reload()
+            return fleet_pb2.ReloadReply(
+                mistakes=done.mistakes,
+                added=done.models.added,
+                changed=done.models.changed,
+                removed=done.models.removed,
+                tokens=done.tokens,
+            )
 
 
 def _limit(asked: int) -> int:

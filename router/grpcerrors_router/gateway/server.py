@@ -17,6 +17,7 @@ from grpcerrors_router.gateway.proxy import Gateway
 from grpcerrors_router.nodes.channels import WINDOW
 
 if TYPE_CHECKING:
+    from grpcerrors_router.gateway.operator import Reload
     from grpcerrors_router.router import SmartRouter
 
 MESSAGE_LIMIT = 50 * 1024 * 1024
@@ -59,9 +60,10 @@ class GatewayServer:
     Args:
         router: the router.
         listen: "host:port"; port 0 for any free port.
+        reload: reads the configuration again; None if it was not read from files.
     """
 
-    def __init__(self, router: SmartRouter, listen: str) -> None:
+    def __init__(self, router: SmartRouter, listen: str, reload: Reload | None = None) -> None:
         self._server: Any = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
@@ -70,7 +72,8 @@ class GatewayServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._fleet = FleetService(router)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
-        fleet_pb2_grpc.add_OperatorServicer_to_server(OperatorService(router), self._server)
+        operator = OperatorService(router, reload)
+        fleet_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
         _serve_reflection(self._server)
 
     async def start(self) -> str:

@@ -77,10 +77,10 @@ class Evictor:
             raise RouterStopping
         return task.result()
 
-    async def replace(self, replica: ReplicaEntry) -> bool:
-        """Remove a replica whose options are outdated; return False if that is not possible now."""
+    async def replace(self, replica: ReplicaEntry, why: str) -> bool:
+        """Remove a replica that is outdated; return False if that is not possible now."""
         try:
-            return await self.unload(replica, "since its options have changed")
+            return await self.unload(replica, why)
         except UnloadUnsupported:
             if not replaces(replica.node):
                 return False

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from grpcerrors_router.clock import Clock
+    from grpcerrors_router.config.models import Models
     from grpcerrors_router.entities import ModelSpec
     from grpcerrors_router.loads.eviction import Evictor
     from grpcerrors_router.loads.load import LoadRunner
@@ -123,6 +124,10 @@ class Flights:
             if not waiting:
                 del self._waiting[model]
 
+    def forgive(self, model: str) -> None:
+        """End the pause after a failed flight."""
+        self._pauses.pop(model, None)
+
     # For the state of the fleet
 
     @property
@@ -199,16 +204,19 @@ class Flights:
         self.keep_up(spec)
         return max(self._pauses.get(spec.name, 0.0) - now, 1.0)
 
-    async def keep_current(self, models: Mapping[str, ModelSpec]) -> None:
-        """Replace replicas whose options are outdated, until cancelled.
+    async def keep_current(self, models: Models) -> None:
+        """Replace replicas whose options are outdated, and unload retired models, until cancelled.
 
         Replaces one idle replica of a model at a time, unless the model's last load failed.
         """
         while True:
             await self._clock.sleep(self._settings.replace_interval)
             try:
-                for spec in models.values():
+                for spec in [*models.values()]:
                     await self.replace_outdated(spec)
+                for model in [*models.retired]:
+                    if await self._retire(model):
+                        models.retired.discard(model)
             except RegistryUnavailable:
                 continue
             except Exception:  # noqa: BLE001 - the router must not stop replacing
@@ -227,9 +235,16 @@ class Flights:
                 and self._table.can_pick(entry)
             ):
                 _log.info("replacing an outdated replica", model=spec.name, node=entry.node.name)
-                if await self._evictor.replace(entry):
+                if await self._evictor.replace(entry, "since its options have changed"):
                     self._task(spec)
                 return
+
+    async def _retire(self, model: str) -> bool:
+        """Unload the idle replicas of a model; return whether no node holds it or loads it."""
+        for entry in list(self._table.replicas(model)):
+            if not entry.in_flight and self._table.can_pick(entry):
+                await self._evictor.replace(entry, "since models.toml no longer lists it")
+        return model not in self._tasks and not any(True for _ in self._table.replicas(model))
 
     def _task(self, spec: ModelSpec) -> asyncio.Task[None]:
         if self._closed:

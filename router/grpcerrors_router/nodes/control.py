@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
+from grpc_health.v1 import health_pb2
 
 from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol import inference_pb2 as v2
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 from grpcerrors_router.validation import NAME_LIMIT, NUMBER_LIMIT
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from grpcerrors_router.entities import ModelSpec, Node, Replica
     from grpcerrors_router.nodes.channels import Channels
+
+_OPERATOR = fleet_pb2.DESCRIPTOR.services_by_name["Operator"].full_name
 
 _log = structlog.get_logger("router.nodes")
 
@@ -65,6 +69,21 @@ class ControlPlane:
         except grpc.aio.AioRpcError as error:
             return await self._is_ready(error, node, model, timeout)
         return reply.state in (pb.StatusResponse.READY, pb.StatusResponse.BUSY)
+
+    async def is_router(self, node: Node, timeout: float) -> bool:
+        """Return whether a router's gateway answers at the address of a node."""
+        method = (
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
+        request = health_pb2.HealthCheckRequest(service=_OPERATOR)
+        call = self._channels.multicallable(node, "unary_unary", method)
+        try:
+            answer = await call(request, timeout=timeout)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def load(self, node: Node, spec: ModelSpec, generation: int, timeout: float) -> Answer:
         """Load a model as that generation.

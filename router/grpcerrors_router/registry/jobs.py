@@ -290,6 +290,12 @@ def forget_failures(conn: Connection, before: float, node: str) -> bool:
     return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
 
 
+def forgive(conn: Connection, node: str, model: str) -> bool:
+    """Delete the failed load of a model on a node; return whether there was one."""
+    where = (*_at(loads, node, model), loads.c.state == "failed")
+    return bool(conn.execute(sa.delete(loads).where(*where)).rowcount)
+
+
 def over(conn: Connection, now: float, before: float) -> list[str]:
     """Return the nodes with expired jobs, or with failed loads that could be retried `before`."""
     where = sa.or_(sa.and_(*_expired(now)), _failed(before))

@@ -316,6 +316,10 @@ class NodeRegistry:
             load.node, lambda conn, _: jobs.finish(conn, load, outcome, self.store.now(conn))
         )
 
+    async def forgive(self, node: str, model: str) -> bool:
+        """Forget that a load of a model failed on a node; return whether one had."""
+        return await self._change(node, lambda conn, _: jobs.forgive(conn, node, model))
+
     # Routers
 
     async def sign_in(self, seen_revision: int, ttl: float) -> RouterRow | None:
