@@ -42,7 +42,8 @@ class Moment:
 def node_state(node: NodeEntry, moment: Moment, calls: int) -> NodeState:
     """Return the state of a node with its calls in flight, without its replicas."""
     seen = max(moment.vitals.seen.get(node.name, 0.0), node.info.last_seen)
-    heard = max(moment.unix(node.heard_at), seen)
+    # The registry counts back from when it writes, so its times may be a little late.
+    heard = min(max(moment.unix(node.heard_at), seen), moment.unix(moment.now))
     state, why = _node_state(node, moment.now + moment.offset - heard, moment)
     return NodeState(
         name=node.name,
@@ -92,7 +93,7 @@ def _replica(entry: ReplicaEntry, moment: Moment, *, state: str) -> ReplicaState
         generation=entry.generation,
         calls=moment.calls.get(entry, 0),
         loaded_at=moment.unix(entry.row.loaded_at),
-        last_used=max(moment.unix(entry.last_used), used),
+        last_used=min(max(moment.unix(entry.last_used), used), moment.unix(moment.now)),
         proved_at=moment.unix(proved_at),
         proof=proof,
     )
