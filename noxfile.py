@@ -20,6 +20,8 @@ PACKAGES = {"grpcerrors": "grpcerrors"} | {room: f"grpcerrors_{room}" for room i
 PINNED = ROOT / "requirements/dev.txt"
 # The oldest version that the generated code accepts.
 LOWEST_PROTOBUF = "protobuf==5.29.0"
+# How tests/pages.py reads a page.
+FENCES = ("tools/__init__.py", "tools/site/__init__.py", "tools/site/fences.py")
 SHOW_VERSIONS = """
 from importlib.metadata import version
 print(*(f"{name} {version(name)}" for name in ("grpcio", "grpcio-status", "protobuf")), sep=", ")
@@ -153,7 +155,13 @@ def distributions(session: nox.Session) -> None:
     )
     session.run("twine", "check", "--strict", *map(str, sorted(out.glob("grpcerrors*"))))
     home = _outside() / "distributions"
-    for path in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/pages.py"):
+    for path in (
+        "pyproject.toml",
+        "tests/__init__.py",
+        "tests/conftest.py",
+        "tests/pages.py",
+        *FENCES,
+    ):
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, home / path)
     for room in ROOMS:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FENCE = re.compile(
-    r"^(?P<marks>`{3,})(?P<language>[\w+-]*)(?: (?:norun: (?P<reason>.*)|(?P<name>\S+)))?\n"
+    r"^(?P<marks>`{3,})(?P<language>[\w+-]*)(?: (?:norun: (?P<reason>[^\n]*)|(?P<name>\S+)))?\n"
     r"(?P<text>.*?)^(?P=marks)\n",
     re.MULTILINE | re.DOTALL,
 )

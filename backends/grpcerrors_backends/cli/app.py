@@ -41,6 +41,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         str,
         typer.Argument(
             metavar="BACKEND",
+            autocompletion=lambda: list(CATALOGUE),
             help=f"Serve this backend: {', '.join(CATALOGUE)}, or your own as module:Class "
             "(the current folder is searched too).",
         ),
