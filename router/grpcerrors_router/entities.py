@@ -58,6 +58,7 @@ class Node:
         tls: it serves TLS.
         token: the name of the file with the token that its callers must send; "" for none of its
             own. The registry never has the token itself.
+        registered_by: the name of the token with which it registered; "" for none.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Node:
     last_seen: float = 0.0
     tls: bool = False
     token: str = ""
+    registered_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Heartbeat:
         inventory_version: a counter that grows with every change of `models` within one boot.
         models: the models it holds.
         tls: it serves TLS.
+        registered_by: the name of the token that it was sent with; "" for none.
     """
 
     node: str
@@ -231,6 +234,7 @@ class Heartbeat:
     inventory_version: int
     models: tuple[Held, ...] = ()
     tls: bool = False
+    registered_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

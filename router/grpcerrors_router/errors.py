@@ -67,6 +67,32 @@ def _blank(kind: type[RouteError]) -> RouteError:
     return kind.__new__(kind)
 
 
+class Unauthenticated(RouteError):
+    """UNAUTHENTICATED: the call has no valid token. Send one, as the text says."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(grpc.StatusCode.UNAUTHENTICATED, f"this router asks for a token: {why}")
+
+
+class PermissionDenied(RouteError):
+    """PERMISSION_DENIED: the token does not allow the call. Use another, or change tokens.toml.
+
+    The error for a model is the same whether the model exists or not.
+    """
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, token: str, what: str, change: str, *, model: str = "") -> None:
+        super().__init__(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f'the token "{token}" may not {what}; {change} in the file of serve --tokens, or use '
+            "another token",
+            metadata={"model": model} if model else None,
+        )
+
+
 class NoModelKey(RouteError):
     """INVALID_ARGUMENT: the request names no model, or two. Set `x-model-id` once."""
 
@@ -143,11 +169,12 @@ class InvalidNode(RouteError):
 
 
 class UnknownModel(RouteError):
-    """NOT_FOUND: neither models.toml nor any node knows the model. Fix the name."""
+    """NOT_FOUND: neither models.toml nor any node knows `model`. Fix the name."""
 
     reason = "UNKNOWN_MODEL"
 
     def __init__(self, model: str, known: Iterable[str]) -> None:
+        self.model = model
         text = f'unknown model "{model}"; {closest(model, known)}'
         super().__init__(grpc.StatusCode.NOT_FOUND, text, metadata={"model": model})
 

@@ -307,13 +307,22 @@ class SmartRouter:
         await self._membership.heartbeat(beat)
         return self.settings.heartbeat_interval
 
-    async def leave(self, node: str, boot_id: str) -> bool:
-        """Remove a node that is stopping; return False if `boot_id` is not its current process.
+    async def leave(self, node: str, boot_id: str, *, registered_by: str = "") -> bool:
+        """Remove a node that is stopping.
+
+        Args:
+            node: the node's name.
+            boot_id: its process; another one has no effect.
+            registered_by: the name of the token that asks; "" for none. If another token has
+                registered the node, there is no effect either.
+
+        Returns:
+            Whether the node was removed.
 
         Raises:
             RegistryUnavailable: the registry cannot be reached.
         """
-        return await self.registry.leave(node, boot_id)
+        return await self.registry.leave(node, boot_id, registered_by=registered_by)
 
     # Models
 

@@ -1,6 +1,6 @@
-"""The rules for names, addresses and heartbeats.
+"""The rules for names, addresses, headers and heartbeats.
 
-Heartbeats, `add-node`, models.toml and the addresses on the command line share them. Each check
+Heartbeats, `add-node`, models.toml and the options of the command line share them. Each check
 raises Invalid, a ValueError that says what to fix; it quotes and shortens the value.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import TYPE_CHECKING
+
+from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, HOP, INVENTORY_VERSION, MODEL_ID
 
 if TYPE_CHECKING:
     from grpcerrors_router.entities import Heartbeat
@@ -24,6 +26,8 @@ NUMBER_LIMIT = 2**63 - 1
 
 _PORT_LIMIT = 65535
 _SHOWN = 60
+_HEADER = re.compile(r"[a-z0-9_.-]+")
+_OWN_HEADERS = frozenset({MODEL_ID, HOP, GENERATION, BOOT_ID, INVENTORY_VERSION, "user-agent"})
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?")
 
 
@@ -144,3 +148,13 @@ def check_heartbeat(beat: Heartbeat) -> None:
 def _check_number(value: int, what: str) -> None:
     if not 0 <= value <= NUMBER_LIMIT:
         raise Invalid(f"{what} must be at most 2^63-1")
+
+
+def forwardable(name: str) -> str:
+    """Return the name of a header that may be forwarded to nodes, in lower case."""
+    lowered = name.lower()
+    if not _HEADER.fullmatch(lowered) or lowered.startswith("grpc-") or lowered == "te":
+        raise Invalid(f"--forward-header {shown(name)}: gRPC cannot carry a header of this name")
+    if lowered in _OWN_HEADERS:
+        raise Invalid(f"--forward-header {shown(name)}: the router sets this header itself")
+    return lowered

@@ -29,6 +29,8 @@ LONG = 'é"\n\0\ud800' * 5000
 def made(text: str) -> list[RouteError]:
     """Return one error of each class, with `text` wherever callers or nodes can put text."""
     return [
+        errors.Unauthenticated(text),
+        errors.PermissionDenied(text, text, text, model=text),
         errors.NoModelKey(text),
         errors.InvalidRequest(text, text),
         errors.NotRouted(text),

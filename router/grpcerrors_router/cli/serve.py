@@ -16,7 +16,7 @@ from grpcerrors_router.cli.common import (
     check_registry_url,
     database_errors,
 )
-from grpcerrors_router.validation import is_name, split_address
+from grpcerrors_router.validation import forwardable, is_name, split_address
 
 EXAMPLES = """Examples:
 
@@ -69,6 +69,24 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="random",
         ),
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ask callers, nodes and operators for a token of this file; make them with "
+            "grpcerrors-router token new.",
+            show_default="ask nobody",
+        ),
+    ] = None,
+    forward_header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Forward this header to nodes, such as cookie, which they do not get otherwise; "
+            "repeat it for several.",
+            show_default="none",
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -104,6 +122,8 @@ def serve(  # noqa: PLR0913 - the options of the command
         listen=listen,
         on_stale=on_stale.value,
         metrics_at=at,
+        tokens=tokens,
+        forward=tuple(map(forwardable, forward_header or ())),
         grace=grace,
     )
     with database_errors(registry):

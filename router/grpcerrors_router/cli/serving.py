@@ -12,12 +12,14 @@ import structlog
 
 from grpcerrors_protocol import logs
 from grpcerrors_protocol.readiness import report_ready
-from grpcerrors_router import metrics
+from grpcerrors_router import metrics, tasks
 from grpcerrors_router.config.models_toml import read_models
 from grpcerrors_router.config.reload import Reloader, warn_of_shared_identities
+from grpcerrors_router.gateway.headers import Headers
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.registry.registry import NodeRegistry
 from grpcerrors_router.router import SmartRouter
+from grpcerrors_router.security.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +41,8 @@ class Server:
     listen: str
     on_stale: OnStale
     metrics_at: tuple[str, int] | None
+    tokens: Path | None
+    forward: tuple[str, ...]
     grace: float
 
 
@@ -46,8 +50,9 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     models = read_models(server.models)
     logs.configure(level, form)
+    access = None if server.tokens is None else Access(server.tokens)
     warn_of_shared_identities(models)
-    work = _serve(server, models)
+    work = _serve(server, models, access)
     # uvloop serves a fifth more calls per second than asyncio's own loop. Windows has none.
     try:
         import uvloop
@@ -57,7 +62,7 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
         uvloop.run(work)
 
 
-async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
+async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -72,8 +77,19 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec]) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(router)
-        reloader = Reloader(router, server.models)
-        gateway = GatewayServer(router, server.listen, reloader.reload)
+        if access is not None:
+            watching = asyncio.create_task(access.watch())
+            stack.push_async_callback(tasks.stop, [watching])
+            if "authorization" in server.forward:
+                log.warning("nodes see the callers' tokens: --forward-header authorization")
+        reloader = Reloader(router, server.models, None if access is None else access.read)
+        gateway = GatewayServer(
+            router,
+            server.listen,
+            reloader.reload,
+            access=access,
+            headers=Headers(server.forward),
+        )
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
         stack.push_async_callback(gateway.stop, server.grace)

@@ -9,10 +9,11 @@ from google.protobuf.message import DecodeError
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2 as v2
-from grpcerrors_router.errors import InvalidRequest, NotRouted, UnknownModel
+from grpcerrors_router.errors import InvalidRequest, NotRouted
 
 if TYPE_CHECKING:
-    from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
+    from grpcerrors_router.gateway.catalogue import Catalogue
+    from grpcerrors_router.gateway.model_key import Metadata
     from grpcerrors_router.router import SmartRouter
 
 _KSERVE = "/inference.GRPCInferenceService/"
@@ -21,15 +22,17 @@ _KSERVE = "/inference.GRPCInferenceService/"
 class Answers:
     """Answers RPCs from the routing table, one method for each, named as its RPC.
 
-    They load nothing. Each takes the metadata and the serialized request, and returns the response.
+    They load nothing, and reveal only models that the caller may call. Each takes the metadata and
+    the serialized request, and returns the response.
 
     Raises:
-        RouteError: NoModelKey, InvalidRequest, UnknownModel or NotRouted.
+        RouteError: NoModelKey, InvalidRequest, UnknownModel, NotRouted, Unauthenticated or
+            PermissionDenied.
     """
 
-    def __init__(self, router: SmartRouter, keys: ModelKeys) -> None:
+    def __init__(self, router: SmartRouter, catalogue: Catalogue) -> None:
         self._router = router
-        self._keys = keys
+        self._catalogue = catalogue
 
     # LocalAI's backend protocol
 
@@ -39,9 +42,8 @@ class Answers:
 
     def Status(self, metadata: Metadata, request: bytes) -> pb.StatusResponse:  # noqa: N802
         """Return what the routing table knows about a model."""
-        return pb.StatusResponse(
-            state=self._state(self._keys.of("/backend.Backend/Status", None, metadata, request))
-        )
+        model = self._catalogue.key("/backend.Backend/Status", None, metadata, request)
+        return pb.StatusResponse(state=self._state(model, metadata))
 
     def LoadModel(self, _metadata: Metadata, _request: bytes) -> NoReturn:  # noqa: N802
         """Refuse: it would change a node without the registry."""
@@ -57,10 +59,16 @@ class Answers:
         """Return that the gateway is alive."""
         return v2.ServerLiveResponse(live=True)
 
-    def ServerReady(self, _metadata: Metadata, _request: bytes) -> v2.ServerReadyResponse:  # noqa: N802
-        """Return whether any node can be reached."""
-        nodes = self._router.table.nodes.values()
-        return v2.ServerReadyResponse(ready=any(node.reachable for node in nodes))
+    def ServerReady(self, metadata: Metadata, _request: bytes) -> v2.ServerReadyResponse:  # noqa: N802
+        """Return whether any node can be reached that can hold one of the caller's models."""
+        models = self._router.models
+        visible = self._catalogue.visible(models, metadata)
+        backends = {models[model].backend for model in visible}
+        ready = any(
+            node.reachable and (len(visible) == len(models) or node.info.backend in backends)
+            for node in self._router.table.nodes.values()
+        )
+        return v2.ServerReadyResponse(ready=ready)
 
     def ServerMetadata(self, _metadata: Metadata, _request: bytes) -> v2.ServerMetadataResponse:  # noqa: N802
         """Return the name of the program."""
@@ -69,11 +77,12 @@ class Answers:
 
     def ModelReady(self, metadata: Metadata, request: bytes) -> v2.ModelReadyResponse:  # noqa: N802
         """Return whether a replica can serve the model now."""
-        model = self._keys.of(f"{_KSERVE}ModelReady", v2.ModelReadyRequest, metadata, request)
-        return v2.ModelReadyResponse(ready=self._state(model) == pb.StatusResponse.READY)
+        method = f"{_KSERVE}ModelReady"
+        model = self._catalogue.key(method, v2.ModelReadyRequest, metadata, request)
+        return v2.ModelReadyResponse(ready=self._state(model, metadata) == pb.StatusResponse.READY)
 
-    def RepositoryIndex(self, _metadata: Metadata, request: bytes) -> v2.RepositoryIndexResponse:  # noqa: N802
-        """List the models of models.toml."""
+    def RepositoryIndex(self, metadata: Metadata, request: bytes) -> v2.RepositoryIndexResponse:  # noqa: N802
+        """List the models of models.toml that the caller may call."""
         try:
             asked = v2.RepositoryIndexRequest.FromString(request)
         except DecodeError:
@@ -85,8 +94,8 @@ class Answers:
             pb.StatusResponse.UNINITIALIZED: "UNAVAILABLE",
         }
         index = v2.RepositoryIndexResponse()
-        for model in self._router.models:
-            index.models.add(name=model, state=states[self._state(model)])
+        for model in self._catalogue.visible(self._router.models, metadata):
+            index.models.add(name=model, state=states[self._state(model, metadata)])
         if asked.ready:
             return v2.RepositoryIndexResponse(
                 models=[model for model in index.models if model.state == "READY"]
@@ -101,15 +110,15 @@ class Answers:
         """Refuse, as Free."""
         raise NotRouted("RepositoryModelUnload")
 
-    def _state(self, model: str) -> pb.StatusResponse.State:
+    def _state(self, model: str, metadata: Metadata) -> pb.StatusResponse.State:
         """Return READY, BUSY while the model is being loaded, or UNINITIALIZED."""
         table = self._router.table
         if model in self._router.models.retired:
-            raise UnknownModel(model, self._router.models)
+            raise self._catalogue.unknown(model, metadata)
         if any(replica.live for replica in table.replicas(model)):
             return pb.StatusResponse.READY
         if table.loads(model):
             return pb.StatusResponse.BUSY
         if model not in self._router.models:
-            raise UnknownModel(model, self._router.models)
+            raise self._catalogue.unknown(model, metadata)
         return pb.StatusResponse.UNINITIALIZED

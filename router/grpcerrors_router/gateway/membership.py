@@ -6,10 +6,13 @@ import asyncio
 import functools
 import ipaddress
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from grpcerrors_protocol import fleet_pb2, fleet_pb2_grpc
 from grpcerrors_router.entities import Heartbeat, Held
+from grpcerrors_router.errors import PermissionDenied
+from grpcerrors_router.gateway.authorization import RefusalLog
 from grpcerrors_router.gateway.ending import errors_of
 from grpcerrors_router.validation import (
     Invalid,
@@ -21,16 +24,20 @@ from grpcerrors_router.validation import (
 
 if TYPE_CHECKING:
     from grpcerrors_router.router import SmartRouter
+    from grpcerrors_router.security.access import Access
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
     """Passes heartbeats to the router; answers invalid ones with INVALID_ARGUMENT.
 
-    `own` is the "host:port" that the gateway serves on; "" before it is known.
+    `own` is the "host:port" that the gateway serves on; "" before it is known. `access` finds the
+    nodes' tokens; None if they need none.
     """
 
-    def __init__(self, router: SmartRouter) -> None:
+    def __init__(self, router: SmartRouter, access: Access | None = None) -> None:
         self._router = router
+        self._access = access
+        self._refusals = RefusalLog()
         self.own = ""
 
     async def Heartbeat(  # noqa: N802 - named as its RPC
@@ -50,6 +57,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         )
         interval = 0.0
         async with errors_of(context, functools.partial(self._router.events.refused, "")):
+            beat = replace(beat, registered_by=self._token(context, beat.node))
             check_node_address(beat.address)
             known = self._router.table.nodes.get(beat.node)
             is_news = known is None or known.info.address != beat.address
@@ -66,10 +74,27 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     ) -> fleet_pb2.LeaveReply:
         """Remove a node that is stopping."""
         async with errors_of(context):
+            token = self._token(context, request.node)
             check_name(request.node, "the node name")
             check_name(request.boot_id, "the boot id")
-            await self._router.leave(request.node, request.boot_id)
+            await self._router.leave(request.node, request.boot_id, registered_by=token)
         return fleet_pb2.LeaveReply()
+
+    def _token(self, context: Any, node: str) -> str:
+        """Return the name of the call's token, "" if none is needed.
+
+        Raises Unauthenticated, or PermissionDenied if the node may not have that name.
+        """
+        if self._access is None:
+            return ""
+        token = self._access.identify(context.invocation_metadata())
+        if not token.may_be(node):
+            error = PermissionDenied(
+                token.name, f"register node {shown(node)}", "add the name to its nodes"
+            )
+            self._refusals.refused(error, "", context.peer())
+            raise error
+        return token.name
 
 
 async def _is_same_server(address: str, own: str) -> bool:

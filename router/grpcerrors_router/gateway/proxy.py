@@ -20,12 +20,16 @@ from grpcerrors_router.errors import (
     InternalFailure,
     NodeLost,
     Overloaded,
+    PermissionDenied,
     ProxyLoop,
     RouteError,
+    UnknownModel,
 )
 from grpcerrors_router.gateway.admission import Admission
 from grpcerrors_router.gateway.answers import Answers
-from grpcerrors_router.gateway.model_key import Metadata, ModelKeys
+from grpcerrors_router.gateway.authorization import RefusalLog
+from grpcerrors_router.gateway.catalogue import Catalogue
+from grpcerrors_router.gateway.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,7 +37,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
     from google.protobuf.message import Message
 
+    from grpcerrors_router.gateway.model_key import Metadata
     from grpcerrors_router.router import SmartRouter
+    from grpcerrors_router.security.access import Access
 
 log = structlog.get_logger("router")
 
@@ -42,9 +48,6 @@ SERVICES = (
     inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
 )
 """The services whose requests name a model."""
-
-# Belongs to the connection with the caller; gRPC adds its own towards the node.
-_HOP_BY_HOP = frozenset({"user-agent"})
 
 _FAILURES = (Exception, asyncio.CancelledError)
 
@@ -66,13 +69,23 @@ class Gateway(grpc.GenericRpcHandler):
 
     Args:
         router: dispatches the calls, and receives an event for each that reached no node.
+        access: finds the callers' tokens; None if everyone may call every model.
+        headers: which headers are passed on; see Headers for those that are by default.
     """
 
-    def __init__(self, router: SmartRouter) -> None:
+    def __init__(
+        self,
+        router: SmartRouter,
+        *,
+        access: Access | None = None,
+        headers: Headers | None = None,
+    ) -> None:
         self._router = router
-        self._keys = ModelKeys(router.models)
-        self._answers = Answers(router, self._keys)
+        self.catalogue = Catalogue(router, access)
+        self._answers = Answers(router, self.catalogue)
         self._admission = Admission(router.settings)
+        self._headers = headers or Headers()
+        self._refusals = RefusalLog()
         # Not the router's name, which two routers of different registries may share.
         self._hop = (HOP, secrets.token_hex(8))
         self._known = {
@@ -107,17 +120,18 @@ class Gateway(grpc.GenericRpcHandler):
             model = ""
             try:
                 with self._admission.call(), self._admission.holding(request):
-                    model = self._keys.of(path, kind, metadata, request)
+                    model = self.catalogue.key(path, kind, metadata, request)
                     forwarded = self._forwarded(metadata, model)
                     reply, call = await self._router.channel(model).unary(
                         path, request, context.time_remaining(), forwarded
                     )
             except _FAILURES as error:
                 await self._fail(context, model, error)
+            back = self._headers.back
             if initial := await call.initial_metadata():
-                await context.send_initial_metadata(tuple(initial))
+                await context.send_initial_metadata(back(initial))
             if trailing := await call.trailing_metadata():
-                context.set_trailing_metadata(tuple(trailing))
+                context.set_trailing_metadata(back(trailing))
             return reply
 
         return grpc.unary_unary_rpc_method_handler(unary)
@@ -128,7 +142,7 @@ class Gateway(grpc.GenericRpcHandler):
             model = ""
             try:
                 with self._admission.call(), self._admission.holding(request):
-                    model = self._keys.of(path, kind, metadata, request)
+                    model = self.catalogue.key(path, kind, metadata, request)
                     forwarded = self._forwarded(metadata, model)
                     call = self._router.channel(model).unary_stream(path)(
                         request, timeout=context.time_remaining(), metadata=forwarded
@@ -146,7 +160,7 @@ class Gateway(grpc.GenericRpcHandler):
             refused: list[_BegunError] = []
             try:
                 with self._admission.call():
-                    model = self._keys.of(path, None, metadata, b"")
+                    model = self.catalogue.key(path, None, metadata, b"")
                     forwarded = self._forwarded(metadata, model)
                     call = self._router.channel(model).stream_stream(path)(
                         self._messages(context, asyncio.current_task(), refused),
@@ -171,7 +185,7 @@ class Gateway(grpc.GenericRpcHandler):
         """Return the metadata for the node, with this gateway's hop added. Raises ProxyLoop."""
         if self._hop in metadata:
             raise ProxyLoop(self._router.name, model)
-        return (*[pair for pair in metadata if pair[0] not in _HOP_BY_HOP], self._hop)
+        return (*self._headers.onward(metadata), self._hop)
 
     async def _messages(
         self, context: Any, handler: asyncio.Task[Any] | None, refused: list[_BegunError]
@@ -192,20 +206,31 @@ class Gateway(grpc.GenericRpcHandler):
 
     async def _relay(self, call: Any, context: Any) -> None:
         begun = False
+        back = self._headers.back
         try:
             initial = await call.initial_metadata()
             if initial or not call.done():
-                await context.send_initial_metadata(tuple(initial))
+                await context.send_initial_metadata(back(initial))
             async for message in call:
                 begun = True
                 with self._admission.holding(message):
                     await context.write(message)
             if trailing := await call.trailing_metadata():
-                context.set_trailing_metadata(tuple(trailing))
+                context.set_trailing_metadata(back(trailing))
         except grpc.aio.AioRpcError as error:
             raise (_BegunError(error) if begun else error) from None
         finally:
             call.cancel()
+
+    def _refuse(self, context: Any, model: str, error: RouteError) -> RouteError:
+        """Count an error of the router, and return it as the caller may see it."""
+        if isinstance(error, UnknownModel):
+            error = self.catalogue.unknown(error.model, context.invocation_metadata())
+        listed = model if model in self._router.models else ""
+        self._router.events.refused(listed, error)
+        if isinstance(error, PermissionDenied):
+            self._refusals.refused(error, "", context.peer())
+        return error
 
     async def _fail(self, context: Any, model: str, *errors: BaseException) -> NoReturn:
         """End the call with the first of `errors`; the others are its consequences."""
@@ -226,12 +251,12 @@ class Gateway(grpc.GenericRpcHandler):
             log.error("call failed: internal error", exc_info=error)
             error = InternalFailure()
         if isinstance(error, RouteError):
-            listed = model if model in self._router.models else ""
-            self._router.events.refused(listed, error)
+            error = self._refuse(context, model, error)
         if initial := error.initial_metadata():
             with contextlib.suppress(grpc.aio.UsageError):  # a stream has already sent it
-                await context.send_initial_metadata(tuple(initial))
-        await context.abort(error.code(), error.details() or "", _trailers(error, begun=begun))
+                await context.send_initial_metadata(self._headers.back(initial))
+        trailers = self._headers.back(_trailers(error, begun=begun))
+        await context.abort(error.code(), error.details() or "", trailers)
         raise AssertionError  # abort raises
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,6 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc, inference_pb2
 from grpcerrors_protocol.pool import pool_of
+from grpcerrors_router.gateway.authorization import Authorization
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import SERVICES as PROXIED
@@ -17,8 +19,10 @@ from grpcerrors_router.gateway.proxy import Gateway
 from grpcerrors_router.nodes.channels import WINDOW
 
 if TYPE_CHECKING:
+    from grpcerrors_router.gateway.headers import Headers
     from grpcerrors_router.gateway.operator import Reload
     from grpcerrors_router.router import SmartRouter
+    from grpcerrors_router.security.access import Access
 
 MESSAGE_LIMIT = 50 * 1024 * 1024
 """Bytes of one message. LocalAI has the same limit."""
@@ -61,16 +65,29 @@ class GatewayServer:
         router: the router.
         listen: "host:port"; port 0 for any free port.
         reload: reads the configuration again; None if it was not read from files.
+        access: finds the tokens of all calls; None if nobody needs one.
+        headers: see Gateway.
     """
 
-    def __init__(self, router: SmartRouter, listen: str, reload: Reload | None = None) -> None:
-        self._server: Any = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self,
+        router: SmartRouter,
+        listen: str,
+        reload: Reload | None = None,
+        *,
+        access: Access | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        refused = functools.partial(router.events.refused, "")
+        checks = () if access is None else (Authorization(access, refused),)
+        self._server: Any = grpc.aio.server(interceptors=checks, options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
         # Handles each method that no service below registers by name: nearly every call.
-        self._server.add_generic_rpc_handlers((Gateway(router),))
+        gateway = Gateway(router, access=access, headers=headers)
+        self._server.add_generic_rpc_handlers((gateway,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._fleet = FleetService(router)
+        self._fleet = FleetService(router, access)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
         operator = OperatorService(router, reload)
         fleet_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)

@@ -90,8 +90,8 @@ class Membership:
 
 def _no_news(node: NodeEntry, beat: Heartbeat) -> bool:
     info = node.info
-    reported = (beat.boot_id, beat.address, beat.backend, beat.slots, beat.tls)
-    known_as = (info.boot_id, info.address, info.backend, info.slots, info.tls)
+    reported = (beat.boot_id, beat.address, beat.backend, beat.slots, beat.tls, beat.registered_by)
+    known_as = (info.boot_id, info.address, info.backend, info.slots, info.tls, info.registered_by)
     if reported != known_as or info.foreign:
         return False
     if beat.inventory_version < info.inventory:

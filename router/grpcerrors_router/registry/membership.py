@@ -27,8 +27,10 @@ def apply(
 ) -> Correction:
     """Apply a heartbeat to the registry.
 
-    A name belongs to one live process: a node at another address is refused while the process that
-    has the name was heard within `alive_for` seconds.
+    A name belongs to one live process: a new one at another address, or with another token, is
+    refused while the process that has the name was heard within `alive_for` seconds. A node that
+    was added by hand is not silent because it sends no heartbeats, so it is refused in any case
+    unless `alive_for` is 0. A process may change its own address and token.
 
     A heartbeat that was overtaken changes nothing: its boot has been replaced at the same address,
     or its inventory is older than the newest one seen.
@@ -41,8 +43,10 @@ def apply(
     restarted: tuple[Replica, ...] = ()
     if node is None or node.boot_id != beat.boot_id:
         moved = node is not None and node.address != beat.address
-        if node is not None and moved and now - node.last_seen < alive_for:
-            raise NameTaken("node", beat.node, node.address, beat.address)
+        stranger = node is not None and _is_stranger(node, beat)
+        if node is not None and (moved or stranger) and _is_alive(node, now, alive_for):
+            refused = beat.address if moved else f"{beat.address} with another token"
+            raise NameTaken("node", beat.node, node.address, refused)
         if not moved and _is_past(conn, beat):
             return Correction()
         _note_boot(conn, beat, revision)
@@ -54,6 +58,16 @@ def apply(
         return Correction()
     _register(conn, beat, node, now)
     return Correction(_reconcile(conn, beat, revision, now, router), restarted)
+
+
+def _is_stranger(node: Node, beat: Heartbeat) -> bool:
+    """Return whether a heartbeat has another token than the one that registered the node."""
+    owner = node.registered_by
+    return bool(owner and beat.registered_by) and owner != beat.registered_by
+
+
+def _is_alive(node: Node, now: float, alive_for: float) -> bool:
+    return alive_for > 0 and (node.foreign or now - node.last_seen < alive_for)
 
 
 def _is_past(conn: Connection, beat: Heartbeat) -> bool:
@@ -77,6 +91,7 @@ def _register(conn: Connection, beat: Heartbeat, node: Node | None, now: float) 
         "slots": beat.slots,
         "foreign": False,
         "tls": beat.tls,
+        "registered_by": beat.registered_by,
         "token": "",  # whoever registers an address must not get the token of another node
         "boot_id": beat.boot_id,
         "inventory": beat.inventory_version,
@@ -148,12 +163,14 @@ def _adopt(
         conn.execute(sa.insert(replicas), rows)
 
 
-def leave(conn: Connection, name: str, boot_id: str, revision: int) -> bool:
-    """Remove a node that is stopping, if that boot is the current one.
+def leave(conn: Connection, name: str, boot_id: str, revision: int, registered_by: str) -> bool:
+    """Remove a node that is stopping, if that boot is the current one, and its token registered it.
 
     The boot is kept, so that a late heartbeat does not bring the node back.
     """
-    where = (nodes.c.name == name, nodes.c.boot_id == boot_id, sa.not_(nodes.c.foreign))
+    where = [nodes.c.name == name, nodes.c.boot_id == boot_id, sa.not_(nodes.c.foreign)]
+    if registered_by:
+        where.append(nodes.c.registered_by.in_(["", registered_by]))
     if not boot_id or conn.scalar(sa.select(nodes.c.name).where(*where)) is None:
         return False
     remove(conn, name)

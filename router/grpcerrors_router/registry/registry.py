@@ -190,10 +190,14 @@ class NodeRegistry:
         """Remove a node and its rows; return False if it is unknown."""
         return await self._change(name, lambda conn, _: membership.remove(conn, name))
 
-    async def leave(self, name: str, boot_id: str) -> bool:
-        """Remove a node that is stopping; return False if `boot_id` is not its current process."""
+    async def leave(self, name: str, boot_id: str, *, registered_by: str = "") -> bool:
+        """Remove a node that is stopping.
+
+        Returns False if `boot_id` is not its current process, or another token registered it.
+        """
         return await self._change(
-            name, lambda conn, revision: membership.leave(conn, name, boot_id, revision)
+            name,
+            lambda conn, revision: membership.leave(conn, name, boot_id, revision, registered_by),
         )
 
     async def set_draining(self, name: str, draining: bool) -> bool:  # noqa: FBT001 - reads well

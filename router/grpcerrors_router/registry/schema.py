@@ -51,6 +51,7 @@ nodes = Table(
     Column("last_seen", Float, nullable=False),
     Column("tls", Boolean, nullable=False, server_default=false()),
     Column("token", String, nullable=False, server_default=""),
+    Column("registered_by", String, nullable=False, server_default=""),
 )
 
 boots = Table(

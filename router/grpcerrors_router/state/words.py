@@ -59,6 +59,19 @@ REFUSALS = {
             "of the two processes."
         ),
     ),
+    "UNAUTHENTICATED": (
+        "unauthenticated",
+        WARNING,
+        (
+            "The router's log has the address of who called. Give those that may call a token: "
+            "grpcerrors-router token new"
+        ),
+    ),
+    "PERMISSION_DENIED": (
+        "permission-denied",
+        WARNING,
+        "If the owner of the token may do that, change its roles, models or nodes in tokens.toml.",
+    ),
     "PROXY_LOOP": ("proxy-loop", ERROR, "Remove that node: grpcerrors-router remove-node NODE"),
     "INTERNAL": ("internal", ERROR, "Report it with the traceback that the router's log has."),
 }

@@ -164,7 +164,12 @@ MODELS = {
 
 @contextlib.asynccontextmanager
 async def stack(
-    folder: Path, *, on_stale: OnStale = "retry", slots: int = 4, settings: Settings = QUICK
+    folder: Path,
+    *,
+    on_stale: OnStale = "retry",
+    slots: int = 4,
+    settings: Settings = QUICK,
+    **gateway: Any,
 ) -> AsyncIterator[Stack]:
     """Run node and gateway on a new SQLite registry below `folder`."""
     url = f"sqlite:///{folder / 'router.db'}"
@@ -183,7 +188,7 @@ async def stack(
         await cleanup.enter_async_context(router)
         metrics.follow(router.table)
         await router.registry.add_node(node.address, "raw", name="raw-1", slots=slots)
-        server = GatewayServer(router, "127.0.0.1:0")
+        server = GatewayServer(router, "127.0.0.1:0", **gateway)
         address = await server.start()
         cleanup.push_async_callback(server.stop, 0)
         direct = grpc.aio.insecure_channel(node.address, options=LOCAL)
