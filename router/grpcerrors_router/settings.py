@@ -70,7 +70,10 @@ class Settings:
         replay_messages: messages of a request stream that are kept for a retry.
 
         max_calls: how many calls the gateway accepts at a time; more get RESOURCE_EXHAUSTED.
-        max_buffered_bytes: bytes of messages that may wait in the gateway.
+        max_caller_calls: the same for one caller: one token, or one host where there are no tokens.
+        max_buffered_bytes: bytes of messages that may wait in the gateway, those that are kept for
+            a retry included.
+        max_caller_bytes: the same for one caller.
     """
 
     heartbeat_interval: float = 5.0
@@ -126,4 +129,6 @@ class Settings:
     replay_messages: int = 1024
 
     max_calls: int = 10_000
+    max_caller_calls: int = 5000
     max_buffered_bytes: int = 512 * 1024 * 1024
+    max_caller_bytes: int = 256 * 1024 * 1024

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grpcerrors_protocol.metadata import HOP
-from grpcerrors_router.gateway.server import MESSAGE_LIMIT
+from grpcerrors_router.nodes.channels import MESSAGE_LIMIT
 from tests.router.support.rawnode import Pairs, RawNode, Script, stack
 
 if TYPE_CHECKING:

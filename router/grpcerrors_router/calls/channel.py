@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
@@ -14,7 +14,7 @@ from grpcerrors_router.calls.call import (
     TrackedUnaryStreamCall,
     TrackedUnaryUnaryCall,
 )
-from grpcerrors_router.calls.replay import ReplayBuffer, WriteQueue
+from grpcerrors_router.calls.replay import Quota, ReplayBuffer, WriteQueue
 from grpcerrors_router.calls.retry import OnStale, RetryingCall, Shape
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ class InFlightTrackingClient(grpc.aio.Channel):
             background=background,
         )
 
-    def buffer(self, source: Any) -> ReplayBuffer:
-        """Return a request stream that can be replayed within the limits of the settings."""
+    def buffer(self, source: Any, quota: Quota | None = None) -> ReplayBuffer:
+        """Return a request stream that can be replayed within the settings and the quota."""
         settings = self._dispatcher.settings
         buffer = ReplayBuffer(
-            source, max_bytes=settings.replay_bytes, max_messages=settings.replay_messages
+            source,
+            max_bytes=settings.replay_bytes,
+            max_messages=settings.replay_messages,
+            quota=quota or Quota(),
         )
         if self._on_stale != "retry":
             buffer.commit()
@@ -112,6 +115,19 @@ class InFlightTrackingClient(grpc.aio.Channel):
             "unary_unary", _method(method), request, timeout, metadata, {}, background=False
         )
         return await retrying.answer(), retrying.call
+
+    def stream(
+        self,
+        method: str,
+        requests: AsyncIterator[bytes],
+        timeout: float | None,
+        metadata: Metadata,
+        quota: Quota,
+    ) -> TrackedStreamStreamCall:
+        """Start a streaming call with serialized requests, kept for a retry within the quota."""
+        body = self.buffer(requests, quota)
+        retrying = self.open("stream_stream", _method(method), body, timeout, metadata, {})
+        return TrackedStreamStreamCall(retrying, None)
 
     # grpc.aio.Channel
 

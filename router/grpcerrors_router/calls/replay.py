@@ -45,11 +45,23 @@ class WriteQueue:
         self._send.close()
 
 
+class Quota:
+    """What the messages that are kept are counted in. This one has no limit."""
+
+    def take(self, size: int) -> bool:  # noqa: ARG002 - see `gateway.admission`
+        """Count that many bytes; return False if they do not fit."""
+        return True
+
+    def give(self, size: int) -> None:
+        """Count them out."""
+
+
 class ReplayBuffer:
     """A request stream that successive attempts can read from its start.
 
-    `replayable` becomes False when more than `max_bytes` or `max_messages` have passed, or when the
-    stream is committed. The kept messages are then released at the next message.
+    `replayable` becomes False when more than `max_bytes` or `max_messages` have passed, when the
+    quota is used up, or when the stream is committed. The kept messages are then released at the
+    next message.
     """
 
     def __init__(
@@ -58,7 +70,9 @@ class ReplayBuffer:
         *,
         max_bytes: int,
         max_messages: int,
+        quota: Quota,
     ) -> None:
+        self._quota = quota
         self._source = _iterate(source)
         self._kept: list[Any] = []
         self._bytes = 0
@@ -76,6 +90,8 @@ class ReplayBuffer:
         """Stop waiting for further messages, since the call has ended."""
         if self._next is not None:
             self._next.cancel()
+        self.replayable = False
+        self._release()
 
     async def attempt(self) -> AsyncIterator[Any]:
         """Yield the kept messages, then those still to come from the source."""
@@ -84,7 +100,7 @@ class ReplayBuffer:
             yield self._kept[position]
             position += 1
         if not self.replayable:
-            self._kept.clear()
+            self._release()
         while not self._ended:
             message = await self._pull()
             if message is _END:
@@ -92,7 +108,7 @@ class ReplayBuffer:
                 return
             yield message
             if not self.replayable:
-                self._kept.clear()
+                self._release()
 
     async def _pull(self) -> object:
         # A failed attempt is cancelled while it waits here. The source must not be cancelled too:
@@ -116,11 +132,19 @@ class ReplayBuffer:
     def _keep(self, message: Any) -> None:
         if not self.replayable:
             return
-        self._bytes += _size(message)
-        if self._bytes > self._max_bytes or len(self._kept) >= self._max_messages:
+        size = _size(message)
+        full = self._bytes + size > self._max_bytes or len(self._kept) >= self._max_messages
+        if full or not self._quota.take(size):
             self.replayable = False
         else:
+            self._bytes += size
             self._kept.append(message)
+
+    def _release(self) -> None:
+        if self._bytes:
+            self._quota.give(self._bytes)
+        self._bytes = 0
+        self._kept.clear()
 
 
 async def _from_iterable(source: Iterable[Any]) -> AsyncIterator[Any]:

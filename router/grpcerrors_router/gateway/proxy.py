@@ -25,7 +25,7 @@ from grpcerrors_router.errors import (
     RouteError,
     UnknownModel,
 )
-from grpcerrors_router.gateway.admission import Admission
+from grpcerrors_router.gateway.admission import Admission, Admitted, host_of
 from grpcerrors_router.gateway.answers import Answers
 from grpcerrors_router.gateway.authorization import RefusalLog
 from grpcerrors_router.gateway.catalogue import Catalogue
@@ -83,7 +83,8 @@ class Gateway(grpc.GenericRpcHandler):
         self._router = router
         self.catalogue = Catalogue(router, access)
         self._answers = Answers(router, self.catalogue)
-        self._admission = Admission(router.settings)
+        self._access = access
+        self.admission = Admission(router.settings)
         self._headers = headers or Headers()
         self._refusals = RefusalLog()
         # Not the router's name, which two routers of different registries may share.
@@ -119,12 +120,13 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                with self._admission.call(), self._admission.holding(request):
+                with self._admitted(context, metadata) as admitted, admitted.holding(request):
                     model = self.catalogue.key(path, kind, metadata, request)
                     forwarded = self._forwarded(metadata, model)
                     reply, call = await self._router.channel(model).unary(
                         path, request, context.time_remaining(), forwarded
                     )
+                    self._answer_held(admitted, reply, context)
             except _FAILURES as error:
                 await self._fail(context, model, error)
             back = self._headers.back
@@ -141,13 +143,13 @@ class Gateway(grpc.GenericRpcHandler):
             metadata = context.invocation_metadata()
             model = ""
             try:
-                with self._admission.call(), self._admission.holding(request):
+                with self._admitted(context, metadata) as admitted, admitted.holding(request):
                     model = self.catalogue.key(path, kind, metadata, request)
                     forwarded = self._forwarded(metadata, model)
                     call = self._router.channel(model).unary_stream(path)(
                         request, timeout=context.time_remaining(), metadata=forwarded
                     )
-                    await self._relay(call, context)
+                    await self._relay(call, context, admitted)
             except _FAILURES as error:
                 await self._fail(context, model, error)
 
@@ -159,15 +161,14 @@ class Gateway(grpc.GenericRpcHandler):
             model = ""
             refused: list[_BegunError] = []
             try:
-                with self._admission.call():
+                with self._admitted(context, metadata) as admitted:
                     model = self.catalogue.key(path, None, metadata, b"")
                     forwarded = self._forwarded(metadata, model)
-                    call = self._router.channel(model).stream_stream(path)(
-                        self._messages(context, asyncio.current_task(), refused),
-                        timeout=context.time_remaining(),
-                        metadata=forwarded,
+                    messages = self._messages(context, asyncio.current_task(), admitted, refused)
+                    call = self._router.channel(model).stream(
+                        path, messages, context.time_remaining(), forwarded, admitted
                     )
-                    await self._relay(call, context)
+                    await self._relay(call, context, admitted)
             except _FAILURES as error:
                 await self._fail(context, model, *refused, error)
 
@@ -188,12 +189,16 @@ class Gateway(grpc.GenericRpcHandler):
         return (*self._headers.onward(metadata), self._hop)
 
     async def _messages(
-        self, context: Any, handler: asyncio.Task[Any] | None, refused: list[_BegunError]
+        self,
+        context: Any,
+        handler: asyncio.Task[Any] | None,
+        admitted: Admitted,
+        refused: list[_BegunError],
     ) -> AsyncIterator[bytes]:
         """Yield the caller's messages. Cancel `handler` if one exceeds a limit (see `refused`)."""
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
-                with self._admission.holding(message):
+                with admitted.holding(message):
                     yield message
         except Overloaded as error:
             refused.append(_BegunError(error))
@@ -204,7 +209,20 @@ class Gateway(grpc.GenericRpcHandler):
         if handler is not None and handler.cancelling():
             raise asyncio.CancelledError
 
-    async def _relay(self, call: Any, context: Any) -> None:
+    def _admitted(self, context: Any, metadata: Metadata) -> Admitted:
+        """Count a call of its caller. Raises Overloaded."""
+        if self._access is None:
+            return self.admission.call(host_of(context))
+        return self.admission.call(self._access.identify(metadata).name)
+
+    @staticmethod
+    def _answer_held(admitted: Admitted, reply: bytes, context: Any) -> None:
+        try:
+            admitted.answering(reply, context)
+        except Overloaded as error:  # the node has executed the call
+            raise _BegunError(error) from None
+
+    async def _relay(self, call: Any, context: Any, admitted: Admitted) -> None:
         begun = False
         back = self._headers.back
         try:
@@ -213,7 +231,7 @@ class Gateway(grpc.GenericRpcHandler):
                 await context.send_initial_metadata(back(initial))
             async for message in call:
                 begun = True
-                with self._admission.holding(message):
+                with admitted.holding(message):
                     await context.write(message)
             if trailing := await call.trailing_metadata():
                 context.set_trailing_metadata(back(trailing))

@@ -16,16 +16,13 @@ from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import SERVICES as PROXIED
 from grpcerrors_router.gateway.proxy import Gateway
-from grpcerrors_router.nodes.channels import WINDOW
+from grpcerrors_router.nodes.channels import MESSAGE_LIMIT, WINDOW
 
 if TYPE_CHECKING:
     from grpcerrors_router.gateway.headers import Headers
     from grpcerrors_router.gateway.operator import Reload
     from grpcerrors_router.router import SmartRouter
     from grpcerrors_router.security.access import Access
-
-MESSAGE_LIMIT = 50 * 1024 * 1024
-"""Bytes of one message. LocalAI has the same limit."""
 
 SERVICES = (
     *(service.full_name for service in PROXIED),
@@ -84,8 +81,8 @@ class GatewayServer:
         self._health = health.aio.HealthServicer()
         self._listen = listen
         # Handles each method that no service below registers by name: nearly every call.
-        gateway = Gateway(router, access=access, headers=headers)
-        self._server.add_generic_rpc_handlers((gateway,))
+        self.gateway = Gateway(router, access=access, headers=headers)
+        self._server.add_generic_rpc_handlers((self.gateway,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._fleet = FleetService(router, access)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)

@@ -24,8 +24,12 @@ _log = structlog.get_logger("router.nodes")
 WINDOW = 256 * 1024
 """Bytes that a peer may send on one stream before they are consumed."""
 
+MESSAGE_LIMIT = 50 * 1024 * 1024
+"""Bytes of one message, of callers and of nodes. LocalAI has the same limit."""
+
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
+    # gRPC also stops decompressing there.
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", -1),
     # gRPC replaces an error whose trailers exceed its default limit, so the evidence would be lost.
     ("grpc.max_metadata_size", 64 * 1024),

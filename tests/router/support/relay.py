@@ -8,9 +8,13 @@ from typing import Self
 
 
 class Relay:
-    """Forwards connections to `address`. While frozen, it accepts them and forwards nothing."""
+    """Forwards connections to `address`. While frozen, it accepts them and forwards nothing.
 
-    def __init__(self, address: str) -> None:
+    Its own connections come from the address `source`.
+    """
+
+    def __init__(self, address: str, source: str = "127.0.0.1") -> None:
+        self._source = (source, 0)
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._running = asyncio.Event()
@@ -46,7 +50,9 @@ class Relay:
         self._connections.add(task)
         try:
             await self._running.wait()
-            back_reader, back_writer = await asyncio.open_connection(self._host, self._port)
+            back_reader, back_writer = await asyncio.open_connection(
+                self._host, self._port, local_addr=self._source
+            )
             pumps = {
                 asyncio.ensure_future(self._pump(reader, back_writer)),
                 asyncio.ensure_future(self._pump(back_reader, writer)),
