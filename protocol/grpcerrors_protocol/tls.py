@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_protocol.pem import Warn
 
-__all__ = ["ClientTls", "ServerTls", "TlsError", "hint", "server_tls"]
+__all__ = ["ClientTls", "ServerTls", "TlsError", "TlsFiles", "hint"]
 
 _log = logging.getLogger(__name__)
 
@@ -129,20 +130,34 @@ class ClientTls:
         return grpc.ssl_channel_credentials(pem.ca or None, pem.key or None, pem.cert or None)
 
 
-def server_tls(
-    cert: Path | None, key: Path | None, client_ca: Path | None, *, warn: Warn = _log.warning
-) -> ServerTls | None:
-    """Return the TLS of a server from its options; None if they are not given.
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of one process; see ServerTls and ClientTls.
 
-    Raises:
-        TlsError: a file cannot be used, or an option is missing.
+    Attributes:
+        cert: its certificate, for its clients and for the servers that it calls.
+        key: the private key of the certificate.
+        client_ca: the authorities that sign the certificates of its clients.
+        ca: the authorities that sign the certificates of the servers that it calls.
     """
-    check_pair(cert, key)
-    if cert is not None and key is not None:
-        return ServerTls(cert, key, client_ca, warn=warn)
-    if client_ca is not None:
-        raise TlsError(f"{CLIENT_CA} needs {CERT} and {KEY}: only a server with TLS has clients")
-    return None
+
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    ca: Path | None = None
+
+    def server(self, warn: Warn) -> ServerTls | None:
+        """Return the TLS that the process serves; None without a certificate. Raises TlsError."""
+        check_pair(self.cert, self.key)
+        if self.cert is not None and self.key is not None:
+            return ServerTls(self.cert, self.key, self.client_ca, warn=warn)
+        if self.client_ca is not None:
+            raise TlsError(f"{CLIENT_CA} needs {CERT} and {KEY}: a server without TLS asks nobody")
+        return None
+
+    def client(self, warn: Warn) -> ClientTls:
+        """Return the TLS of its connections. Raises TlsError."""
+        return ClientTls(self.ca, self.cert, self.key, warn=warn)
 
 
 def hint(failure: str, *, tls: bool, instead: str = f"give {CA}") -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from grpcerrors_protocol.tls import ServerTls
     from grpcerrors_router.errors import RouteError
     from grpcerrors_router.view.table import RoutingTable
 
@@ -239,13 +240,16 @@ def _families() -> list[GaugeMetricFamily]:
     ]
 
 
-def serve(metrics: Metrics, host: str, port: int) -> tuple[str, Callable[[], None]]:
+def serve(
+    metrics: Metrics, host: str, port: int, tls: ServerTls | None = None
+) -> tuple[str, Callable[[], None]]:
     """Serve `metrics` over HTTP in a thread.
 
     Args:
         metrics: the metrics.
         host: the address to bind.
         port: 0 for any free port.
+        tls: the TLS to serve; None for plain text.
 
     Returns:
         The bound "host:port", and a function that stops the server and waits for its end.
@@ -254,6 +258,12 @@ def serve(metrics: Metrics, host: str, port: int) -> tuple[str, Callable[[], Non
         OSError: the address cannot be bound.
     """
     server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    if tls is not None:
+        # A thread of its own makes each handshake, when it reads: one that hangs blocks nobody.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # no tracebacks
+        server.socket = tls.context().wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
 
     def stop() -> None:
         server.shutdown()

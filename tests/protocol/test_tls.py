@@ -14,7 +14,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from grpcerrors_protocol.tls import ClientTls, ServerTls, TlsError, hint, server_tls
+from grpcerrors_protocol.tls import ClientTls, ServerTls, TlsError, TlsFiles, hint
 from tests.certificates import Authority, Identity, replace
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ async def test_a_server_of_http_follows_the_files_too(world: World) -> None:
 def refusal(world: World, **files: Path | None) -> str:
     given: dict[str, Any] = {"cert": world.cert, "key": world.key, "client_ca": None, **files}
     with pytest.raises(TlsError) as caught:
-        server_tls(**given)
+        TlsFiles(**given).server(world.warnings.append)
     text = str(caught.value)
     assert "\n" not in text
     return text.replace(f"{world.folder}/", "")
@@ -280,7 +280,7 @@ def test_errors_name_the_option_and_the_file(world: World) -> None:
     for kind, option in (("CERTIFICATE", "cert"), ("PRIVATE KEY", "key")):
         damaged.write_text(f"-----BEGIN {kind}-----\nzzzz\n-----END {kind}-----\n")
         assert "damaged" in refusal(world, **{option: damaged})
-    assert server_tls(None, None, None) is None
+    assert TlsFiles().server(world.warnings.append) is None
 
 
 def test_a_key_that_grpc_does_not_support_is_told(world: World) -> None:

@@ -132,6 +132,39 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="no variables",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve TLS with the certificate in this PEM file; the router gets to see it too.",
+            show_default="plain text",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Use this private key for the certificate."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve only callers with a certificate that an authority in this PEM file signed.",
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Reach the router over TLS, and trust the authorities in this PEM file.",
+            show_default="with --tls-cert, those that the system trusts",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Let other machines reach the node without TLS and without a token."
+        ),
+    ] = False,
     log_format: Annotated[
         Format | None,
         typer.Option(
@@ -158,6 +191,8 @@ def serve(  # noqa: PLR0913 - the options of the command
     from grpcerrors_backends.host.memory import stay_lean
     from grpcerrors_backends.host.server import Config, Host, ListenError
     from grpcerrors_backends.host.service import NotARpcError
+    from grpcerrors_protocol.exposure import ExposedError
+    from grpcerrors_protocol.tls import TlsError, TlsFiles
 
     configure(form=log_format)
     stay_lean()
@@ -176,6 +211,8 @@ def serve(  # noqa: PLR0913 - the options of the command
         files=tuple(files or ()),
         secrets=secrets,
         secret_env=tuple(secret_env or ()),
+        tls=TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca),
+        insecure=insecure,
     )
     try:
         model = find(name)
@@ -185,6 +222,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         host.run(functools.partial(_ready, model.name))
     except (
         UnusableBackendError, AddressError, ListenError, NoFolderError, NotARpcError,
+        ExposedError, TlsError,
     ) as error:  # fmt: skip
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error

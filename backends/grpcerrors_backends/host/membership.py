@@ -19,9 +19,11 @@ import structlog
 
 from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol.fleet_pb2_grpc import FleetStub
+from grpcerrors_protocol.tls import hint
 
 if TYPE_CHECKING:
     from grpcerrors_backends.host.slots import Slots
+    from grpcerrors_protocol.tls import ClientTls
 
 PATIENCE = 5.0  # timeout of a heartbeat, in seconds
 FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds between attempts after a failed heartbeat
@@ -82,16 +84,23 @@ class Node:
     address: str
     backend: str
     boot_id: str
+    tls: bool = False
 
 
 class Member:
     """Sends heartbeats of *node* to the router at *router* from a background thread.
 
     Set *changed* when the inventory of *slots* changes: the next heartbeat is then sent at once.
+    With *tls*, the router is reached over TLS.
     """
 
     def __init__(
-        self, router: str, node: Node, slots: Slots[Any, Any], changed: threading.Event
+        self,
+        router: str,
+        node: Node,
+        slots: Slots[Any, Any],
+        changed: threading.Event,
+        tls: ClientTls | None = None,
     ) -> None:
         self._router = router
         self._node = node
@@ -100,8 +109,9 @@ class Member:
         self._stopping = False
         self._hidden: list[str] = []  # models that no router can route to
         self._problem: str | None = ""  # last problem logged; None while the node is a member
-        self._channel = grpc.insecure_channel(router, options=_OPTIONS)
-        self._stub = FleetStub(self._channel)
+        self._tls = tls
+        self._tls_version = 0
+        self._connect()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
     def start(self) -> None:
@@ -137,6 +147,24 @@ class Member:
                 retry = FIRST_RETRY
             self._changed.wait(pause)
 
+    def _connect(self) -> None:
+        """Open a channel to the router, with the files of TLS as they are now."""
+        if self._tls is None:
+            self._channel = grpc.insecure_channel(self._router, options=_OPTIONS)
+        else:
+            self._tls_version = self._tls.refresh()
+            self._channel = grpc.secure_channel(
+                self._router, self._tls.credentials(), options=_OPTIONS
+            )
+        self._stub = FleetStub(self._channel)
+
+    def _reconnect(self) -> None:
+        """Open another channel if the files of TLS have changed."""
+        if self._tls is not None and self._tls.refresh() != self._tls_version:
+            old = self._channel
+            self._connect()
+            old.close()
+
     def _succeeded(self) -> None:
         if self._problem is not None:
             log.info("joined", router=self._router, node=self._node.name)
@@ -148,7 +176,9 @@ class Member:
         if not isinstance(error, grpc.RpcError):
             problem, detail = "heartbeat failed", {"exc_info": error}
         elif error.code() in _AWAY:
-            problem, detail = "cannot reach the router", {"why": _text(error)}
+            said = _text(error)
+            why = hint(error.details() or "", tls=self._tls is not None) or said
+            problem, detail = "cannot reach the router", {"why": why}
         else:
             # For example because another live process has this name.
             problem, detail = "the router refused this node", {"why": _text(error)}
@@ -158,6 +188,7 @@ class Member:
 
     def _heartbeat(self) -> float:
         """Send one heartbeat. Return the seconds until the next one."""
+        self._reconnect()
         version, models = self._slots.inventory()
         self._hide([model for model, *_ in models if not _ROUTABLE.fullmatch(model)])
         request = fleet_pb2.HeartbeatRequest(
@@ -172,6 +203,7 @@ class Member:
                 for model, generation, in_flight in models
                 if model not in self._hidden
             ],
+            tls=self._node.tls,
         )
         reply = self._stub.Heartbeat(request, timeout=PATIENCE)
         # The order of the arguments turns NaN into the longest interval.

@@ -7,7 +7,7 @@ import re
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,9 @@ from grpcerrors_backends.host.service import services
 from grpcerrors_backends.host.slots import Slots
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2
+from grpcerrors_protocol.exposure import Protection
 from grpcerrors_protocol.pool import pool_of
+from grpcerrors_protocol.tls import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +73,8 @@ class Config:
         files: folders in which requests and load options may name files.
         secrets: folder with the keys that load options may name; None for no keys.
         secret_env: environment variables with keys that load options may name.
+        tls: certificate and authorities; without a certificate, the host serves plain text.
+        insecure: whether other machines may reach it without TLS.
     """
 
     listen: str = "127.0.0.1:0"
@@ -85,6 +89,8 @@ class Config:
     files: tuple[Path, ...] = ()
     secrets: Path | None = None
     secret_env: tuple[str, ...] = ()
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    insecure: bool = False
 
 
 class ListenError(Exception):
@@ -122,6 +128,16 @@ class Host:
     def __init__(self, model: type[Model], config: Config) -> None:
         if config.router:
             advertised(config.listen, config.advertise)
+        protection = Protection(
+            tls=config.tls.cert is not None,
+            clients=config.tls.client_ca is not None,
+            insecure=config.insecure,
+            by="--token-file",
+        )
+        protection.check("--listen", config.listen, log.warning)
+        self._tls = config.tls.server(log.warning)
+        joins_over_tls = config.tls.ca is not None or config.tls.cert is not None
+        self._router_tls = config.tls.client(log.warning) if joins_over_tls else None
         model = _confined(model, config)
         self._config = config
         self._model = model
@@ -239,7 +255,10 @@ class Host:
         if not listen.startswith("unix:") and not _ADDRESS.fullmatch(listen):
             raise ListenError(f"--listen {listen!r} is not of the form HOST:PORT")
         try:
-            port = server.add_insecure_port(listen)
+            if self._tls is None:
+                port = server.add_insecure_port(listen)
+            else:
+                port = server.add_secure_port(listen, self._tls.credentials())
         except RuntimeError as error:
             raise ListenError(
                 f"--listen {listen}: the port is taken, or the host is not one of this machine's; "
@@ -252,8 +271,12 @@ class Host:
         if self._config.router:
             reached = advertised(address, self._config.advertise)
             name = self._config.node_name or default_name(self._model.name, reached)
-            node = Node(name, reached, self._model.name, self._control.boot_id)
-            self._member = Member(self._config.router, node, self.slots, self._inventory_changed)
+            node = Node(
+                name, reached, self._model.name, self._control.boot_id, tls=self._tls is not None
+            )
+            self._member = Member(
+                self._config.router, node, self.slots, self._inventory_changed, self._router_tls
+            )
             self._member.start()
         ready(address)
 

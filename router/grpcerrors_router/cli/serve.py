@@ -87,6 +87,40 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="none",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve TLS with the certificate in this PEM file; nodes get to see it too.",
+            show_default="plain text",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Use this private key for the certificate."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve only callers with a certificate that an authority in this PEM file signed.",
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trust nodes whose certificate an authority in this PEM file signed, and refuse "
+            "nodes without TLS.",
+            show_default="those that the system trusts",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Let other machines reach ports without TLS and without tokens."
+        ),
+    ] = False,
     grace: Annotated[
         float,
         typer.Option(
@@ -108,6 +142,8 @@ def serve(  # noqa: PLR0913 - the options of the command
 
     Prints "router ready on HOST:PORT" when it accepts calls. Runs until SIGTERM or SIGINT.
     """
+    from grpcerrors_protocol.exposure import Protection
+    from grpcerrors_protocol.tls import TlsFiles
     from grpcerrors_router.cli.serving import Server, run
 
     split_address(listen, "--listen", DEFAULT_ADDRESS)
@@ -125,6 +161,13 @@ def serve(  # noqa: PLR0913 - the options of the command
         tokens=tokens,
         forward=tuple(map(forwardable, forward_header or ())),
         grace=grace,
+        tls=TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca),
+        protection=Protection(
+            tls=tls_cert is not None,
+            clients=tls_client_ca is not None,
+            tokens=tokens is not None,
+            insecure=insecure,
+        ),
     )
     with database_errors(registry):
         run(server, log_level, log_format)

@@ -17,6 +17,7 @@ from grpcerrors_router.config.models_toml import read_models
 from grpcerrors_router.config.reload import Reloader, warn_of_shared_identities
 from grpcerrors_router.gateway.headers import Headers
 from grpcerrors_router.gateway.server import GatewayServer
+from grpcerrors_router.nodes.client import NodeClient
 from grpcerrors_router.registry.registry import NodeRegistry
 from grpcerrors_router.router import SmartRouter
 from grpcerrors_router.security.access import Access
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from grpcerrors_protocol.exposure import Protection
+    from grpcerrors_protocol.tls import TlsFiles
     from grpcerrors_router.calls.retry import OnStale
     from grpcerrors_router.entities import ModelSpec
 
@@ -44,12 +47,18 @@ class Server:
     tokens: Path | None
     forward: tuple[str, ...]
     grace: float
+    tls: TlsFiles
+    protection: Protection
 
 
 def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     models = read_models(server.models)
     logs.configure(level, form)
+    server.protection.check("--listen", server.listen, log.warning)
+    if server.metrics_at is not None:
+        host, port = server.metrics_at
+        server.protection.check("--metrics", f"{host}:{port}", log.warning)
     access = None if server.tokens is None else Access(server.tokens)
     warn_of_shared_identities(models)
     work = _serve(server, models, access)
@@ -69,11 +78,16 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
     for number in signals:
         loop.add_signal_handler(number, stop.set)
     counted = metrics.Metrics()
+    tls, nodes = (
+        server.tls.server(log.warning),
+        NodeClient.over_grpc(server.tls.client(log.warning)),
+    )
     router = SmartRouter(
         NodeRegistry(server.registry, router=server.name),
         models,
         on_stale=server.on_stale,
         events=counted,
+        nodes=nodes,
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(router)
@@ -89,6 +103,8 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
             reloader.reload,
             access=access,
             headers=Headers(server.forward),
+            tls=tls,
+            nodes_over_tls=server.tls.ca is not None,
         )
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
@@ -97,7 +113,7 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
         if server.metrics_at is not None:
             host, port = server.metrics_at
             with _naming("--metrics", f"{host}:{port}"):
-                address, stop_metrics = metrics.serve(counted, host, port)
+                address, stop_metrics = metrics.serve(counted, host, port, tls)
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f", metrics on {address}"
         _reload_on_hangup(reloader)

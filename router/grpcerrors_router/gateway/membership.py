@@ -30,13 +30,21 @@ if TYPE_CHECKING:
 class FleetService(fleet_pb2_grpc.FleetServicer):
     """Passes heartbeats to the router; answers invalid ones with INVALID_ARGUMENT.
 
-    `own` is the "host:port" that the gateway serves on; "" before it is known. `access` finds the
-    nodes' tokens; None if they need none.
+    Args:
+        router: the router.
+        access: finds the nodes' tokens; None if they need none.
+        over_tls: whether to refuse nodes that do not serve TLS.
+
+    Attributes:
+        own: the "host:port" that the gateway serves on; "" before it is known.
     """
 
-    def __init__(self, router: SmartRouter, access: Access | None = None) -> None:
+    def __init__(
+        self, router: SmartRouter, access: Access | None = None, *, over_tls: bool = False
+    ) -> None:
         self._router = router
         self._access = access
+        self._over_tls = over_tls
         self._refusals = RefusalLog()
         self.own = ""
 
@@ -59,6 +67,11 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         async with errors_of(context, functools.partial(self._router.events.refused, "")):
             beat = replace(beat, registered_by=self._token(context, beat.node))
             check_node_address(beat.address)
+            if self._over_tls and not beat.tls:
+                raise Invalid(
+                    f"node {shown(beat.node)} does not serve TLS, and this router was started with "
+                    "--tls-ca; start the node with --tls-cert and --tls-key"
+                )
             known = self._router.table.nodes.get(beat.node)
             is_news = known is None or known.info.address != beat.address
             if is_news and await _is_same_server(beat.address, self.own):

@@ -19,6 +19,7 @@ from grpcerrors_router.gateway.proxy import Gateway
 from grpcerrors_router.nodes.channels import MESSAGE_LIMIT, WINDOW
 
 if TYPE_CHECKING:
+    from grpcerrors_protocol.tls import ServerTls
     from grpcerrors_router.gateway.headers import Headers
     from grpcerrors_router.gateway.operator import Reload
     from grpcerrors_router.router import SmartRouter
@@ -64,6 +65,8 @@ class GatewayServer:
         reload: reads the configuration again; None if it was not read from files.
         access: finds the tokens of all calls; None if nobody needs one.
         headers: see Gateway.
+        tls: the TLS to serve; None for plain text.
+        nodes_over_tls: whether to refuse the heartbeats of nodes that do not serve TLS.
     """
 
     def __init__(
@@ -74,17 +77,20 @@ class GatewayServer:
         *,
         access: Access | None = None,
         headers: Headers | None = None,
+        tls: ServerTls | None = None,
+        nodes_over_tls: bool = False,
     ) -> None:
         refused = functools.partial(router.events.refused, "")
         checks = () if access is None else (Authorization(access, refused),)
         self._server: Any = grpc.aio.server(interceptors=checks, options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
+        self._tls = tls
         # Handles each method that no service below registers by name: nearly every call.
         self.gateway = Gateway(router, access=access, headers=headers)
         self._server.add_generic_rpc_handlers((self.gateway,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._fleet = FleetService(router, access)
+        self._fleet = FleetService(router, access, over_tls=nodes_over_tls)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
         operator = OperatorService(router, reload)
         fleet_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
@@ -96,7 +102,11 @@ class GatewayServer:
         Raises OSError when the address cannot be bound.
         """
         try:
-            port: int = self._server.add_insecure_port(self._listen)
+            port: int = (
+                self._server.add_insecure_port(self._listen)
+                if self._tls is None
+                else self._server.add_secure_port(self._listen, self._tls.credentials())
+            )
         except RuntimeError as error:
             raise OSError(
                 f"cannot listen on {self._listen}: the port is taken, or this machine "

@@ -132,8 +132,8 @@ class _Counting:
         self._link = link
 
     def __getattr__(self, shape: str) -> Any:
-        def make(path: str, serialize: Any, deserialize: Any, **_: Any) -> Any:
-            return self._link.make(shape, path, serialize, deserialize)
+        def make(path: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+            return self._link.make(shape, path, request_serializer, response_deserializer)
 
         return make
 

@@ -83,7 +83,7 @@ class Membership:
     def _note(self, beat: Heartbeat) -> None:
         node = self._table.nodes.get(beat.node)
         if node is not None and node.info.boot_id == beat.boot_id:
-            self._prober.heard(node)
+            self._prober.reported(node)
             if beat.inventory_version >= node.info.inventory:  # else it was overtaken
                 self._table.report(node, {held.model: held.in_flight for held in beat.models})
 

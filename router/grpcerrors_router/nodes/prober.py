@@ -68,6 +68,13 @@ class Prober:
         if node.busy or not node.reachable:
             self._table.set_state(node, reachable=True, busy=False)
 
+    def reported(self, node: NodeEntry) -> None:
+        """Note a heartbeat. It shows that the node lives, but not that the router reaches it."""
+        if node.reachable:
+            self.heard(node)
+        else:
+            self._start(node)
+
     def answered(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
         """Return whether the error of a call comes from the node; suspect the node if not."""
         if comes_from_node(error):

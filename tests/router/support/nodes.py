@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
+    from grpcerrors_protocol.tls import ServerTls
+
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
 CONTROL = frozenset(
     {
@@ -56,10 +58,18 @@ class Node:
         die_after: after how many of them the model is lost.
     """
 
-    def __init__(self, name: str = "", *, backend: str = "fake", slots: int = 1) -> None:
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        backend: str = "fake",
+        slots: int = 1,
+        tls: ServerTls | None = None,
+    ) -> None:
         self.name = name or f"node-{uuid.uuid4().hex[:6]}"
         self.backend = backend
         self.slots = slots
+        self.tls = tls
         self.port = 0
         self.says = "details"
         self.fail: tuple[grpc.StatusCode, str] | None = None
@@ -113,7 +123,10 @@ class Node:
         handlers = {m.name: self._handler(m) for m in SERVICE.methods}
         generic = grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
         self.server.add_generic_rpc_handlers((generic,))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        if self.tls is None:
+            self.port = self.server.add_insecure_port(self.address)
+        else:
+            self.port = self.server.add_secure_port(self.address, self.tls.credentials())
         await self.server.start()
         return self
 
@@ -143,7 +156,14 @@ class Node:
         """Return the heartbeat that the host would send now."""
         models = tuple(Held(m, g, self.running[m]) for m, g in sorted(self.held.items()))
         return Heartbeat(
-            self.name, self.address, self.backend, self.slots, self.boot_id, self.inventory, models
+            self.name,
+            self.address,
+            self.backend,
+            self.slots,
+            self.boot_id,
+            self.inventory,
+            models,
+            tls=self.tls is not None,
         )
 
     def _handler(self, method: Any) -> Any:
