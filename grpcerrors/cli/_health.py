@@ -45,9 +45,10 @@ def health(
     tls_ca: _options.TlsCa = None,
     wait: _options.Wait = 5.0,
 ) -> int:
-    """Ask a server whether it is serving, for a container's or a service manager's probe.
+    """Ask a server whether it is serving.
 
-    Prints the status that the gRPC health service reports: SERVING or NOT_SERVING.
+    It prints what the gRPC health service reports: SERVING or NOT_SERVING. Containers and service
+    managers can use it as a probe.
     """
     return asyncio.run(_health(Server(address, metadata, tls_ca, wait, wait)))
 

@@ -13,7 +13,13 @@ import typer
 from grpcerrors_router.cli.common import AsJson  # noqa: TC001 - as above
 from grpcerrors_router.security.tokens import Role
 
-GROUP_HELP = "Make, list and revoke the tokens of callers, nodes and operators."
+GROUP_HELP = "Make, list and revoke tokens."
+GROUP_EXAMPLES = """Examples:
+
+\b
+  grpcerrors-router token new --role operator --name alice
+  grpcerrors-router token list
+"""
 NEW_EXAMPLES = """Examples:
 
 \b
@@ -34,14 +40,20 @@ REVOKE_EXAMPLES = """Example:
 TokensFile = Annotated[Path, typer.Option("--tokens", metavar="FILE", help="Use this tokens file.")]
 DEFAULT_TOKENS = Path("tokens.toml")
 
-app = typer.Typer(no_args_is_help=True, help=GROUP_HELP, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help=GROUP_HELP, epilog=GROUP_EXAMPLES, rich_markup_mode=None
+)
 
 
 @app.command(epilog=NEW_EXAMPLES)
 def new(
     *,
     role: Annotated[
-        list[Role], typer.Option(help="Give the token this role; repeat it for several.")
+        list[Role],
+        typer.Option(
+            metavar="ROLE",
+            help="Give the token this role: caller, node or operator; repeat it for several.",
+        ),
     ],
     name: Annotated[
         str,
