@@ -129,7 +129,7 @@ async def _loop(world: World, gateway: Process, result: Result, how: str) -> Non
     result.notes.append(f"{how}: {answer.outcome} in {answer.seconds:.1f} s: {answer.detail}")
     grown = most - before
     result.check(f"MiB, {how}", f"<= {GROWTH}", f"{grown:.0f}", passed=grown <= GROWTH)
-    requests = await world.total("router_requests_total")
+    requests = await world.total("rpc_client_call_duration_seconds_count")
     result.check(f"attempts, {how}", "<= 8", requests, passed=requests <= 8)
 
 

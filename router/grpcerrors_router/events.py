@@ -19,8 +19,25 @@ class Events:
     and `node` are names, `generation` is the registry's number of the load.
     """
 
-    def request(self, model: str, node: str, code: grpc.StatusCode, seconds: float) -> None:
-        """Handle the end of an attempt at a node, which took `seconds`."""
+    def served(
+        self, model: str, method: str, code: grpc.StatusCode, seconds: float, trace_id: str
+    ) -> None:
+        """Handle the end of a call that a gateway has forwarded, or refused to.
+
+        `model` is "" if it is not in models.toml; `method` is the path of the RPC, which a caller
+        may have invented; `trace_id` is "" unless the call is traced.
+        """
+
+    def request(
+        self,
+        model: str,
+        node: str,
+        method: str,
+        code: grpc.StatusCode,
+        seconds: float,
+        trace_id: str,
+    ) -> None:
+        """Handle the end of an attempt at a node, which took `seconds`. See `served`."""
 
     def retry(self, model: str, node: str) -> None:
         """Handle a retry: the replica on `node` was stale, or `node` was loading the model."""
@@ -48,10 +65,10 @@ class Events:
         """
 
     def refused(self, model: str, error: RouteError) -> None:
-        """Handle a call that reached no node, or a heartbeat that was refused.
+        """Handle a call that reached no node. `model` is "" if models.toml does not list it."""
 
-        `model` is "" if models.toml does not list it.
-        """
+    def heartbeat_refused(self, node: str, error: RouteError) -> None:
+        """Handle a heartbeat that was refused. `node` is "" if no node has its name."""
 
     def exhausted(self, model: str, node: str, text: str) -> None:
         """Handle RESOURCE_EXHAUSTED from a node, with the `text` of the error."""
@@ -94,6 +111,10 @@ class Broadcast(Events):
 
     An event that a single receiver handles costs what it costs without the others.
     """
+
+    def handles(self, event: str) -> bool:
+        """Return whether a receiver handles the event of that name."""
+        return event in vars(self)
 
     def __init__(self, *receivers: Events) -> None:
         for name, nothing in vars(Events).items():

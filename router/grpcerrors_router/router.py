@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.calls.retry import OnStale
     from grpcerrors_router.entities import Heartbeat, ModelSpec
     from grpcerrors_router.registry.registry import NodeRegistry
+    from grpcerrors_router.tracing import Tracing
 
 
 class SmartRouter:
@@ -64,6 +65,8 @@ class SmartRouter:
         clock: the clock, for tests.
         rng: the source of jitter, for tests.
         nodes: the access to nodes, for tests.
+        tracing: traces requests and loads (`grpcerrors_router.tracing.Tracing`); nobody does if
+            None.
 
     Attributes:
         registry: the registry.
@@ -77,9 +80,10 @@ class SmartRouter:
         presence: this router in the registry.
         state: builds the state of the fleet, for people.
         operations: what operators change.
+        tracing: the traces; None if nobody wants any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options and collaborators
         self,
         registry: NodeRegistry,
         models: Mapping[str, ModelSpec],
@@ -90,6 +94,7 @@ class SmartRouter:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         nodes: NodeClient | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.registry = registry
         self.models = Models(models)
@@ -98,11 +103,12 @@ class SmartRouter:
         clock = clock or SystemClock()
         self.table = RoutingTable(clock)
         recorder = Recorder(self.table, clock)
-        self.events = Broadcast(recorder, *([events] if events is not None else []))
+        self.events = Broadcast(recorder, *filter(None, (events, tracing)))
+        self.tracing = tracing
         self.outbox = Outbox(self.events, self.settings.outbox_limit)
         self._clock = clock
         rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        nodes = nodes or NodeClient.over_grpc()
+        nodes = nodes or NodeClient.over_grpc(headers=tracing.headers if tracing else tuple)
         self._channels, control = nodes.channels, nodes.control
         self._prober = prober = Prober(self.table, nodes, self.settings, clock)
         quarantine = Quarantine(self.settings, clock)
@@ -158,6 +164,7 @@ class SmartRouter:
             reconciler=reconciler,
             budget=RetryBudget(self.settings, clock),
             events=self.events,
+            tracing=tracing,
             settings=self.settings,
             clock=clock,
         )

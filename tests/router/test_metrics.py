@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,14 +13,13 @@ from prometheus_client import generate_latest
 from grpcerrors import model_not_loaded
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
-from grpcerrors_router import metrics as module
 from grpcerrors_router.errors import UnknownModel
 from grpcerrors_router.metrics import LABELS_LIMIT, Metrics, serve
+from grpcerrors_router.metrics.gauges import FleetCollector
 from tests.router.support.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 PAIR = {"model": "m", "node": "raw-1"}
 STALE = model_not_loaded("raw")
@@ -33,7 +34,24 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
 
 async def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     # In a thread of its own, like a scrape.
-    return await asyncio.to_thread(metrics.registry.get_sample_value, f"router_{name}", labels)
+    name = name if name.startswith("rpc_") else f"router_{name}"
+    return await asyncio.to_thread(metrics.registry.get_sample_value, name, labels)
+
+
+def rpc(code: str, error: str = "", method: str = "backend.Backend/Predict") -> dict[str, str]:
+    return {
+        "rpc_system_name": "grpc",
+        "rpc_method": method,
+        "rpc_response_status_code": code,
+        "error_type": error,
+    }
+
+
+async def attempts(metrics: Metrics, code: str) -> float | None:
+    error = "" if code == "OK" else code
+    return await value(
+        metrics, "rpc_client_call_duration_seconds_count", **PAIR, **rpc(code, error)
+    )
 
 
 async def test_requests_loads_and_calls_in_flight(served: Stack) -> None:
@@ -58,10 +76,11 @@ async def test_requests_loads_and_calls_in_flight(served: Stack) -> None:
     gate.set()
     await asyncio.gather(*calls)
     assert await value(metrics, "in_flight", **PAIR) == 0
-    assert await value(metrics, "requests_total", **PAIR, code="OK") == 3
-    assert await value(metrics, "request_seconds_count", **PAIR) == 3
+    assert await attempts(metrics, "OK") == 3
+    count = "rpc_server_call_duration_seconds_count"
+    assert await value(metrics, count, model="m", **rpc("OK")) == 3
     assert await value(metrics, "loads_total", **PAIR, result="loaded") == 1
-    assert await value(metrics, "load_seconds_count", **PAIR) == 1
+    assert await value(metrics, "load_duration_seconds_count", **PAIR) == 1
     assert await value(metrics, "loads_in_flight", **PAIR) == 0
 
 
@@ -81,8 +100,8 @@ async def test_heals_retries_and_false_positives(tmp_path: Path) -> None:
         metrics = served.metrics
         assert await value(metrics, "heals_total", **PAIR, evidence="details") == 1
         assert await value(metrics, "retries_total", **PAIR) == 1
-        assert await value(metrics, "requests_total", **PAIR, code="FAILED_PRECONDITION") == 1
-        assert await value(metrics, "requests_total", **PAIR, code="OK") == 1
+        assert await attempts(metrics, "FAILED_PRECONDITION") == 1
+        assert await attempts(metrics, "OK") == 1
 
         served.node.behave = None
         served.node.script = Script((), (), grpc.StatusCode.FAILED_PRECONDITION, "not today")
@@ -170,7 +189,7 @@ async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None
             return text.decode()
 
     text = await asyncio.to_thread(scrape)
-    assert 'router_requests_total{code="OK",model="m",node="raw-1"} 1.0' in text
+    assert 'rpc_client_call_duration_seconds_count{error_type="",model="m",node="raw-1"' in text
     assert 'router_in_flight{model="m",node="raw-1"} 0.0' in text
     with pytest.raises(OSError, match="in use"):
         serve(served.metrics, "127.0.0.1", int(address.rpartition(":")[2]))
@@ -182,8 +201,59 @@ async def test_metrics_are_served_over_http_until_stopped(served: Stack) -> None
 async def test_a_scrape_after_the_router_has_stopped_reports_the_counters() -> None:
     metrics = Metrics()
     loop = asyncio.new_event_loop()
-    collector = module._TableCollector(None, loop, set)  # type: ignore[arg-type]
+    collector = FleetCollector(None, loop, set)  # type: ignore[arg-type]
     loop.close()
     assert list(collector.collect()) == []
     metrics.refused("", UnknownModel("x", []))
     assert await value(metrics, "refused_total", model="", reason="UNKNOWN_MODEL") == 1
+
+
+async def test_the_page_lists_each_metric_with_its_type_and_labels(served: Stack) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    listed = {
+        row[0].strip("`"): (row[1], set(re.findall(r"`(\w+)`", row[2])))
+        for row in rows
+        if len(row) == 4 and row[0].startswith("`")
+    }
+    registry = served.metrics.registry
+    collectors: list[Any] = [*registry._collector_to_names]
+    found = {}
+    for metric in collectors:
+        if isinstance(metric, FleetCollector):
+            for family in metric.describe():
+                found[family.name] = (family.type, set(family._labelnames))
+        else:
+            (family,) = metric.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            found[family.name + suffix] = (family.type, set(metric._labelnames))
+    assert listed == found
+
+
+async def test_a_method_or_a_code_that_a_caller_chooses_adds_few_series() -> None:
+    metrics = Metrics()
+    ok = grpc.StatusCode.OK
+    for index in range(100):
+        metrics.served("m", f"/made.Up/{index}", ok, 1.0, "")
+        metrics.request("m", "raw-1", f"/made.Up/{index}", ok, 1.0, "")
+    labels = rpc("OK", method="_OTHER")
+    server, client = (f"rpc_{side}_call_duration_seconds_count" for side in ("server", "client"))
+    assert await value(metrics, server, model="m", **labels) == 100
+    assert await value(metrics, client, **PAIR, **labels) == 100
+
+
+async def test_the_histograms_of_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grpcerrors_router.metrics.counters.SERIES_LIMIT", 3)
+    metrics = Metrics()
+    predict = "/backend.Backend/Predict"
+    codes = list(grpc.StatusCode)[:5]
+    for code in codes:
+        metrics.served("m", predict, code, 1.0, "")
+        metrics.request("m", "raw-1", predict, code, 1.0, "")
+    text = (await asyncio.to_thread(generate_latest, metrics.registry)).decode()
+    for side in ("server", "client"):
+        counts = re.findall(
+            rf"^rpc_{side}_call_duration_seconds_count{{(.*)}} 1.0", text, re.MULTILINE
+        )
+        assert len(counts) == 5
+        assert sum('model="other"' in each for each in counts) == 2

@@ -209,9 +209,10 @@ async def test_attempts_are_reported_with_their_code(sqlite_url: str) -> None:
         await stub(router).Predict(pb.PredictOptions())
         node.evict("m")
         await stub(router).Predict(pb.PredictOptions())
-    requests = [args[:3] for name, args in events.seen if name == "request"]
+    requests = [args[:4] for name, args in events.seen if name == "request"]
     ok, stale = grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION
-    assert requests == [("m", "a", ok), ("m", "a", stale), ("m", "a", ok)]
+    method = "/backend.Backend/Predict"
+    assert requests == [("m", "a", method, code) for code in (ok, stale, ok)]
     assert events.count("heal") == events.count("retry") == 1
     assert events.count("load_started") == events.count("load_finished") == 2
 

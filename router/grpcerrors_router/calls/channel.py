@@ -67,7 +67,10 @@ class InFlightTrackingClient(grpc.aio.Channel):
     ) -> RetryingCall:
         """Start a call of a stub's method."""
         own = self._metadata
-        options["metadata"] = own if metadata is None else _with_model(metadata, own)
+        sent = own if metadata is None else _with_model(metadata, own)
+        tracing = self._dispatcher.tracing
+        trace = None if tracing is None else tracing.call(method[0])
+        options["metadata"] = sent if trace is None else trace.metadata(sent)
         reserved, self._reserved = self._reserved, None
         return RetryingCall(
             self._dispatcher,
@@ -79,6 +82,7 @@ class InFlightTrackingClient(grpc.aio.Channel):
             timeout=timeout,
             options=options,
             reserved=reserved,
+            trace=trace,
             background=background,
         )
 

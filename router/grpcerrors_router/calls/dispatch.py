@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.loads.flights import Flights
     from grpcerrors_router.nodes.channels import Channels
     from grpcerrors_router.settings import Settings
+    from grpcerrors_router.tracing import Tracing
     from grpcerrors_router.view.entries import ReplicaEntry
     from grpcerrors_router.view.presence import Presence
     from grpcerrors_router.view.table import RoutingTable
@@ -33,11 +34,13 @@ _ONE_AT_A_TIME = 0.25
 class Attempt:
     """One call on a replica, counted in when it is created and counted out exactly once."""
 
-    __slots__ = ("_dispatcher", "_released", "_since", "entry")
+    __slots__ = ("_dispatcher", "_released", "_since", "entry", "method", "trace_id")
 
     def __init__(self, dispatcher: Dispatcher, entry: ReplicaEntry) -> None:
         self._dispatcher = dispatcher
         self.entry = entry
+        self.method = ""
+        self.trace_id = ""
         self._released = False
         self._since = dispatcher.clock.monotonic()
         dispatcher.table.enter(entry)
@@ -57,9 +60,7 @@ class Attempt:
         self._released = True
         self._dispatcher.table.leave(self.entry)
         if code is not None:
-            self._dispatcher.ended(
-                self.entry, code, self._dispatcher.clock.monotonic() - self._since
-            )
+            self._dispatcher.ended(self, code, self._dispatcher.clock.monotonic() - self._since)
 
 
 class Dispatcher:
@@ -75,6 +76,7 @@ class Dispatcher:
         reconciler: corrects the registry after an error.
         budget: limits the retries.
         events: receives the end of each attempt.
+        tracing: traces the requests; None if nobody does.
         settings: the limits of calls.
         clock: the clock.
     """
@@ -91,9 +93,11 @@ class Dispatcher:
         reconciler: Reconciler,
         budget: RetryBudget,
         events: Events,
+        tracing: Tracing | None,
         settings: Settings,
         clock: Clock,
     ) -> None:
+        self.tracing = tracing
         self._models = models
         self._flights = flights
         self._prober = prober
@@ -235,12 +239,15 @@ class Dispatcher:
         """Return the seconds left until a deadline on the monotonic clock."""
         return None if deadline is None else deadline - self.clock.monotonic()
 
-    def ended(self, entry: ReplicaEntry, code: grpc.StatusCode, seconds: float) -> None:
-        """Count a call that ended, and note what its end says about the node."""
+    def ended(self, attempt: Attempt, code: grpc.StatusCode, seconds: float) -> None:
+        """Count an attempt that ended, and note what its end says about the node."""
+        entry = attempt.entry
         if code is grpc.StatusCode.UNAVAILABLE:
             self._prober.suspect(entry.node)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._prober.missed(entry.node)
         elif code not in SILENT:
             self._prober.heard(entry.node)
-        self.events.request(entry.model, entry.node.name, code, seconds)
+        self.events.request(
+            entry.model, entry.node.name, attempt.method, code, seconds, attempt.trace_id
+        )

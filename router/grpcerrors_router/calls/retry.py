@@ -15,6 +15,7 @@ distinguish the two, so the router does not retry it.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import grpc
@@ -23,13 +24,14 @@ from grpcerrors_protocol import logs
 from grpcerrors_protocol.metadata import REQUEST_ID
 from grpcerrors_router.calls.reconcile import Reaction
 from grpcerrors_router.calls.replay import ReplayBuffer
-from grpcerrors_router.calls.status import is_stand_in, known_error
+from grpcerrors_router.calls.status import is_stand_in, known_code, known_error
 from grpcerrors_router.errors import RouteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grpcerrors_router.calls.dispatch import Attempt, Dispatcher
+    from grpcerrors_router.tracing import RequestTrace
     from grpcerrors_router.view.entries import ReplicaEntry
 
 OnStale: TypeAlias = Literal["retry", "return", "off"]
@@ -52,6 +54,7 @@ class RetryingCall:
         timeout: seconds for all attempts together; None for no deadline.
         options: further arguments of the method, including `metadata`.
         reserved: a replica picked in advance.
+        trace: the span of the request; None if it is not traced.
         background: whether to run in a task of its own. If not, there is no `opening`, and
             `answer` runs in its caller's task.
     """
@@ -70,8 +73,10 @@ class RetryingCall:
         timeout: float | None,
         options: dict[str, Any],
         reserved: Attempt | None = None,
+        trace: RequestTrace | None = None,
         background: bool = True,
     ) -> None:
+        self._trace = trace
         self._dispatcher = dispatcher
         self._model = model
         self._on_stale = on_stale
@@ -95,6 +100,8 @@ class RetryingCall:
             self.opening.add_done_callback(self._opened)
             if self._stream is not None:
                 self.on_done(self._stream.close)
+            if trace is not None and trace.client:
+                self.on_done(lambda: trace.end(self._code()))
 
     async def answer(self) -> Any:
         """Return the first answer, after up to `Settings.attempts` attempts.
@@ -150,19 +157,28 @@ class RetryingCall:
             if reserved.entry.live and self._dispatcher.holds(reserved.entry):
                 return reserved
             reserved.release(None)
-        return await self._dispatcher.attempt(self._model, self._deadline, again=again)
+        dispatcher, model, trace = self._dispatcher, self._model, self._trace
+        if trace is None or dispatcher.table.pick(model) is not None:
+            return await dispatcher.attempt(model, self._deadline, again=again)
+        since = time.monotonic()
+        try:
+            return await dispatcher.attempt(model, self._deadline, again=again)
+        finally:
+            trace.waited(model, since)
 
     async def _reconcile(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> Reaction:
-        if self._on_stale == "off":
-            return Reaction.KEEP
-        reconciler = self._dispatcher.reconciler
-        return await reconciler.reconcile(
-            error,
-            attempt.entry,
-            self._method[0],
-            timeout=self.remaining(),
-            request_id=self.request_id,
-        )
+        reaction = Reaction.KEEP
+        if self._on_stale != "off":
+            reaction = await self._dispatcher.reconciler.reconcile(
+                error,
+                attempt.entry,
+                self._method[0],
+                timeout=self.remaining(),
+                request_id=self.request_id,
+            )
+        if self._trace is not None:
+            self._trace.failed(attempt.entry, error, reaction)
+        return reaction
 
     def request_id(self) -> str:
         """Return the id that names the request in logs; later attempts send it too."""
@@ -170,7 +186,8 @@ class RetryingCall:
             metadata = tuple(self._options["metadata"])
             self._request_id = logs.request_id(metadata)
             if not self._request_id:
-                self._request_id = logs.new_request_id()
+                traced = self._trace.trace_id if self._trace is not None else ""
+                self._request_id = traced or logs.new_request_id()
                 self._options["metadata"] = (*metadata, (REQUEST_ID, self._request_id))
         return self._request_id
 
@@ -189,6 +206,9 @@ class RetryingCall:
     async def _send(self, attempt: Attempt) -> Any:
         """Make one attempt and return its first answer."""
         self._attempt = attempt
+        attempt.method = self._method[0]
+        if self._trace is not None:
+            attempt.trace_id = self._trace.trace_id
         channels, node = self._dispatcher.channels, attempt.entry.node.info
         try:
             body = self._body if self._stream is None else self._stream.attempt()
@@ -215,6 +235,8 @@ class RetryingCall:
             attempt.release(grpc.StatusCode.CANCELLED)
             raise
         self._dispatcher.reconciler.served(attempt.entry, self._method[0])
+        if self._trace is not None:
+            self._trace.answered(attempt.entry)
         if self._stream is not None:
             self._stream.commit()
         self._body = None
@@ -285,6 +307,19 @@ class RetryingCall:
         if not self.opening.done() or self.opening.cancelled():
             return None
         return self.opening.exception()
+
+    def _code(self) -> grpc.StatusCode:
+        """Return the code of a call that is done."""
+        failure = self.failure()
+        if isinstance(failure, grpc.aio.AioRpcError):
+            return failure.code()
+        if failure is not None:
+            return grpc.StatusCode.UNKNOWN
+        if self.call is None or self.opening.cancelled():
+            return grpc.StatusCode.CANCELLED
+        if self._truth is not None:
+            return self._truth.code()
+        return known_code(self.call) if self.call.done() else grpc.StatusCode.OK
 
     def cancel(self) -> bool:
         """Cancel the call; return False if it was already done."""

@@ -109,7 +109,7 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
         stack.push_async_callback(gateway.stop, server.grace)
-        counted.follow(router.table)
+        counted.follow(router)
         if server.metrics_at is not None:
             host, port = server.metrics_at
             with _naming("--metrics", f"{host}:{port}"):

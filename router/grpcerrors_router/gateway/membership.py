@@ -23,6 +23,7 @@ from grpcerrors_router.validation import (
 )
 
 if TYPE_CHECKING:
+    from grpcerrors_router.errors import RouteError
     from grpcerrors_router.router import SmartRouter
     from grpcerrors_router.security.access import Access
 
@@ -64,7 +65,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             tls=request.tls,
         )
         interval = 0.0
-        async with errors_of(context, functools.partial(self._router.events.refused, "")):
+        async with errors_of(context, functools.partial(self._refused, beat.node)):
             beat = replace(beat, registered_by=self._token(context, beat.node))
             check_node_address(beat.address)
             if self._over_tls and not beat.tls:
@@ -81,6 +82,10 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 )
             interval = await self._router.heartbeat(beat)
         return fleet_pb2.HeartbeatReply(interval_seconds=interval)
+
+    def _refused(self, node: str, error: RouteError) -> None:
+        known = node if node in self._router.table.nodes else ""
+        self._router.events.heartbeat_refused(known, error)
 
     async def Leave(  # noqa: N802 - named as its RPC
         self, request: fleet_pb2.LeaveRequest, context: Any

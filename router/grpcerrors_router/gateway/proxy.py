@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpcerrors import classify
 from grpcerrors._wire import UNEXECUTED_KEY
 from grpcerrors_protocol import backend_pb2, inference_pb2
+from grpcerrors_protocol.logs import request_id
 from grpcerrors_protocol.metadata import HOP
 from grpcerrors_router.errors import (
     InternalFailure,
@@ -30,6 +31,7 @@ from grpcerrors_router.gateway.answers import Answers
 from grpcerrors_router.gateway.authorization import RefusalLog
 from grpcerrors_router.gateway.catalogue import Catalogue
 from grpcerrors_router.gateway.headers import Headers
+from grpcerrors_router.gateway.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -87,6 +89,7 @@ class Gateway(grpc.GenericRpcHandler):
         self.admission = Admission(router.settings)
         self._headers = headers or Headers()
         self._refusals = RefusalLog()
+        self._watch = Watch(router)
         # Not the router's name, which two routers of different registries may share.
         self._hop = (HOP, secrets.token_hex(8))
         self._known = {
@@ -102,7 +105,7 @@ class Gateway(grpc.GenericRpcHandler):
         if known is not None:
             return known
         # On the wire, every RPC shape is a stream of messages in each direction.
-        return self._stream(method)
+        return self._stream(method, known=False)
 
     def _known_handler(self, method: MethodDescriptor) -> Any:
         path = f"/{method.containing_service.full_name}/{method.name}"
@@ -110,7 +113,7 @@ class Gateway(grpc.GenericRpcHandler):
         if own is not None:
             return grpc.unary_unary_rpc_method_handler(functools.partial(self._answer, own))
         if method.client_streaming:
-            return self._stream(path)
+            return self._stream(path, known=True)
         kind = GetMessageClass(method.input_type)
         # A unary call is several times cheaper than a stream that carries one message.
         return (self._unary_stream if method.server_streaming else self._unary)(path, kind)
@@ -136,7 +139,7 @@ class Gateway(grpc.GenericRpcHandler):
                 context.set_trailing_metadata(back(trailing))
             return reply
 
-        return grpc.unary_unary_rpc_method_handler(unary)
+        return grpc.unary_unary_rpc_method_handler(self._watch.over(path, unary, known=True))
 
     def _unary_stream(self, path: str, kind: type[Message]) -> Any:
         async def unary_stream(request: bytes, context: Any) -> None:
@@ -153,9 +156,10 @@ class Gateway(grpc.GenericRpcHandler):
             except _FAILURES as error:
                 await self._fail(context, model, error)
 
-        return grpc.unary_stream_rpc_method_handler(unary_stream)
+        watched = self._watch.over(path, unary_stream, known=True)
+        return grpc.unary_stream_rpc_method_handler(watched)
 
-    def _stream(self, path: str) -> Any:
+    def _stream(self, path: str, *, known: bool) -> Any:
         async def stream(_iterator: object, context: Any) -> None:
             metadata = context.invocation_metadata()
             model = ""
@@ -172,7 +176,7 @@ class Gateway(grpc.GenericRpcHandler):
             except _FAILURES as error:
                 await self._fail(context, model, *refused, error)
 
-        return grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.stream_stream_rpc_method_handler(self._watch.over(path, stream, known=known))
 
     async def _answer(
         self, answer: Callable[[Metadata, bytes], Message], request: bytes, context: Any
@@ -186,6 +190,7 @@ class Gateway(grpc.GenericRpcHandler):
         """Return the metadata for the node, with this gateway's hop added. Raises ProxyLoop."""
         if self._hop in metadata:
             raise ProxyLoop(self._router.name, model)
+        self._watch.note(model)
         return (*self._headers.onward(metadata), self._hop)
 
     async def _messages(
@@ -266,10 +271,16 @@ class Gateway(grpc.GenericRpcHandler):
         if not isinstance(error, grpc.aio.AioRpcError):
             if context.done():  # the call has already ended, and this follows from it
                 raise error
-            log.error("call failed: internal error", exc_info=error)
+            log.error(
+                "call failed: internal error",
+                model=model,
+                request_id=request_id(context.invocation_metadata()),
+                exc_info=error,
+            )
             error = InternalFailure()
         if isinstance(error, RouteError):
             error = self._refuse(context, model, error)
+        self._watch.note_error(error)
         if initial := error.initial_metadata():
             with contextlib.suppress(grpc.aio.UsageError):  # a stream has already sent it
                 await context.send_initial_metadata(self._headers.back(initial))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grpcerrors_router.nodes.channels import Channels
-from grpcerrors_router.nodes.control import ControlPlane
+from grpcerrors_router.nodes.control import ControlPlane, Headers
 
 if TYPE_CHECKING:
     from grpcerrors_protocol.tls import ClientTls
@@ -20,12 +20,13 @@ class NodeClient:
     control: ControlPlane
 
     @classmethod
-    def over_grpc(cls, tls: ClientTls | None = None) -> NodeClient:
+    def over_grpc(cls, tls: ClientTls | None = None, headers: Headers = tuple) -> NodeClient:
         """Return a client that connects to the nodes' addresses over gRPC.
 
         Args:
             tls: how to connect to nodes that serve TLS. By default, their certificates must be
                 signed by an authority that the system trusts.
+            headers: see ControlPlane.
         """
         channels = Channels(tls)
-        return cls(channels, ControlPlane(channels))
+        return cls(channels, ControlPlane(channels, headers))

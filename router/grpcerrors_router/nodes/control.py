@@ -6,6 +6,7 @@ Protocol; there the name of a model in models.toml is its `model_name`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol import inference_pb2 as v2
 from grpcerrors_protocol.metadata import BOOT_ID, GENERATION, INVENTORY_VERSION, MODEL_ID
 from grpcerrors_router.validation import NAME_LIMIT, NUMBER_LIMIT
+
+Headers = Callable[[], tuple[tuple[str, str], ...]]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,11 +53,14 @@ class Answer:
 class ControlPlane:
     """Calls Health, Status, LoadModel and Free of nodes, or what a KServe node has instead.
 
+    `headers` returns metadata to add to each LoadModel, such as the context of a trace.
+
     Timeouts are seconds. Every method raises `grpc.aio.AioRpcError` when the call fails.
     """
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, headers: Headers = tuple) -> None:
         self._channels = channels
+        self._headers = headers
 
     async def health(self, node: Node, timeout: float) -> None:
         """Wait for the answer to Health."""
@@ -91,7 +97,7 @@ class ControlPlane:
         Raises ValueError for options that a KServe node has no place for.
         """
         options = pb.ModelOptions(**{**spec.options, "Model": spec.identity})
-        metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation))]
+        metadata = [(MODEL_ID, spec.name), (GENERATION, str(generation)), *self._headers()]
         call = self._channels.stub(node).LoadModel(options, timeout=timeout, metadata=metadata)
         try:
             return _answer(await call, await call.trailing_metadata())

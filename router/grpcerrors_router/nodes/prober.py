@@ -113,6 +113,7 @@ class Prober:
             question.add_done_callback(lambda _: self._questions.pop(node.name, None))
         await asyncio.wait({question}, timeout=settings.probe_patience)
         there = question.result() if question.done() else None
+        node.refuses = there is False
         if there is None:
             channels = self._nodes.channels
             there = await channels.connects(node.info, settings.connect_timeout)

@@ -143,6 +143,18 @@ class FleetBuilder:
         fleet.problems.extend(problems(fleet))
         return picture
 
+    def monotonic(self) -> float:
+        """Return the time on the clock of the other times here that are not Unix seconds."""
+        return self._clock.monotonic()
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """Return how many requests wait for each model, and since when the oldest does."""
+        return self._flights.waiting()
+
+    def quarantined(self) -> list[tuple[str, str, float, int]]:
+        """Return the nodes and models that are kept apart, until when, and after how many drops."""
+        return self._quarantine.cases()
+
     async def heals(self, limit: int, model: str = "", node: str = "") -> pb.ListHealsReply:
         """Return the heal log, newest first. Raises RegistryUnavailable."""
         found = await self._registry.heals(limit, model=model, node=node)

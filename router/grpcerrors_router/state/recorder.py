@@ -155,6 +155,10 @@ class Recorder(Events):
         known.add(self._clock.monotonic(), _cut(text))
         _keep(self._refusals, key, known, REFUSALS_LIMIT)
 
+    def heartbeat_refused(self, node: str, error: RouteError) -> None:  # noqa: ARG002
+        """Count a refusal."""
+        self.refused("", error)
+
     def heal(self, model: str, node: str, generation: int, evidence: str, request_id: str) -> None:
         """Remember a heal."""
         self._add(model, "healed", node, generation, evidence)

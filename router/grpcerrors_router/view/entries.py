@@ -111,6 +111,7 @@ class NodeEntry:
         busy: whether it is picked last.
         changed_at: when one of these, or whether it is draining, last changed.
         trouble: why it did not answer its last probe; "" if it did.
+        refuses: whether that probe failed at once, since nothing listens at its address.
         losses: how often its connection had been lost when it was last picked.
         fresh_until: until when it needs no probe.
         heard_at: when it last answered.
@@ -127,6 +128,7 @@ class NodeEntry:
         "losses",
         "probed_at",
         "reachable",
+        "refuses",
         "replicas",
         "revision",
         "trouble",
@@ -137,6 +139,7 @@ class NodeEntry:
         self.revision = revision
         self.changed_at = now
         self.trouble = ""
+        self.refuses = False
         self.replicas: dict[str, ReplicaEntry] = {}
         self.loads: dict[str, Load] = {}
         self.reachable = True

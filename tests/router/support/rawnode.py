@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from grpcerrors_router import Settings
     from grpcerrors_router.calls.retry import OnStale
+    from grpcerrors_router.tracing import Tracing
 
 SERVICE = "/backend.Backend/"
 LOCAL = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
@@ -59,6 +60,7 @@ class RawNode(grpc.GenericRpcHandler):  # type: ignore[misc,unused-ignore]  # gr
         self.script = Script()
         self.behave: Behaviour | None = None
         self.loads: list[str] = []
+        self.load_metadata: list[Pairs] = []
         self.load_gate: asyncio.Event | None = None
         self.load_error = ""
         self.seen: list[Seen] = []
@@ -121,7 +123,8 @@ class RawNode(grpc.GenericRpcHandler):  # type: ignore[misc,unused-ignore]  # gr
     async def _status(self, _request: bytes, _context: Any) -> bytes:
         return pb.StatusResponse(state=pb.StatusResponse.READY).SerializeToString()
 
-    async def _load(self, request: bytes, _context: Any) -> bytes:
+    async def _load(self, request: bytes, context: Any) -> bytes:
+        self.load_metadata.append(tuple(context.invocation_metadata()))
         self.loads.append(pb.ModelOptions.FromString(request).Model)
         if self.load_gate is not None:
             await self.load_gate.wait()
@@ -169,6 +172,7 @@ async def stack(
     on_stale: OnStale = "retry",
     slots: int = 4,
     settings: Settings = QUICK,
+    tracing: Tracing | None = None,
     **gateway: Any,
 ) -> AsyncIterator[Stack]:
     """Run node and gateway on a new SQLite registry below `folder`."""
@@ -184,9 +188,10 @@ async def stack(
             on_stale=on_stale,
             settings=settings,
             events=metrics,
+            tracing=tracing,
         )
         await cleanup.enter_async_context(router)
-        metrics.follow(router.table)
+        metrics.follow(router)
         await router.registry.add_node(node.address, "raw", name="raw-1", slots=slots)
         server = GatewayServer(router, "127.0.0.1:0", **gateway)
         address = await server.start()
