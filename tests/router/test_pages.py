@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from grpcerrors_router.config.models_toml import parse_models
 from grpcerrors_router.errors import REASONS, RouteError
 from grpcerrors_router.metrics import Metrics
-from tests.router.support.processes import fleet
+from tests import pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -23,21 +21,10 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_the_router_runs_in_a_program(tmp_path: Path) -> None:
-    """It runs in a process of its own; only the address differs."""
-    (program,) = blocks("how-to/embed.md", "python")
-    (models,) = blocks("how-to/embed.md", "toml")
-    async with fleet(tmp_path, models) as world:
-        alone = await world.start("grpcerrors_backends", "echo", "--listen", "127.0.0.1:0")
-        assert "127.0.0.1:50051" in program
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program.replace("127.0.0.1:50051", alone.address)),
-            stdout=asyncio.subprocess.PIPE,
-            cwd=tmp_path,
-        )
-        out, _ = await process.communicate()
-    assert process.returncode == 0
-    assert out.splitlines()[-1] == b"hi"
+def test_several_routers_share_a_database(tmp_path: Path, postgres_url: str) -> None:
+    page = (DOCS / "how-to/several-routers.md").read_text()
+    replace = {"postgresql://router@127.0.0.1:5432/router": f"'{postgres_url}'"}
+    pages.follow([page], tmp_path, replace)
 
 
 def test_its_models_files_are_valid() -> None:
