@@ -38,9 +38,10 @@ Examples:
 """
 
 
-def call(  # noqa: PLR0913 - one for each option
+@_options.connects
+def call(
     *,
-    address: _options.Address,
+    server: Server,
     rpc: Annotated[
         _inputs.RpcName,
         typer.Argument(
@@ -85,9 +86,6 @@ def call(  # noqa: PLR0913 - one for each option
             " repeat it for several.",
         ),
     ] = [],  # noqa: B006 - typer reads it
-    metadata: _options.Metadata = [],  # noqa: B006 - typer reads it
-    tls_ca: _options.TlsCa = None,
-    wait: _options.Wait = 5.0,
     timeout: Annotated[
         float,
         typer.Option(
@@ -100,7 +98,7 @@ def call(  # noqa: PLR0913 - one for each option
     Each message of the answer is one line of JSON on standard output. If the call fails, standard
     error gets what the error means to a router, then its code, message and trailers.
     """
-    server = Server(address, metadata, tls_ca, wait, timeout)
+    server = server._replace(timeout=timeout)
     if model:
         server = server.with_header(MODEL_ID, model)
     if proto:
@@ -132,7 +130,7 @@ def _call(server: Server, rpc: Rpc, data: str) -> Iterator[Message]:
         grpc.RpcError: the server answers with an error.
         CommandError: the requests or the answers cannot be read.
     """
-    options = {"timeout": server.timeout, "metadata": tuple(server.metadata)}
+    options = {"timeout": server.timeout, "metadata": server.metadata}
     requests = _data.requests(data, rpc)
     with open_channel(grpc, server) as channel:
         if rpc.streams_requests:

@@ -29,9 +29,10 @@ Examples:
 """
 
 
+@_options.connects
 def check(  # noqa: PLR0913 - one for each option
     *,
-    address: _options.Address,
+    server: Server,
     protocol: Annotated[
         Literal["localai", "kserve"] | None,
         typer.Option(
@@ -72,9 +73,6 @@ def check(  # noqa: PLR0913 - one for each option
             f" asked for {NO_MODEL}.",
         ),
     ] = None,
-    metadata: _options.Metadata = [],  # noqa: B006 - typer reads it
-    tls_ca: _options.TlsCa = None,
-    wait: _options.Wait = 5.0,
     timeout: Annotated[
         float,
         typer.Option(
@@ -97,17 +95,17 @@ def check(  # noqa: PLR0913 - one for each option
     Start the backend, load no model, and run this. It calls each RPC that needs a model, and
     expects the typed error. It calls nothing that could change anything, unless you name it.
     """
-    server = Server(address, metadata, tls_ca, wait, timeout)
+    server = server._replace(timeout=timeout)
     known = PROTOCOLS[protocol] if protocol else None
     target = Target(server, service or "", known, method, every, model or "")
     try:
         reports = asyncio.run(run_check(target))
     except CommandError as error:
         if form != "table":
-            typer.echo(FORMATS[form][1](str(error), address))
+            typer.echo(FORMATS[form][1](str(error), server.address))
         raise
     if form == "table":
-        _table.show(reports, address, all_rows=all_rows)
+        _table.show(reports, server.address, all_rows=all_rows)
     else:
-        typer.echo(FORMATS[form][0](reports, address, all_rows))
+        typer.echo(FORMATS[form][0](reports, server.address, all_rows))
     return CONFORMING if conforms(reports) else NOT_CONFORMING

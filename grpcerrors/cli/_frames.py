@@ -45,8 +45,8 @@ async def is_trailers_only(server: Server, path: str, request: bytes) -> bool | 
 async def _first_is_last(server: Server, path: str, request: bytes) -> bool | None:
     host, _, port = server.address.rpartition(":")
     tls = None
-    if server.authority is not None:
-        tls = ssl.create_default_context(cadata=server.authority.pem.decode())
+    if server.tls is not None:
+        tls = server.tls.context()
         tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # gRPC has accepted the certificate before
         tls.set_alpn_protocols(["h2"])
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
@@ -83,7 +83,7 @@ async def _outcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 def _headers(server: Server, path: str) -> Iterator[tuple[str, bytes]]:
     yield ":method", b"POST"
-    yield ":scheme", b"http" if server.authority is None else b"https"
+    yield ":scheme", b"http" if server.tls is None else b"https"
     yield ":path", path.encode()
     yield ":authority", server.address.encode()
     yield "te", b"trailers"

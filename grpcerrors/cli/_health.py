@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from grpc.aio import AioRpcError
 
-from grpcerrors.cli import _options  # noqa: TC001 - typer evaluates the annotations
+from grpcerrors.cli import _options
 from grpcerrors.cli._connection import Server, connect
 from grpcerrors.cli._text import printable
 
@@ -38,26 +38,21 @@ _STATUS = {
 }
 
 
-def health(
-    *,
-    address: _options.Address,
-    metadata: _options.Metadata = [],  # noqa: B006 - typer reads it
-    tls_ca: _options.TlsCa = None,
-    wait: _options.Wait = 5.0,
-) -> int:
+@_options.connects
+def health(*, server: Server) -> int:
     """Ask a server whether it is serving.
 
     It prints what the gRPC health service reports: SERVING or NOT_SERVING. Containers and service
     managers can use it as a probe.
     """
-    return asyncio.run(_health(Server(address, metadata, tls_ca, wait, wait)))
+    return asyncio.run(_health(server._replace(timeout=server.wait)))
 
 
 async def _health(server: Server) -> int:
     async with connect(server) as channel:
         check: Callable[..., Awaitable[bytes]] = channel.unary_unary(_CHECK)
         try:
-            answer = await check(b"", timeout=server.timeout, metadata=tuple(server.metadata))
+            answer = await check(b"", timeout=server.timeout, metadata=server.metadata)
         except AioRpcError as error:
             typer.echo(f"{error.code().name}: {printable(error.details() or '')}", err=True)
             return FAILED

@@ -28,11 +28,18 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
-class Authority(NamedTuple):
-    """Certificates to trust."""
+class Pem(NamedTuple):
+    """A file with certificates or a private key."""
 
     path: str
     pem: bytes
+
+
+class Token(NamedTuple):
+    """A file with a token, and the token."""
+
+    path: str
+    text: str
 
 
 def address(value: str) -> str:
@@ -115,15 +122,35 @@ def seconds(text: str) -> float:
     return value
 
 
-def authority(path: str) -> Authority:
-    """Read the certificates to trust from a file."""
-    try:
-        pem = Path(path).read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
+def certificates(path: str) -> Pem:
+    """Read certificates from a file."""
+    pem = _contents(path)
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise typer.BadParameter(f"{path} contains no certificate in PEM form (BEGIN CERTIFICATE)")
-    return Authority(path, pem)
+    return Pem(path, pem)
+
+
+def private_key(path: str) -> Pem:
+    """Read a private key from a file."""
+    pem = _contents(path)
+    if b"PRIVATE KEY-----" not in pem:
+        raise typer.BadParameter(f"{path} contains no private key in PEM form (BEGIN PRIVATE KEY)")
+    return Pem(path, pem)
+
+
+def token(path: str) -> Token:
+    """Read a token from a file."""
+    text = _contents(path).decode("ascii", "replace").strip()
+    if not re.fullmatch(r"[!-~]+", text):
+        raise typer.BadParameter(f"{path} must contain one token, and nothing else")
+    return Token(path, text)
+
+
+def _contents(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from error
 
 
 def status_code(value: str) -> str:

@@ -152,7 +152,7 @@ class _Probe:
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"timeout": self._server.timeout, "metadata": tuple(self._server.metadata)}
+        return {"timeout": self._server.timeout, "metadata": self._server.metadata}
 
     def _again(self, rpc: str) -> str:
         """Return a shell command that calls an RPC as the check does."""

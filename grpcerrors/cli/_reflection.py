@@ -72,7 +72,7 @@ class _Reflection:
     def __init__(self, channel: Any, server: Server, version: str) -> None:
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         self._rpc = channel.unary_stream(path, ServerReflectionRequest.SerializeToString)
-        self._options = {"timeout": server.timeout, "metadata": tuple(server.metadata)}
+        self._options = {"timeout": server.timeout, "metadata": server.metadata}
 
     async def offer(self, services: tuple[str, ...]) -> Offer | None:
         files: dict[str, FileDescriptorProto] = {}

@@ -134,8 +134,9 @@ def _trust(what: str, pem: bytes) -> ssl.SSLContext:
     """Return a context of a client that trusts some certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
+        # The names between the certificates of a bundle may be in any script.
+        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+    except ssl.SSLError as error:
         raise TlsError(f"{what} cannot be read: the certificate is damaged") from error
     return context
 

@@ -8,6 +8,7 @@ warning says why.
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientTls", "ServerTls", "TlsError", "TlsFiles", "hint"]
 
+_REFUSED = re.compile("(?:CERTIFICATE_VERIFY_FAILED|BAD_SIGNATURE): ([^:]+)")
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +91,7 @@ class ServerTls:
         context = pem.context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if self.asks_clients:
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(cadata=pem.ca.decode())
+            context.load_verify_locations(cadata=pem.ca.decode("ascii", "ignore"))
         return context
 
 
@@ -173,10 +175,12 @@ def hint(failure: str, *, tls: bool, instead: str = f"give {CA}") -> str:
             return "the server does not serve TLS"
         if "Hostname Verification" in failure or "is not in peer certificate" in failure:
             return "the certificate of the server is not for that name or address"
-        _, refused, why = failure.partition("CERTIFICATE_VERIFY_FAILED: ")
+        refused = _REFUSED.search(failure)
         if refused:
-            why = why.partition(":")[0]
-            if "issuer" in why or "self" in why:
+            why = refused[1]
+            # "unable to get local issuer certificate", "self signed certificate", or, of another
+            # authority of the same name, "certificate signature failure"
+            if any(sign in why for sign in ("issuer", "self", "signature")):
                 why = f"no authority of {CA} signed it"
             return f"the certificate of the server is not accepted: {why}"
     if not any(sign in failure for sign in ("Socket closed", "reset by peer", "Broken pipe")):

@@ -231,12 +231,26 @@ def test_wrong_input_is_told_what_is_accepted(
     assert ran.out == ""
 
 
-def test_a_ca_file_without_a_certificate_is_told(capsys: Capture, tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_text("-----BEGIN PRIVATE KEY-----")
-    ran = run(capsys, "check", "a:1", "--tls-ca", str(path))
+@pytest.mark.parametrize(
+    ("option", "content", "said"),
+    [
+        ("--tls-ca", "-----BEGIN PRIVATE KEY-----", "contains no certificate in PEM form"),
+        ("--tls-ca", "-----BEGIN CERTIFICATE-----\nx", "cannot be read: it is damaged"),
+        ("--tls-cert", "-----BEGIN CERTIFICATE-----", "need each other: give both"),
+        ("--tls-key", "-----BEGIN CERTIFICATE-----", "contains no private key in PEM form"),
+        ("--tls-key", "-----BEGIN PRIVATE KEY-----", "need each other: give both"),
+        ("--token-file", "two words", "must contain one token"),
+        ("--token-file", "", "must contain one token"),
+    ],
+)
+def test_a_file_with_other_contents_is_told(
+    capsys: Capture, tmp_path: Path, option: str, content: str, said: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text(content, encoding="utf-8")
+    ran = run(capsys, "health", "a:1", option, str(path))
     assert ran.exit_code == 2
-    assert "contains no certificate in PEM form" in ran.err
+    assert said in ran.err
 
 
 @pytest.mark.parametrize("value", ["localhost:1", "10.0.0.1:65535", "[::1]:50051", "unix:50051"])

@@ -174,6 +174,9 @@ def test_a_client_reads_its_files_again(world: World) -> None:
     with sync_server(world.server()) as address:
         said = ask(address, client)
         assert hint(said, tls=True).endswith("not accepted: no authority of --tls-ca signed it")
+        Authority.create().write(world.ca)  # of the same name
+        client.refresh()
+        assert "no authority of --tls-ca" in hint(ask(address, client), tls=True)
         before = client.refresh()
         assert client.refresh() == before
         OTHER.write(world.ca)
