@@ -26,9 +26,9 @@ from grpcerrors_protocol import inference_pb2 as v2
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.fleet_pb2_grpc import FleetStub, OperatorStub
 from grpcerrors_protocol.inference_pb2_grpc import GRPCInferenceServiceStub
+from grpcerrors_protocol.seldom import Seldom
 from grpcerrors_router.errors import Unauthenticated
-from grpcerrors_router.gateway import authorization
-from grpcerrors_router.gateway.authorization import role_for
+from grpcerrors_router.gateway.authorization import RefusalLog, role_for
 from grpcerrors_router.gateway.catalogue import Catalogue
 from grpcerrors_router.gateway.proxy import SERVICES
 from grpcerrors_router.security import access as access_module
@@ -299,19 +299,14 @@ async def test_headers_are_remembered_up_to_a_limit(
         assert len(locked.access._found) <= 3
 
 
-async def test_refusals_are_logged_at_a_limited_rate(
-    locked: Locked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(authorization, "LOG_INTERVAL", float("inf"))
+def test_refusals_are_logged_at_a_limited_rate() -> None:
+    now = 0.0
+    log = RefusalLog(Seldom(clock=lambda: now))
     with structlog.testing.capture_logs() as logs:
-        for _ in range(5):
-            assert (
-                await outcome(BackendStub(locked.channel).Health(pb.HealthMessage()))
-                == "UNAUTHENTICATED"
-            )
-    assert [each["event"] for each in logs] == ["refused a call"]
-    metrics = await scrape(locked)
-    assert 'router_refused_total{model="",reason="UNAUTHENTICATED"} 5.0' in metrics
+        for moment in (0.0, 0.1, 0.9, 1.0, 5.0):
+            now = moment
+            log.refused(Unauthenticated("why"), "/a/b", "peer")
+    assert [line["others"] for line in logs] == ["", 2, ""]
 
 
 # Models

@@ -1,4 +1,4 @@
-"""Conditions with which the control plane refuses a call."""
+"""Conditions with which a host refuses a call."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ SLOTS_BUSY: Final = Condition(
     unexecuted=True,
 )
 """A LoadModel got no slot within its deadline, or too many loads are waiting."""
+
+UNAUTHENTICATED: Final = Condition(
+    reason="UNAUTHENTICATED",
+    code=grpc.StatusCode.UNAUTHENTICATED,
+    message="{backend}: {problem}",
+)
+"""A call has no valid token. It was not executed, but no other node would accept it either."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,6 +9,7 @@ import structlog
 from grpc_health.v1 import health
 
 from grpcerrors_protocol import fleet_pb2
+from grpcerrors_protocol.seldom import Seldom
 from grpcerrors_router.errors import PermissionDenied, RouteError
 from grpcerrors_router.gateway.ending import abort
 from grpcerrors_router.security.tokens import Role
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from grpcerrors_router.security.access import Access
 
 _log = structlog.get_logger("router.security")
-
-LOG_INTERVAL = 1.0
-"""Seconds between two log lines about refused calls; the metrics count them all."""
 
 _OPEN = f"/{health.SERVICE_NAME}/"
 _REFLECTION = "/grpc.reflection."
@@ -88,24 +85,20 @@ class Authorization(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ign
 
 
 class RefusalLog:
-    """Logs refused calls, at most one each `LOG_INTERVAL`, with the number of the others."""
+    """Logs refused calls, at most one each second, with the number of the others."""
 
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._unlogged = 0
+    def __init__(self, seldom: Seldom | None = None) -> None:
+        self._seldom = seldom or Seldom()
 
     def refused(self, error: RouteError, method: str, peer: str) -> None:
-        """Log a refused call, or count it."""
-        now = time.monotonic()
-        if now < self._next:
-            self._unlogged += 1
-            return
-        _log.warning(
-            "refused a call",
-            reason=error.reason,
-            why=error.details(),
-            method=shown(method),
-            peer=peer,
-            others=self._unlogged or "",
-        )
-        self._next, self._unlogged = now + LOG_INTERVAL, 0
+        """Log a refused call, or count it; the metrics count them all."""
+        others = self._seldom.now()
+        if others is not None:
+            _log.warning(
+                "refused a call",
+                reason=error.reason,
+                why=error.details(),
+                method=shown(method) if method else "",
+                peer=peer,
+                others=others or "",
+            )
