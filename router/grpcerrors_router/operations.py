@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from grpcerrors_router.nodes.control import ControlPlane
     from grpcerrors_router.nodes.prober import Prober
     from grpcerrors_router.registry.registry import NodeRegistry
+    from grpcerrors_router.security.node_tokens import NodeTokens
     from grpcerrors_router.settings import Settings
     from grpcerrors_router.state.fleet import FleetBuilder
     from grpcerrors_router.view.entries import NodeEntry
@@ -36,6 +37,7 @@ class Operations:
         table: RoutingTable,
         registry: NodeRegistry,
         control: ControlPlane,
+        tokens: NodeTokens,
         prober: Prober,
         flights: Flights,
         quarantine: Quarantine,
@@ -47,6 +49,7 @@ class Operations:
         self._table = table
         self._registry = registry
         self._control = control
+        self._tokens = tokens
         self._prober = prober
         self._flights = flights
         self._quarantine = quarantine
@@ -59,12 +62,14 @@ class Operations:
         """Add or update a node that does not register itself.
 
         Returns:
-            Whether it accepts a connection, and why not.
+            Whether it accepts a connection and the router's token, and why not.
 
         Raises:
-            Invalid: a value breaks a rule of `validation.check_node`.
+            Invalid: a value breaks a rule of `validation.check_node`, or there is no such token.
             InvalidNode: a router answers at its address.
         """
+        if node.token:
+            self._tokens.check(node.token)
         await self._registry.add_node(
             node.address,
             node.backend,
@@ -80,6 +85,8 @@ class Operations:
             raise InvalidNode(
                 f"{node.address} is a router, which cannot be a node of another router"
             )
+        if entry.refusal:
+            return False, entry.refusal
         return answers, "" if answers else entry.trouble
 
     async def remove_node(self, name: str) -> None:

@@ -187,6 +187,7 @@ class SmartRouter:
             table=self.table,
             registry=registry,
             control=control,
+            tokens=nodes.tokens,
             prober=prober,
             flights=self._flights,
             quarantine=quarantine,

@@ -246,6 +246,8 @@ class Dispatcher:
             self._prober.suspect(entry.node)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._prober.missed(entry.node)
+        elif code is grpc.StatusCode.UNAUTHENTICATED:
+            self._prober.denied(entry.node)
         elif code not in SILENT:
             self._prober.heard(entry.node)
         self.events.request(

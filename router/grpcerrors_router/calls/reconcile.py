@@ -218,6 +218,9 @@ class Reconciler:
         try:
             holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
+            if self._prober.refuses(node, error):
+                self._events.unconfirmed(model, node.name)
+                return False
             if comes_from_node(error):
                 return await self._believed(entry, verdict, cause, request_id)
             # A busy node proves nothing; the next such error asks again.
@@ -293,7 +296,7 @@ class Reconciler:
         try:
             holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
-            if not comes_from_node(error):
+            if self._prober.refuses(node, error) or not comes_from_node(error):
                 self._prober.suspect(node)
                 self._events.unconfirmed(model, node.name)
                 return

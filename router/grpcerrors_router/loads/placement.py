@@ -89,7 +89,7 @@ def place(
     offering = [node for node in table.nodes.values() if node.info.backend == spec.backend]
     awake = [node for node in offering if node.open]
     if not awake:
-        return _no_open_node(spec.backend, len(offering))
+        return _no_open_node(spec.backend, offering)
     eligible, refusals, later = _sift(awake, spec, now, quarantine, tried)
     free = _free(eligible, now)
     if free is not None:
@@ -130,10 +130,13 @@ def _sift(
     return eligible, refusals, later
 
 
-def _no_open_node(backend: str, offering: int) -> Nowhere:
+def _no_open_node(backend: str, offering: list[NodeEntry]) -> Nowhere:
     if not offering:
         return Nowhere(f'no node offers backend "{backend}"', 5.0)
-    return Nowhere(f'all {offering} nodes of backend "{backend}" are silent or draining', 2.0)
+    refusing = [node.name for node in offering if node.refusal]
+    but = f", or refuse the router's token ({', '.join(refusing[:3])})" if refusing else ""
+    why = f'all {len(offering)} nodes of backend "{backend}" are silent or draining{but}'
+    return Nowhere(why, 2.0)
 
 
 def _victim(

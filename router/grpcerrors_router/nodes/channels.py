@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import structlog
@@ -12,12 +12,14 @@ import structlog
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.tls import ClientTls, hint
+from grpcerrors_router.security.node_tokens import bearing
 from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from grpcerrors_router.entities import Node
+    from grpcerrors_router.security.node_tokens import Header, NodeTokens
 
 _log = structlog.get_logger("router.nodes")
 
@@ -138,6 +140,17 @@ class _Counting:
         return make
 
 
+class _Bearing:
+    """A stub whose methods send a token."""
+
+    def __init__(self, stub: BackendStub, header: Header) -> None:
+        self._stub = stub
+        self._header = header
+
+    def __getattr__(self, name: str) -> Any:
+        return bearing(getattr(self._stub, name), self._header)
+
+
 class Channels:
     """Opens a channel on first use, and closes it when no node has its address any more.
 
@@ -147,10 +160,12 @@ class Channels:
 
     Args:
         tls: how to connect to nodes that serve TLS; see NodeClient.
+        tokens: the tokens for nodes; None for none.
     """
 
-    def __init__(self, tls: ClientTls | None = None) -> None:
+    def __init__(self, tls: ClientTls | None = None, tokens: NodeTokens | None = None) -> None:
         self._tls = tls
+        self._tokens = tokens
         self._version = 0 if tls is None else tls.refresh()
         self._links: dict[str, _Link] = {}
         self._retired: list[tuple[str, _Link]] = []
@@ -184,7 +199,9 @@ class Channels:
 
     def stub(self, node: Node) -> BackendStub:
         """Return a stub of the backend protocol for a node."""
-        return self._link(node).stub
+        stub = self._link(node).stub
+        header = None if self._tokens is None else self._tokens.header(node)
+        return stub if header is None else cast("BackendStub", _Bearing(stub, header))
 
     def multicallable(self, node: Node, shape: str, method: tuple[Any, ...]) -> Any:
         """Return the callable of a method at a node.
@@ -194,7 +211,9 @@ class Channels:
             shape: the RPC shape, as the methods of `grpc.aio.Channel` are named.
             method: path, request serializer and response deserializer.
         """
-        return self._link(node).method(shape, method)
+        found = self._link(node).method(shape, method)
+        header = None if self._tokens is None else self._tokens.header(node)
+        return found if header is None else bearing(found, header)
 
     def losses(self, node: Node) -> int:
         """Return how often the connection to a node was lost since the first channel to it."""

@@ -76,11 +76,33 @@ class Prober:
             self._start(node)
 
     def answered(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
-        """Return whether the error of a call comes from the node; suspect the node if not."""
+        """Return whether the error of the router's own call comes from the node.
+
+        If not, the node is suspected.
+        """
+        self.refuses(node, error)
         if comes_from_node(error):
             return True
         self.suspect(node)
         return False
+
+    def refuses(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
+        """Return whether the error of the router's own call says that the node refuses its token.
+
+        Such a node is not picked until it answers; its replicas stay, since nothing is known about
+        them.
+        """
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            return False
+        why = self._nodes.tokens.refusal(node.info)
+        if node.refusal != why:
+            _log.warning("a node refuses the router", node=node.name, why=why)
+        self._table.set_refusal(node, why)
+        return True
+
+    def denied(self, node: NodeEntry) -> None:
+        """Note that a request was denied; find out whether the node refuses the router, too."""
+        self._start(node)
 
     def suspect(self, node: NodeEntry) -> None:
         """Note that a call did not reach the node, so it is probed before it is picked again."""
@@ -136,9 +158,11 @@ class Prober:
         """
         info = node.info
         answers: bool | None = True
+        refuses = False
         try:
             await self._nodes.control.health(info, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
+            refuses = self.refuses(node, error)
             if not comes_from_node(error):
                 answers = None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
                 said = error.details() or ""
@@ -152,6 +176,8 @@ class Prober:
             return None
         if answers:
             self.heard(node)
+            if not refuses:
+                self._table.set_refusal(node, "")
         return answers
 
     async def look(self) -> None:
@@ -174,7 +200,8 @@ class Prober:
     async def watch(self) -> None:
         """Watch the nodes until cancelled.
 
-        Probes suspect nodes until they answer, and silent nodes with calls in flight. Closes the
+        Probes suspect nodes until they answer, those that refuse the router until they do not, and
+        silent nodes with calls in flight. Closes the
         channels to addresses that no node has any more.
         """
         while True:
@@ -193,6 +220,10 @@ class Prober:
         now, settings = self._clock.monotonic(), self._settings
         due = []
         for node in self._table.nodes.values():
+            if node.refusal:
+                if now - node.probed_at >= settings.probe_interval:
+                    due.append(node)
+                continue
             if not node.reachable:
                 wait = settings.probe_interval
             elif any(replica.in_flight for replica in node.replicas.values()):

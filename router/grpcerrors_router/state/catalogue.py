@@ -112,6 +112,8 @@ class Catalogue:
         if lost:
             node = lost[0].node
             what = "draining" if node.info.draining else "unreachable"
+            if node.refusal:
+                what = "not usable: it refuses the router's token"
             past = f"{node.name}, which holds it, is {what}; "
         else:
             end = self._recorder.ended(spec.name)

@@ -71,6 +71,8 @@ def _node_state(node: NodeEntry, silence: float, moment: Moment) -> tuple[str, s
     if not node.reachable:
         said = f" ({node.trouble[:200]})" if node.trouble else ""
         return "unreachable", f"it accepts no connection at {info.address}{said}"
+    if node.refusal:
+        return "refusing", node.refusal
     if info.draining:
         return "draining", "an operator drains it: it gets no new requests and no loads"
     if node.busy:

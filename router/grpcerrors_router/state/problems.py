@@ -136,6 +136,18 @@ def _busy(node: NodeState) -> Problem:
     )
 
 
+def _refusing(node: NodeState) -> Problem:
+    return Problem(
+        severity=ERROR,
+        kind="node-refuses",
+        node=node.name,
+        since=node.since,
+        what=f"Node {node.name} ({node.address}) refuses the router{because(node.why)}. It is not "
+        "used meanwhile; its replicas are kept.",
+        cure="Give the router the token that the node asks for. The node returns by itself.",
+    )
+
+
 def _draining(node: NodeState) -> Problem:
     return Problem(
         severity=NOTE,
@@ -152,6 +164,7 @@ _NODE: dict[str, Callable[[NodeState], Problem]] = {
     "unreachable": _down,
     "silent": _down,
     "busy": _busy,
+    "refusing": _refusing,
     "draining": _draining,
 }
 

@@ -274,6 +274,8 @@ def _obstacle(entry: ReplicaEntry, now: float) -> str:
     node = entry.node
     if not node.reachable:
         return "is unreachable"
+    if node.refusal:
+        return "refuses the router's token"
     if node.info.draining:
         return "is draining"
     if entry.overdue:

@@ -59,6 +59,8 @@ class RoutingTable:
         moved = entry.info.address != view.node.address or entry.info.boot_id != view.node.boot_id
         if moved:
             entry.reachable, entry.busy, entry.fresh_until = True, False, 0.0
+        if moved or entry.info.token != view.node.token:
+            entry.refusal, entry.fresh_until = "", 0.0
         if moved or entry.info.draining != view.node.draining:
             entry.changed_at = self._clock.monotonic()
         entry.info, entry.revision = view.node, view.revision
@@ -184,6 +186,13 @@ class RoutingTable:
         """Set whether a node may be picked, and whether last. Its replicas stay (invariant 14)."""
         if (node.reachable, node.busy) != (reachable, busy):
             node.reachable, node.busy = reachable, busy
+            node.changed_at = self._clock.monotonic()
+            self._wake(*node.replicas)
+
+    def set_refusal(self, node: NodeEntry, refusal: str) -> None:
+        """Set why a node refuses the router's own calls; "" if it does not."""
+        if node.refusal != refusal:
+            node.refusal = refusal
             node.changed_at = self._clock.monotonic()
             self._wake(*node.replicas)
 
