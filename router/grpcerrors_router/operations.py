@@ -85,8 +85,8 @@ class Operations:
             raise InvalidNode(
                 f"{node.address} is a router, which cannot be a node of another router"
             )
-        if entry.refusal:
-            return False, entry.refusal
+        if entry.denial:
+            return False, entry.denial
         return answers, "" if answers else entry.trouble
 
     async def remove_node(self, name: str) -> None:

@@ -159,6 +159,18 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="with --tls-cert, those that the system trusts",
         ),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve only callers that send a token of this file, which has one on each line.",
+            show_default="LOCALAI_GRPC_AUTH_TOKEN",
+        ),
+    ] = None,
+    router_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Send the token in this file to the router."),
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -193,6 +205,7 @@ def serve(  # noqa: PLR0913 - the options of the command
     from grpcerrors_backends.host.service import NotARpcError
     from grpcerrors_protocol.exposure import ExposedError
     from grpcerrors_protocol.tls import TlsError, TlsFiles
+    from grpcerrors_protocol.token_file import TokenFileError
 
     configure(form=log_format)
     stay_lean()
@@ -213,6 +226,8 @@ def serve(  # noqa: PLR0913 - the options of the command
         secret_env=tuple(secret_env or ()),
         tls=TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca),
         insecure=insecure,
+        token_file=token_file,
+        router_token_file=router_token_file,
     )
     try:
         model = find(name)
@@ -222,7 +237,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         host.run(functools.partial(_ready, model.name))
     except (
         UnusableBackendError, AddressError, ListenError, NoFolderError, NotARpcError,
-        ExposedError, TlsError,
+        ExposedError, TlsError, TokenFileError,
     ) as error:  # fmt: skip
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -24,6 +24,7 @@ from grpcerrors_protocol.tls import hint
 if TYPE_CHECKING:
     from grpcerrors_backends.host.slots import Slots
     from grpcerrors_protocol.tls import ClientTls
+    from grpcerrors_protocol.token_file import TokenFile
 
 PATIENCE = 5.0  # timeout of a heartbeat, in seconds
 FIRST_RETRY, LAST_RETRY = 0.2, 3.0  # seconds between attempts after a failed heartbeat
@@ -91,7 +92,7 @@ class Member:
     """Sends heartbeats of *node* to the router at *router* from a background thread.
 
     Set *changed* when the inventory of *slots* changes: the next heartbeat is then sent at once.
-    With *tls*, the router is reached over TLS.
+    With *tls*, the router is reached over TLS; with *token*, it gets the token in that file.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class Member:
         slots: Slots[Any, Any],
         changed: threading.Event,
         tls: ClientTls | None = None,
+        token: TokenFile | None = None,
     ) -> None:
         self._router = router
+        self._token = token
         self._node = node
         self._slots = slots
         self._changed = changed
@@ -125,7 +128,7 @@ class Member:
         self._thread.join(PATIENCE)
         request = fleet_pb2.LeaveRequest(node=self._node.name, boot_id=self._node.boot_id)
         try:
-            self._stub.Leave(request, timeout=PATIENCE)
+            self._stub.Leave(request, timeout=PATIENCE, metadata=self._metadata())
         except grpc.RpcError as error:
             log.warning(
                 "cannot tell the router that this node stops", router=self._router, why=_text(error)
@@ -146,6 +149,9 @@ class Member:
                 self._succeeded()
                 retry = FIRST_RETRY
             self._changed.wait(pause)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return () if self._token is None else (self._token.header,)
 
     def _connect(self) -> None:
         """Open a channel to the router, with the files of TLS as they are now."""
@@ -205,7 +211,7 @@ class Member:
             ],
             tls=self._node.tls,
         )
-        reply = self._stub.Heartbeat(request, timeout=PATIENCE)
+        reply = self._stub.Heartbeat(request, timeout=PATIENCE, metadata=self._metadata())
         # The order of the arguments turns NaN into the longest interval.
         return max(FIRST_RETRY, min(LONGEST_INTERVAL, float(reply.interval_seconds)))
 

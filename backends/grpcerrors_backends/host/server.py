@@ -25,11 +25,13 @@ from grpcerrors_backends.host.membership import Member, Node, advertised, defaul
 from grpcerrors_backends.host.memory import MIB, give_back
 from grpcerrors_backends.host.service import services
 from grpcerrors_backends.host.slots import Slots
+from grpcerrors_backends.host.token_check import AioTokenCheck, TokenCheck, check_of
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2
 from grpcerrors_protocol.exposure import Protection
 from grpcerrors_protocol.pool import pool_of
 from grpcerrors_protocol.tls import TlsFiles
+from grpcerrors_protocol.token_file import TokenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +77,9 @@ class Config:
         secret_env: environment variables with keys that load options may name.
         tls: certificate and authorities; without a certificate, the host serves plain text.
         insecure: whether other machines may reach it without TLS.
+        token_file: file with the tokens of which callers must send one; None if they need none,
+            unless the environment variable LOCALAI_GRPC_AUTH_TOKEN has one.
+        router_token_file: file with the token for the router; None for none.
     """
 
     listen: str = "127.0.0.1:0"
@@ -91,6 +96,8 @@ class Config:
     secret_env: tuple[str, ...] = ()
     tls: TlsFiles = field(default_factory=TlsFiles)
     insecure: bool = False
+    token_file: Path | None = None
+    router_token_file: Path | None = None
 
 
 class ListenError(Exception):
@@ -128,7 +135,11 @@ class Host:
     def __init__(self, model: type[Model], config: Config) -> None:
         if config.router:
             advertised(config.listen, config.advertise)
+        self._check = check_of(model.name, config.token_file)
+        file = config.router_token_file
+        self._router_token = None if file is None else TokenFile(file, "--router-token-file")
         protection = Protection(
+            tokens=self._check is not None,
             tls=config.tls.cert is not None,
             clients=config.tls.client_ca is not None,
             insecure=config.insecure,
@@ -185,7 +196,7 @@ class Host:
         pool = ThreadPoolExecutor(THREADS, "call")
         server = grpc.server(
             pool,
-            interceptors=self._guards(grpcerrors.ModelGuard),
+            interceptors=self._interceptors(TokenCheck, grpcerrors.ModelGuard),
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
@@ -207,7 +218,7 @@ class Host:
 
     async def _run_aio(self, ready: Callable[[str], None]) -> None:
         server = grpc.aio.server(
-            interceptors=self._guards(grpcerrors.aio.ModelGuard),
+            interceptors=self._interceptors(AioTokenCheck, grpcerrors.aio.ModelGuard),
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
@@ -227,14 +238,17 @@ class Host:
             if await asyncio.to_thread(self._told_to_stop):
                 await server.stop(None)
 
-    def _guards(self, guard: Callable[..., Any]) -> list[Any]:
-        """Return a guard of each protocol.
+    def _interceptors(self, check: Callable[..., Any], guard: Callable[..., Any]) -> list[Any]:
+        """Return the check of tokens, if there are any, and then a guard of each protocol.
 
-        They let calls for a model that is being loaded in, since each guard sees only the loads of
-        its own protocol. The handler refuses them.
+        So a caller without a token is not told which models are loaded. The guards let calls for a
+        model that is being loaded in, since each guard sees only the loads of its own protocol. The
+        handler refuses them.
         """
         name, slots = self._model.name, self.slots
+        checks = [] if self._check is None else [check(self._check)]
         return [
+            *checks,
             guard(name, protocol=LOCALAI, holds=lambda alias: slots.expects(alias=alias)),
             guard(
                 name,
@@ -275,8 +289,9 @@ class Host:
                 name, reached, self._model.name, self._control.boot_id, tls=self._tls is not None
             )
             self._member = Member(
-                self._config.router, node, self.slots, self._inventory_changed, self._router_tls
-            )
+                self._config.router, node, self.slots, self._inventory_changed,
+                self._router_tls, self._router_token,
+            )  # fmt: skip
             self._member.start()
         ready(address)
 

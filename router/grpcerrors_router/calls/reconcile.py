@@ -218,7 +218,7 @@ class Reconciler:
         try:
             holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
-            if self._prober.refuses(node, error):
+            if self._prober.denies(node, error):
                 self._events.unconfirmed(model, node.name)
                 return False
             if comes_from_node(error):
@@ -296,7 +296,7 @@ class Reconciler:
         try:
             holds = await self._control.has_model(node.info, model, self._settings.status_timeout)
         except grpc.aio.AioRpcError as error:
-            if self._prober.refuses(node, error) or not comes_from_node(error):
+            if self._prober.denies(node, error) or not comes_from_node(error):
                 self._prober.suspect(node)
                 self._events.unconfirmed(model, node.name)
                 return

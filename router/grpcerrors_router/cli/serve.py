@@ -78,6 +78,22 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="ask nobody",
         ),
     ] = None,
+    node_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Send the token in this file to nodes that were not added with another one.",
+            show_default="no token",
+        ),
+    ] = None,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Find the tokens of add-node --token-file in this folder.",
+            show_default="none",
+        ),
+    ] = None,
     forward_header: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,6 +161,7 @@ def serve(  # noqa: PLR0913 - the options of the command
     from grpcerrors_protocol.exposure import Protection
     from grpcerrors_protocol.tls import TlsFiles
     from grpcerrors_router.cli.serving import Server, run
+    from grpcerrors_router.security.node_tokens import node_tokens
 
     split_address(listen, "--listen", DEFAULT_ADDRESS)
     at = None if metrics_at is None else split_address(metrics_at, "--metrics", "127.0.0.1:9100")
@@ -159,6 +176,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         on_stale=on_stale.value,
         metrics_at=at,
         tokens=tokens,
+        node_tokens=node_tokens(node_token_file, secrets),
         forward=tuple(map(forwardable, forward_header or ())),
         grace=grace,
         tls=TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca),

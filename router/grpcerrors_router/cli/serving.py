@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from grpcerrors_protocol.tls import TlsFiles
     from grpcerrors_router.calls.retry import OnStale
     from grpcerrors_router.entities import ModelSpec
+    from grpcerrors_router.security.node_tokens import NodeTokens
 
 log = structlog.get_logger("router")
 
@@ -45,6 +46,7 @@ class Server:
     on_stale: OnStale
     metrics_at: tuple[str, int] | None
     tokens: Path | None
+    node_tokens: NodeTokens | None
     forward: tuple[str, ...]
     grace: float
     tls: TlsFiles
@@ -80,7 +82,7 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
     counted = metrics.Metrics()
     tls, nodes = (
         server.tls.server(log.warning),
-        NodeClient.over_grpc(server.tls.client(log.warning)),
+        NodeClient.over_grpc(server.tls.client(log.warning), tokens=server.node_tokens),
     )
     router = SmartRouter(
         NodeRegistry(server.registry, router=server.name),

@@ -229,7 +229,7 @@ class LoadRunner:
             return replace(
                 self._later(error.details() or "the node is loading", pause), loading=True
             )
-        said = node.refusal or error.details() or error.code().name
+        said = node.denial or error.details() or error.code().name
         return Result(ok=False, message=said, answered=answered)
 
     def _failed(self, job: Load, result: Result, freed: Outcome) -> Outcome:

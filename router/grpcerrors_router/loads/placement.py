@@ -133,7 +133,7 @@ def _sift(
 def _no_open_node(backend: str, offering: list[NodeEntry]) -> Nowhere:
     if not offering:
         return Nowhere(f'no node offers backend "{backend}"', 5.0)
-    refusing = [node.name for node in offering if node.refusal]
+    refusing = [node.name for node in offering if node.denial]
     but = f", or refuse the router's token ({', '.join(refusing[:3])})" if refusing else ""
     why = f'all {len(offering)} nodes of backend "{backend}" are silent or draining{but}'
     return Nowhere(why, 2.0)

@@ -80,13 +80,13 @@ class Prober:
 
         If not, the node is suspected.
         """
-        self.refuses(node, error)
+        self.denies(node, error)
         if comes_from_node(error):
             return True
         self.suspect(node)
         return False
 
-    def refuses(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
+    def denies(self, node: NodeEntry, error: grpc.aio.AioRpcError) -> bool:
         """Return whether the error of the router's own call says that the node refuses its token.
 
         Such a node is not picked until it answers; its replicas stay, since nothing is known about
@@ -95,9 +95,9 @@ class Prober:
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return False
         why = self._nodes.tokens.refusal(node.info)
-        if node.refusal != why:
+        if node.denial != why:
             _log.warning("a node refuses the router", node=node.name, why=why)
-        self._table.set_refusal(node, why)
+        self._table.set_denial(node, why)
         return True
 
     def denied(self, node: NodeEntry) -> None:
@@ -162,7 +162,7 @@ class Prober:
         try:
             await self._nodes.control.health(info, self._settings.probe_timeout)
         except grpc.aio.AioRpcError as error:
-            refuses = self.refuses(node, error)
+            refuses = self.denies(node, error)
             if not comes_from_node(error):
                 answers = None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
                 said = error.details() or ""
@@ -177,7 +177,7 @@ class Prober:
         if answers:
             self.heard(node)
             if not refuses:
-                self._table.set_refusal(node, "")
+                self._table.set_denial(node, "")
         return answers
 
     async def look(self) -> None:
@@ -220,7 +220,7 @@ class Prober:
         now, settings = self._clock.monotonic(), self._settings
         due = []
         for node in self._table.nodes.values():
-            if node.refusal:
+            if node.denial:
                 if now - node.probed_at >= settings.probe_interval:
                     due.append(node)
                 continue

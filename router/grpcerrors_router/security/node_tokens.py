@@ -93,6 +93,19 @@ class NodeTokens:
         return f"the node refuses the router's token; correct the one in {given}"
 
 
+def node_tokens(default: Path | None, secrets: Path | None) -> NodeTokens | None:
+    """Return the tokens of `serve`, as its options say; None without these.
+
+    Raises ValueError, which names the option, for what cannot be used.
+    """
+    if secrets is not None and not secrets.is_dir():
+        raise ValueError(f"--secrets {secrets} is no folder")
+    if default is None and secrets is None:
+        return None
+    file = None if default is None else TokenFile(default, "--node-token-file")
+    return NodeTokens(file, secrets)
+
+
 def bearing(call: Any, header: Header) -> Any:
     """Return a method of a stub that sends a token, in place of one that its caller sends."""
 

@@ -112,7 +112,7 @@ class Catalogue:
         if lost:
             node = lost[0].node
             what = "draining" if node.info.draining else "unreachable"
-            if node.refusal:
+            if node.denial:
                 what = "not usable: it refuses the router's token"
             past = f"{node.name}, which holds it, is {what}; "
         else:

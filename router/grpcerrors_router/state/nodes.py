@@ -66,13 +66,15 @@ def replica_states(node: NodeEntry, state: str, moment: Moment) -> list[ReplicaS
     return [_replica(node.replicas[model], moment, state=state) for model in sorted(node.replicas)]
 
 
-def _node_state(node: NodeEntry, silence: float, moment: Moment) -> tuple[str, str]:
+def _node_state(  # noqa: PLR0911 - one for each state
+    node: NodeEntry, silence: float, moment: Moment
+) -> tuple[str, str]:
     info = node.info
     if not node.reachable:
         said = f" ({node.trouble[:200]})" if node.trouble else ""
         return "unreachable", f"it accepts no connection at {info.address}{said}"
-    if node.refusal:
-        return "refusing", node.refusal
+    if node.denial:
+        return "refusing", node.denial
     if info.draining:
         return "draining", "an operator drains it: it gets no new requests and no loads"
     if node.busy:

@@ -274,7 +274,7 @@ def _obstacle(entry: ReplicaEntry, now: float) -> str:
     node = entry.node
     if not node.reachable:
         return "is unreachable"
-    if node.refusal:
+    if node.denial:
         return "refuses the router's token"
     if node.info.draining:
         return "is draining"

@@ -109,7 +109,7 @@ class NodeEntry:
         loads: its load jobs, by model.
         reachable: whether it may be picked.
         busy: whether it is picked last.
-        refusal: why it refuses the calls of this router itself; "" if it does not.
+        denial: why it refuses the calls of this router itself; "" if it does not.
         changed_at: when one of these, or whether it is draining, last changed.
         trouble: why it did not answer its last probe; "" if it did.
         refuses: whether that probe failed at once, since nothing listens at its address.
@@ -122,6 +122,7 @@ class NodeEntry:
     __slots__ = (
         "busy",
         "changed_at",
+        "denial",
         "fresh_until",
         "heard_at",
         "info",
@@ -130,7 +131,6 @@ class NodeEntry:
         "probed_at",
         "reachable",
         "refuses",
-        "refusal",
         "replicas",
         "revision",
         "trouble",
@@ -146,7 +146,7 @@ class NodeEntry:
         self.loads: dict[str, Load] = {}
         self.reachable = True
         self.busy = False
-        self.refusal = ""
+        self.denial = ""
         self.losses = 0
         self.fresh_until = 0.0
         self.heard_at = 0.0
@@ -165,4 +165,4 @@ class NodeEntry:
     @property
     def open(self) -> bool:
         """Whether requests may be sent to it."""
-        return self.reachable and not self.info.draining and not self.refusal
+        return self.reachable and not self.info.draining and not self.denial

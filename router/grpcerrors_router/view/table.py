@@ -60,7 +60,7 @@ class RoutingTable:
         if moved:
             entry.reachable, entry.busy, entry.fresh_until = True, False, 0.0
         if moved or entry.info.token != view.node.token:
-            entry.refusal, entry.fresh_until = "", 0.0
+            entry.denial, entry.fresh_until = "", 0.0
         if moved or entry.info.draining != view.node.draining:
             entry.changed_at = self._clock.monotonic()
         entry.info, entry.revision = view.node, view.revision
@@ -189,10 +189,10 @@ class RoutingTable:
             node.changed_at = self._clock.monotonic()
             self._wake(*node.replicas)
 
-    def set_refusal(self, node: NodeEntry, refusal: str) -> None:
+    def set_denial(self, node: NodeEntry, denial: str) -> None:
         """Set why a node refuses the router's own calls; "" if it does not."""
-        if node.refusal != refusal:
-            node.refusal = refusal
+        if node.denial != denial:
+            node.denial = denial
             node.changed_at = self._clock.monotonic()
             self._wake(*node.replicas)
 
