@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ SESSIONS = (
     ("docs/how-to/connect.md",),
     ("docs/how-to/embed.md",),
     ("docs/reference/call.md",),
+    ("docs/reference/tokens-toml.md",),
 )
 """Pages that are followed; the later ones of a row use what the first has started."""
 ELSEWHERE = {
@@ -36,6 +38,7 @@ ELSEWHERE = {
     "router/README.md": "tests/wheels/test_pages.py",
 }
 """Pages whose blocks another test runs, and where."""
+GENERATED = [ROOT / "docs/reference" / name for name in ("cli.md", "settings.md")]
 MOST_NOT_RUN = 20
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -89,6 +92,26 @@ def test_included_files_exist() -> None:
         for block in pages.fences(text(page)):
             if block.name and not block.text:
                 assert (ROOT / block.name).is_file(), (page, block.name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_somewhere(page: str) -> None:
+    """In the repository; the site's build checks links with anchors."""
+    for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text(page)):
+        found = (ROOT / page).parent / link
+        assert found.exists() or found.resolve() in GENERATED, link
+
+
+def test_each_example_is_one_screen_and_says_how_to_run_it() -> None:
+    shown = {block.name for page in PAGES for block in pages.fences(text(page))}
+    examples = sorted((ROOT / "examples").glob("*.py"))
+    assert examples
+    for example in examples:
+        code = example.read_text()
+        name = example.relative_to(ROOT).as_posix()
+        assert len(code.splitlines()) <= 60
+        assert f"    python {name} " in (ast.get_docstring(ast.parse(code)) or "")
+        assert name in shown, "no page shows it"
 
 
 def test_the_readme_is_short() -> None:

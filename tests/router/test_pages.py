@@ -9,6 +9,7 @@ import pytest
 
 from grpcerrors_router.config.models_toml import parse_models
 from grpcerrors_router.errors import REASONS, RouteError
+from grpcerrors_router.security.tokens_toml import parse_tokens
 from tests import pages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,6 +30,17 @@ def test_several_routers_share_a_database(tmp_path: Path, postgres_url: str) -> 
 def test_its_models_files_are_valid() -> None:
     found = [parse_models(block) for block in blocks("reference/models-toml.md", "toml")]
     assert [set(models) for models in found] == [{"tiny.en", "vad"}]
+
+
+def test_the_tokens_file_is_valid() -> None:
+    (example,) = re.findall(
+        r"^```toml \S+\n(.*?)^```$",
+        (DOCS / "reference/tokens-toml.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    shop, gpu = parse_tokens(example)
+    assert shop.may_call("tiny.en")
+    assert gpu.may_be("gpu-1")
 
 
 def test_every_reason_is_listed() -> None:
