@@ -61,6 +61,15 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="none",
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve a live page for browsers on this address. It shows what is wrong and what "
+            "to do, and has buttons to load, unload, drain and forgive.",
+            show_default="none",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +174,7 @@ def serve(  # noqa: PLR0913 - the options of the command
 
     split_address(listen, "--listen", DEFAULT_ADDRESS)
     at = None if metrics_at is None else split_address(metrics_at, "--metrics", "127.0.0.1:9100")
+    page_at = None if http is None else split_address(http, "--http", "127.0.0.1:8080")
     if name is not None and not is_name(name):
         raise ValueError("--name must be 1 to 255 printable characters")
     check_registry_url(registry)
@@ -175,6 +185,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         listen=listen,
         on_stale=on_stale.value,
         metrics_at=at,
+        page_at=page_at,
         tokens=tokens,
         node_tokens=node_tokens(node_token_file, secrets),
         forward=tuple(map(forwardable, forward_header or ())),

@@ -45,6 +45,7 @@ class Server:
     listen: str
     on_stale: OnStale
     metrics_at: tuple[str, int] | None
+    page_at: tuple[str, int] | None
     tokens: Path | None
     node_tokens: NodeTokens | None
     forward: tuple[str, ...]
@@ -61,6 +62,9 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     if server.metrics_at is not None:
         host, port = server.metrics_at
         server.protection.check("--metrics", f"{host}:{port}", log.warning)
+    if server.page_at is not None:
+        host, port = server.page_at
+        server.protection.check("--http", f"{host}:{port}", log.warning)
     access = None if server.tokens is None else Access(server.tokens)
     warn_of_shared_identities(models)
     work = _serve(server, models, access)
@@ -118,6 +122,13 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
                 address, stop_metrics = metrics.serve(counted, host, port, tls)
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f", metrics on {address}"
+        if server.page_at is not None:
+            from grpcerrors_router.web.serving import PageServer
+
+            page = PageServer(router, server.page_at, access=access, tls=tls)
+            with _naming("--http", page.address):
+                ready += f", page on {await page.start()}"
+            stack.push_async_callback(page.stop, server.grace)
         _reload_on_hangup(reloader)
         print(ready, flush=True)  # noqa: T201 - the line that scripts wait for
         report_ready()

@@ -1,0 +1,1 @@
+"""The live page: a view of the fleet in a browser, with buttons for operators."""
