@@ -446,10 +446,12 @@ class ForgiveRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class ForgiveReply(_message.Message):
-    __slots__ = ("ended",)
+    __slots__ = ("now", "ended")
+    NOW_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    now: float
     ended: _containers.RepeatedCompositeFieldContainer[PauseState]
-    def __init__(self, ended: _Optional[_Iterable[_Union[PauseState, _Mapping]]] = ...) -> None: ...
+    def __init__(self, now: _Optional[float] = ..., ended: _Optional[_Iterable[_Union[PauseState, _Mapping]]] = ...) -> None: ...
 
 class ReloadRequest(_message.Message):
     __slots__ = ()

@@ -14,8 +14,11 @@ import structlog
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol.fleet_pb2 import PauseState
 from grpcerrors_router import cli
 from grpcerrors_router.cli.models import _Progress
+from grpcerrors_router.config.reload import Reloader
+from grpcerrors_router.gateway.server import GatewayServer
 from tests.router.conftest import eventually
 from tests.router.support.cli import Run, command
 from tests.router.support.rawnode import Stack, stack
@@ -55,9 +58,11 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
 
     code, out, _ = await run("status")
     assert code == 0
-    assert f"routers: {served.router.name}" in out
+    assert f"routers: {served.router.name}; registry: sqlite" in out
+    assert "1 problem: 1 node, 1 model loaded, 0 calls in flight" in out
+    assert 'No node offers backend "nobody-has-this", so orphan' in " ".join(out.split())
     (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
-    assert " up (asked) " in line
+    assert line.split() == ["raw-1", served.node.address, "raw", "up", "1/4"]
     generation = next(iter(served.router.table.replicas("m"))).generation
     (line,) = [line for line in out.splitlines() if line.startswith("m  ")]
     assert f"  raw-1  {generation}  " in line
@@ -111,12 +116,12 @@ async def test_status_as_json_counts_what_is_in_flight(served: Stack, run: Any) 
 
     async with asyncio.timeout(60):
         data = await status()
-        while data["nodes"][0]["replicas"][0]["in_flight"] != 3:
+        while data["nodes"][0]["replicas"][0]["calls"] != 3:
             data = await status()
     (node,) = data["nodes"]
     (replica,) = node["replicas"]
     assert (node["name"], node["backend"], replica["model"]) == ("raw-1", "raw", "m")
-    assert replica["in_flight"] == 3
+    assert replica["calls"] == data["in_flight"] == node["calls"] == 3
     assert data["routers"][0]["name"] == served.router.name
     gate.set()
     await asyncio.gather(*calls)
@@ -129,31 +134,32 @@ async def test_heals_shows_the_log(served: Stack, run: Any) -> None:
     await registry.remove_node_model("raw-1", "m", generation=generation, evidence="details")
     code, out, _ = await run("heals", "--json")
     assert code == 0
-    (heal,) = json.loads(out)
-    assert (heal["node"], heal["model"], heal["generation"]) == ("raw-1", "m", generation)
+    (heal,) = json.loads(out)["heals"]
+    assert (heal["node"], heal["model"], heal["generation"]) == ("raw-1", "m", str(generation))
     assert heal["evidence"] == "details"
+    assert not json.loads((await run("heals", "--json", "--node", "b"))[1])["heals"]
     out = (await run("heals", "--limit", "1"))[1]
     assert "details" in out
     assert "dropped" in out
 
 
-@pytest.mark.slow
 async def test_nodes_are_added_drained_and_removed(served: Stack, run: Any) -> None:
-    added = await run("add-node", "127.0.0.1:9", "--backend", "raw", "--slots", "2", "--name", "b")
+    nodes = served.router.table.nodes
+    add = ("add-node", "127.0.0.1:9", "--backend", "raw", "--slots", "2", "--name", "b")
+    added = await run(*add, "--node-token-file", "b.token")
     assert added[:2] == (0, "added b (raw, 2 slots)\n")
-    assert added[2].startswith("Warning: nothing answers at 127.0.0.1:9 yet")
+    assert added[2].startswith("Warning: nothing answers the router at 127.0.0.1:9 yet")
+    assert (nodes["b"].info.token, nodes["b"].info.tls) == ("b.token", False)
     assert "unreachable" in (await run("status"))[1]
     again = await run("add-node", served.node.address, "--backend", "raw", "--name", "raw-1")
     assert again == (0, "added raw-1 (raw, 1 slot)\n", "")
     assert (await run("drain", "b"))[:2] == (0, "draining b\n")
-    views = {view.name: view for view in (await served.router.registry.snapshot()).nodes}
-    node = views["b"].node
-    assert node is not None
-    assert (node.draining, node.slots, node.foreign) == (True, 2, True)
+    info = nodes["b"].info
+    assert (info.draining, info.slots, info.foreign) == (True, 2, True)
     assert (await run("drain", "b", "--off"))[:2] == (0, "b takes requests again\n")
     assert (await run("remove-node", "b"))[:2] == (0, "removed b\n")
     code, _, err = await run("drain", "raw-2")
-    assert (code, err) == (2, 'Error: no node "raw-2"; did you mean "raw-1"?\n')
+    assert (code, err) == (2, 'Error: no node "raw-2"; did you mean "raw-1"? (NOT_FOUND)\n')
 
 
 async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
@@ -181,7 +187,13 @@ async def test_a_drained_node_gets_no_request(served: Stack, run: Any) -> None:
         (("status", "--registry", "mysql://me:hunter2@h/x"), "--registry mysql://me:***@h/x: use"),
         (("serve", "--models", "{good}", "--registry", "mysql://me:hunter2@h/x"), "use sqlite:///"),
         (("status", "--registry", "sqlite:///{text}"), "file is not a database"),
-        (("drain", "n", "--registry", "sqlite:///{text}"), "file is not a database"),
+        (("heals", "--registry", "sqlite:///{text}"), "file is not a database"),
+        (("drain", "n", "--registry", "sqlite:///{text}"), "No such option"),
+        (("history", "mm"), 'unknown model "mm"; did you mean "m"? (NOT_FOUND)'),
+        (("forgive", "--node", "b"), 'no node "b"'),
+        (("reload",), "was not started by grpcerrors-router serve"),
+        (("check", "absent.toml"), "absent.toml: cannot be read"),
+        (("status", "--sort", "size"), "Invalid value for '--sort'"),
         (("add-node", "{taken}", "--backend", "raw"), "is a router"),
         (("add-node", "0.0.0.0:1", "--backend", "raw"), "is a wildcard"),
         (("status", "--registry", "sqlite:///absent.db"), "no registry at absent.db; start"),
@@ -238,7 +250,7 @@ async def test_only_serve_changes_the_schema(run: Any, tmp_path: Path) -> None:
         database.execute("insert into router_version values ('0001')")
         database.commit()
     before = path.read_bytes()
-    for arguments in (("status",), ("heals",), ("drain", "n"), ("remove-node", "n")):
+    for arguments in (("status",), ("heals",)):
         code, out, err = await run(*arguments, "--registry", f"sqlite:///{path}")
         assert (code, out) == (2, "")
         assert "its schema 0001 is older than" in err
@@ -278,3 +290,96 @@ async def test_a_server_that_is_no_gateway_is_reported(served: Stack, run: Any) 
     assert (code, err.count("\n")) == (2, 1)
     assert "is not a gateway of grpcerrors-router" in err
     await server.stop(0)
+
+
+PAUSE = PauseState(kind="back-off", node="raw-1", model="alias", until=2e9, why="no file")
+
+
+async def test_models_history_and_forgive(served: Stack, run: Any, monkeypatch: Any) -> None:
+    assert (await run("load", "m"))[0] == 0
+    code, out, _ = await run("models")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["m"].split() == ["m", "raw", "1/1", "0"]
+    assert 'no node offers backend "nobody-has-this"' in " ".join(out.split())
+    data = json.loads((await run("models", "--json"))[1])
+    assert next(each for each in data["models"] if each["model"] == "m")["present"] == 1
+    code, out, _ = await run("history", "m")
+    assert code == 0
+    assert " loaded " in out
+    assert "it was asked for, and no node held it" in " ".join(out.split())
+    (entry,) = json.loads((await run("history", "m", "--json"))[1])["entries"]
+    assert (entry["kind"], entry["node"]) == ("loaded", "raw-1")
+    assert (await run("forgive"))[1] == "nothing to forgive\n"
+    monkeypatch.setattr(served.router.state, "pauses", lambda: [PAUSE])
+    code, out, _ = await run("forgive", "--model", "alias")
+    assert (code, out.splitlines()[0]) == (0, "ended:")
+    assert "no file" in out
+    assert json.loads((await run("forgive", "--json"))[1])["ended"][0]["model"] == "alias"
+
+
+async def test_status_reads_the_registry_while_no_router_runs(served: Stack, run: Any) -> None:
+    await run("load", "m")
+    registry = served.router.registry
+    await registry.log_heal("raw-1", "m", 7, "code", "kept")
+    nobody = ("--gateway", "127.0.0.1:1", "--registry", served.url)
+    code, out, err = await run("status", *nobody)
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
+    assert line.split()[-2:] == ["up", "1/4"], "foreign nodes are asked"
+    data = json.loads((await run("status", "--json", *nobody))[1])
+    assert (data["router"], data["nodes"][0]["replicas"][0]["model"]) == ("", "m")
+    assert [each["name"] for each in data["routers"]] == [served.router.name]
+    (heal,) = json.loads((await run("heals", "--json", *nobody))[1])["heals"]
+    assert heal["action"] == "kept"
+
+
+async def test_reload_says_what_has_changed(
+    served: Stack, run: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text('[models]\nm.backend = "raw"\nnew.backend = "raw"\n')
+    server = GatewayServer(served.router, "127.0.0.1:0", Reloader(served.router, path).reload)
+    monkeypatch.setenv("ROUTER_GATEWAY", await server.start())
+    code, out, _ = await run("reload")
+    assert (code, out) == (
+        0,
+        "read models.toml: added new; removed alias, orphan, twin-a, twin-b\n",
+    )
+    assert (await run("reload"))[1] == "read models.toml: no model has changed\n"
+    path.write_text("[models]\nm.bakend = 1\nnew.backend = 2\n")
+    code, out, err = await run("reload")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[0] == "nothing was changed:"
+    assert len(err.splitlines()) == 3
+    assert set(served.router.models) == {"m", "new"}
+    code, out, _ = await run("reload", "--json")
+    assert (code, len(json.loads(out)["mistakes"])) == (1, 2)
+    await server.stop(0)
+
+
+async def test_check_lists_all_mistakes_with_their_lines(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text("[models.x]\nbakend = 'y'\n\n[models.y]\nbackend = 3\n")
+    code, out, err = await run("check", str(path))
+    assert code == 1
+    assert (
+        out
+        == f"""\
+{path}:2: models.x.bakend: unknown key; did you mean "backend"?
+  |
+2 | bakend = 'y'
+  |
+{path}:5: models.y.backend: must be a string
+  |
+5 | backend = 3
+  |
+"""
+    )
+    assert err == f"2 mistakes in {path}\n"
+    path.write_text("[models]\nx = {backend = 'y', options.Model = 'z'}\nz.backend = 'y'\n")
+    code, out, err = await run("check", str(path))
+    assert (code, out) == (0, f"{path}: 2 models, no mistakes\n")
+    assert err == (
+        'Warning: x, z are all loaded as "z", so requests must name one of them by x-model-id\n'
+    )

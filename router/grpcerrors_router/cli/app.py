@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grpcerrors_router.cli import models, nodes, serve, token, view
+from grpcerrors_router.cli import config, models, nodes, serve, token, view
 from grpcerrors_router.errors import RouteError
 
 if TYPE_CHECKING:
@@ -33,16 +32,23 @@ app = typer.Typer(
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=view.STATUS_EXAMPLES)(view.status)
 app.command(epilog=view.HEALS_EXAMPLES)(view.heals)
-app.command(epilog=nodes.ADD_EXAMPLES)(nodes.add_node)
-app.command(epilog=nodes.REMOVE_EXAMPLES)(nodes.remove_node)
-app.command(epilog=nodes.DRAIN_EXAMPLES)(nodes.drain)
+app.command(epilog=view.MODELS_EXAMPLES)(view.models)
+app.command(epilog=view.HISTORY_EXAMPLES)(view.history)
 app.command(epilog=models.LOAD_EXAMPLES)(models.load)
 app.command(epilog=models.UNLOAD_EXAMPLES)(models.unload)
+app.command(epilog=nodes.DRAIN_EXAMPLES)(nodes.drain)
+app.command(epilog=nodes.ADD_EXAMPLES)(nodes.add_node)
+app.command(epilog=nodes.REMOVE_EXAMPLES)(nodes.remove_node)
+app.command(epilog=nodes.FORGIVE_EXAMPLES)(nodes.forgive)
+app.command(epilog=config.CHECK_EXAMPLES)(config.check)
+app.command(epilog=config.RELOAD_EXAMPLES)(config.reload)
 app.add_typer(token.app, name="token")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"{PROGRAM} {version('grpcerrors-router')}")
         raise typer.Exit
 

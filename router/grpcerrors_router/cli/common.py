@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from google.protobuf.message import Message
     from rich.console import Console
 
     from grpcerrors_router.registry.registry import NodeRegistry
@@ -94,6 +98,34 @@ def _check_file(url: str) -> None:
         raise ValueError(
             f"no registry at {parsed.database}; start grpcerrors-router serve, or give --registry"
         )
+
+
+def print_json(message: Message) -> None:
+    """Print a message as JSON, on one line, with the names of fleet.proto."""
+    from google.protobuf.json_format import MessageToDict
+
+    data = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    json.dump(data, sys.stdout, ensure_ascii=False)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, since there is something to clean up.
+
+    Elsewhere it ends the program at once; see `cli.main`.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # not started as a program
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def console() -> Console:

@@ -36,7 +36,11 @@ T = TypeVar("T")
 PATIENCE = 5.0
 """Seconds to wait for a gateway that does not listen yet."""
 
-_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500))
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", 256 * 1024 * 1024),  # the state of a large fleet
+)
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,6 @@ def _connect(channel: grpc.Channel, gateway: Gateway) -> None:
     """Wait until there is a connection, as long as nothing listens at the address yet."""
     import grpc
 
-    from grpcerrors_protocol.tls import hint
-
     check = channel.unary_unary("/grpc.health.v1.Health/Check")
     until = time.monotonic() + PATIENCE
     while True:
@@ -167,6 +169,8 @@ def _connect(channel: grpc.Channel, gateway: Gateway) -> None:
         code, said = answer.code(), answer.details() or ""
         if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return
+        from grpcerrors_protocol.tls import hint
+
         if why := hint(said, tls=gateway.secure):
             raise OSError(f"cannot connect to {gateway.gateway}: {why}")
         if time.monotonic() >= until:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grpcerrors_router.cli.common import interruptible
 from grpcerrors_router.cli.gateway import Gateway, open_gateway, uses_gateway
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ def load(
     request = fleet_pb2.LoadRequest(model=model)
     with open_gateway(gateway) as channel:
         show = _Progress(model)
-        try:
-            for progress in OperatorStub(channel).Load(request, timeout=timeout):
-                show(progress)
-        finally:
-            show.end()
+        with interruptible():
+            try:
+                for progress in OperatorStub(channel).Load(request, timeout=timeout):
+                    show(progress)
+            finally:
+                show.end()
 
 
 @uses_gateway

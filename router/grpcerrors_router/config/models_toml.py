@@ -81,7 +81,7 @@ def parse_models(text: str, source: str = "models.toml") -> dict[str, ModelSpec]
         ModelsError: lists all mistakes. It repeats no value, since a value may be a secret.
     """
     document = parse(text, source, ModelsError)
-    mistakes = [f"{dotted(path)}: {what}" if path else what for path, what in _mistakes(document)]
+    mistakes = [f"{dotted(path)}: {what}" if path else what for path, what in mistakes_in(document)]
     if mistakes:
         raise ModelsError(source, mistakes)
     return {
@@ -101,7 +101,8 @@ def shared_identities(models: Mapping[str, ModelSpec]) -> dict[str, list[str]]:
     return {identity: same for identity, same in names.items() if len(same) > 1}
 
 
-def _mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
+def mistakes_in(document: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield every mistake in a parsed models.toml: the path of its key, and what to fix."""
     yield from _structure(document)
     models = document.get("models")
     if models == {}:

@@ -149,7 +149,7 @@ class OperatorService(fleet_pb2_grpc.OperatorServicer):
         """End quarantines, back-offs and pauses."""
         async with errors_of(context):
             ended = await self._router.operations.forgive(request.model, request.node)
-            return fleet_pb2.ForgiveReply(ended=ended)
+            return fleet_pb2.ForgiveReply(now=self._router.state.now(), ended=ended)
 
     async def Reload(  # noqa: N802 - named as its RPC
         self, _request: fleet_pb2.ReloadRequest, context: Any

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("router.nodes")
 
-_ADD_WITH_TLS = "add it with add-node --tls"
+_ADD_WITH_TLS = "add it with add-node --node-tls"
 
 SILENT = frozenset(
     {
@@ -181,9 +181,12 @@ class Prober:
         return answers
 
     async def look(self) -> None:
-        """Probe the silent nodes, and wait for those about which nothing is known yet."""
+        """Probe the silent nodes, and wait a little for those that may answer at once.
+
+        Of nodes about which nothing is known yet, it waits for the end of the probe.
+        """
         now, settings = self._clock.monotonic(), self._settings
-        new = []
+        new, started = [], []
         for node in self._table.nodes.values():
             losses = self._nodes.channels.losses(node.info)
             if node.losses != losses:
@@ -192,8 +195,11 @@ class Prober:
             if not self.is_fresh(node) and now - node.probed_at >= settings.busy_for:
                 known = node.was_heard or node.probed_at
                 probe = self._start(node)
+                started.append(probe)
                 if not known:
                     new.append(probe)
+        if started:
+            await asyncio.wait(started, timeout=settings.probe_patience)
         if new:
             await asyncio.wait(new, timeout=settings.probe_patience + settings.connect_timeout)
 

@@ -115,6 +115,8 @@ class Catalogue:
             if node.denial:
                 what = "not usable: it refuses the router's token"
             past = f"{node.name}, which holds it, is {what}; "
+        elif (failed := self._recorder.failure(spec.name)) is not None:
+            past = f"{failed.node} failed to load it ({failed.why}); "
         else:
             end = self._recorder.ended(spec.name)
             past = f"{said(end)}; " if end is not None else ""

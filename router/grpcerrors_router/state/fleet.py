@@ -158,7 +158,7 @@ class FleetBuilder:
     async def heals(self, limit: int, model: str = "", node: str = "") -> pb.ListHealsReply:
         """Return the heal log, newest first. Raises RegistryUnavailable."""
         found = await self._registry.heals(limit, model=model, node=node)
-        return pb.ListHealsReply(now=self._now(), heals=map(self._heal, found))
+        return pb.ListHealsReply(now=self.now(), heals=map(self._heal, found))
 
     async def models(self) -> pb.ListModelsReply:
         """Return the models of models.toml, and the other models that nodes hold."""
@@ -198,7 +198,7 @@ class FleetBuilder:
         entries.sort(key=lambda each: (each.at, each.generation), reverse=True)
         models = (await self.picture()).fleet.models
         (state,) = [each for each in models if each.model == model] or [pb.ModelState(model=model)]
-        return pb.GetHistoryReply(now=self._now(), state=state, entries=entries[:limit])
+        return pb.GetHistoryReply(now=self.now(), state=state, entries=entries[:limit])
 
     def _loaded_before(self, model: str, known: set[int]) -> Iterator[pb.HistoryEntry]:
         """Yield the replicas of which the recorder does not know the load."""
@@ -212,7 +212,8 @@ class FleetBuilder:
                     why="by another router, by the node itself, or before this router started",
                 )
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Return the time by the registry's clock, in Unix seconds."""
         return self._clock.monotonic() + self._watcher.offset
 
     async def _moment(self) -> Moment:
@@ -224,7 +225,7 @@ class FleetBuilder:
             except (TimeoutError, RegistryUnavailable):
                 pass
         if vitals is None:
-            vitals = Vitals(self._now(), heals=tuple(self._remembered_heals())[:LATEST_HEALS])
+            vitals = Vitals(self.now(), heals=tuple(self._remembered_heals())[:LATEST_HEALS])
         return Moment(
             self._clock.monotonic(),
             self._watcher.offset,

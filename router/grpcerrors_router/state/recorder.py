@@ -128,6 +128,11 @@ class Recorder(Events):
                 return each
         return None
 
+    def failure(self, model: str) -> Happening | None:
+        """Return the last load of a model, if it failed and nothing has happened since."""
+        past = self._histories.get(model)
+        return past[-1] if past and past[-1].kind == "failed" else None
+
     def recovery(self, node: str, model: str, generation: int) -> Recovery | None:
         """Return how the request that met a stale replica was answered; None if unknown."""
         return self._recoveries.get((node, model, generation))
