@@ -30,7 +30,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
             yield made
 
 
-HEAVY = ("alembic", "psycopg", "prometheus_client", "structlog", "uvloop")
+HEAVY = ("alembic", "psycopg", "prometheus_client", "sqlalchemy", "structlog", "uvloop")
 
 
 async def test_the_script_and_the_module_are_the_same_command(served: Stack) -> None:
@@ -46,7 +46,7 @@ async def test_the_script_and_the_module_are_the_same_command(served: Stack) -> 
 async def test_without_a_command_it_lists_them(served: Stack) -> None:
     code, _, err = await command(served)
     assert code == 2
-    for name in ("serve", "status", "heals", "add-node", "drain", "load", "unload"):
+    for name in ("serve", "status", "heals", "add-node", "drain", "load", "models", "check"):
         assert f"  {name} " in err
 
 
@@ -86,7 +86,7 @@ async def test_status_imports_only_what_it_needs(served: Stack) -> None:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "ROUTER_REGISTRY": served.url},
+        env={**os.environ, "ROUTER_GATEWAY": served.address},
     )
     assert "raw-1" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grpcerrors_router.cli import config, models, nodes, serve, token, view
 from grpcerrors_router.errors import RouteError
 
 if TYPE_CHECKING:
@@ -22,27 +22,54 @@ EXAMPLES = """Examples:
   grpcerrors-router status --watch
 """
 
-app = typer.Typer(
-    help="Route model requests to the nodes that hold the models.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command(epilog=serve.EXAMPLES)(serve.serve)
-app.command(epilog=view.STATUS_EXAMPLES)(view.status)
-app.command(epilog=view.HEALS_EXAMPLES)(view.heals)
-app.command(epilog=view.MODELS_EXAMPLES)(view.models)
-app.command(epilog=view.HISTORY_EXAMPLES)(view.history)
-app.command(epilog=models.LOAD_EXAMPLES)(models.load)
-app.command(epilog=models.UNLOAD_EXAMPLES)(models.unload)
-app.command(epilog=nodes.DRAIN_EXAMPLES)(nodes.drain)
-app.command(epilog=nodes.ADD_EXAMPLES)(nodes.add_node)
-app.command(epilog=nodes.REMOVE_EXAMPLES)(nodes.remove_node)
-app.command(epilog=nodes.FORGIVE_EXAMPLES)(nodes.forgive)
-app.command(epilog=config.CHECK_EXAMPLES)(config.check)
-app.command(epilog=config.RELOAD_EXAMPLES)(config.reload)
-app.add_typer(token.app, name="token")
+_COMMANDS = {
+    "serve": "serve:serve",
+    "status": "view:status",
+    "heals": "view:heals",
+    "models": "view:models",
+    "history": "view:history",
+    "load": "models:load",
+    "unload": "models:unload",
+    "drain": "nodes:drain",
+    "add-node": "nodes:add_node",
+    "remove-node": "nodes:remove_node",
+    "forgive": "nodes:forgive",
+    "check": "config:check",
+    "reload": "config:reload",
+}
+"""Each command, with its module and function. The module also has its examples."""
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """Return the application with all commands as `app`."""
+    if name != "app":
+        raise AttributeError(name)
+    return build()
+
+
+def build(only: str = "") -> typer.Typer:
+    """Return the application: with one command if `only` names it, else with all.
+
+    To prepare a command takes most of the time of a short one, such as `status`.
+    """
+    app = typer.Typer(
+        help="Route model requests to the nodes that hold the models.",
+        epilog=EXAMPLES,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for command in [only] if only in _COMMANDS else _COMMANDS:
+        place, _, name = _COMMANDS[command].partition(":")
+        module = importlib.import_module(f"grpcerrors_router.cli.{place}")
+        examples = getattr(module, f"{name.upper()}_EXAMPLES")
+        app.command(command, epilog=examples)(getattr(module, name))
+    if only not in _COMMANDS:
+        from grpcerrors_router.cli import token
+
+        app.add_typer(token.app, name="token")
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -53,7 +80,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     *,
     _version: Annotated[
@@ -68,6 +94,9 @@ def _root(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    app = build(words[0] if words and not completing else "")
     try:
         result = app(arguments, prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:  # bad usage

@@ -21,16 +21,16 @@ CHECK_EXAMPLES = """Example:
 RELOAD_EXAMPLES = """Example:
 
 \b
-  grpcerrors-router check models.toml && grpcerrors-router reload
+  grpcerrors-router reload
 """
 
 
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Check this models.toml.")],
 ) -> int:
-    """List all mistakes in a models.toml, with their lines.
+    """List all mistakes in a models.toml.
 
-    The lines are quoted as they are, so a secret in one of them is shown. The exit code is 1 if
+    Their lines are quoted as they are, so a secret in one of them is shown. The exit code is 1 if
     there are mistakes.
     """
     from grpcerrors_router.config.check import check_models
@@ -56,10 +56,10 @@ def check(
 
 @uses_gateway
 def reload(as_json: AsJson = False, *, gateway: Gateway) -> int:
-    """Make the router read models.toml and its tokens again.
+    """Make the router read models.toml again.
 
-    A file with mistakes changes nothing; they are listed, and the exit code is 1. SIGHUP does the
-    same, and logs the mistakes.
+    It reads its tokens, too. A file with mistakes changes nothing; they are listed, and the exit
+    code is 1. SIGHUP does the same, and logs the mistakes.
     """
     from grpcerrors_protocol.fleet_pb2 import ReloadRequest
     from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub

@@ -12,14 +12,14 @@ from grpcerrors_router.cli.gateway import Gateway, open_gateway, uses_gateway
 if TYPE_CHECKING:
     from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
 
-ADD_EXAMPLES = """Examples:
+ADD_NODE_EXAMPLES = """Examples:
 
 \b
   grpcerrors-router add-node 10.0.0.7:50051 --backend llama-cpp --name gpu-1
   grpcerrors-router add-node 10.0.0.7:50051 --backend llama-cpp --node-tls \\
       --node-token-file gpu-1.token
 """
-REMOVE_EXAMPLES = """Example:
+REMOVE_NODE_EXAMPLES = """Example:
 
 \b
   grpcerrors-router remove-node gpu-1
@@ -70,9 +70,10 @@ def add_node(
     *,
     gateway: Gateway,
 ) -> None:
-    """Add a backend that does not register, or change one.
+    """Add a backend that does not register.
 
-    The backends of LocalAI, for example, do not. The router probes such a node itself.
+    The backends of LocalAI, for example, do not. The router probes such a node itself. A node that
+    was added before is changed.
     """
     from grpcerrors_protocol.fleet_pb2 import AddNodeRequest
 

@@ -18,7 +18,7 @@ from grpcerrors_router.cli.common import (
 )
 from grpcerrors_router.validation import forwardable, is_name, split_address
 
-EXAMPLES = """Examples:
+SERVE_EXAMPLES = """Examples:
 
 \b
   grpcerrors-router serve --models models.toml

@@ -91,7 +91,10 @@ def status(
     *,
     gateway: Gateway,
 ) -> None:
-    """Show problems, nodes, replicas, loads and heals."""
+    """Show the state of the fleet.
+
+    That is: what is wrong and what to do about it, the nodes, the replicas, and what is going on.
+    """
     with _fleets(gateway, registry) as read:
         if not watch:
             _show(read(), as_json, sort)
@@ -140,7 +143,7 @@ def heals(
 
 @uses_gateway
 def models(as_json: AsJson = False, *, gateway: Gateway) -> None:
-    """List the models, their replicas, and why one is missing."""
+    """List the models and what they lack."""
     from grpcerrors_protocol.fleet_pb2 import ListModelsRequest
     from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
     from grpcerrors_router.cli.tables import model_table
@@ -161,7 +164,7 @@ def history(
     *,
     gateway: Gateway,
 ) -> None:
-    """Show where a model was loaded, and why it moved.
+    """Show where a model was, and why it moved.
 
     Heals come from the registry; the rest is what the router that answers did since it started.
     """
