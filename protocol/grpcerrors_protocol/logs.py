@@ -62,6 +62,7 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_process,
             drop_empty,
             *render,
         ],
@@ -72,6 +73,18 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.getLogger().addHandler(_Forwarder(structlog.get_logger()))
+
+
+_process: dict[str, str] = {}
+
+
+def describe_process(**names: str) -> None:
+    """Add these names, such as `node`, to each later line that does not have them."""
+    _process.update(names)
+
+
+def _add_process(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Any:
+    return {**line, **{key: name for key, name in _process.items() if key not in line}}
 
 
 class _Forwarder(logging.Handler):

@@ -6,6 +6,7 @@ imports. Without `--traces`, no program imports it.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import propagate, trace
@@ -47,6 +48,14 @@ def provider(service: str, instance: str) -> TracerProvider:
     made = TracerProvider(resource=names.merge(OTELResourceDetector().detect()))
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return made
+
+
+def finish(made: TracerProvider, seconds: float = 5.0) -> None:
+    """Send the spans that wait, and end the provider; give up after that many seconds."""
+    # A daemon, since the exporter tries again for a minute if nobody listens.
+    thread = threading.Thread(target=made.shutdown, daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def start(

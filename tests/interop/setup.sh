@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the tools that tests/interop needs: Go, Node, C++, Java and Rust with the gRPC libraries
-# that there are, and proxies.
+# that there are, proxies, and Prometheus' tool for rules.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -27,6 +27,7 @@ declare -A packages=( # what shows that it is there, and the Debian package that
   [rustc]=rustc
   [nginx]=nginx
   [haproxy]=haproxy
+  [promtool]=prometheus
 )
 PATH="$PATH:/usr/sbin"
 missing=()
@@ -54,4 +55,5 @@ echo "grpc++ $(pkg-config --modversion grpc++), $(g++ --version | sed -n 1p)"
 echo "grpc-java $(basename "$(readlink -f /usr/share/java/grpc-netty.jar)"), $(javac -version 2>&1)"
 rustc --version
 nginx -v 2>&1
+promtool --version | sed -n 1p
 haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe

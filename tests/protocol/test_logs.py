@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from grpcerrors_protocol import logs
 from grpcerrors_protocol.logs import Format, Level, configure, request_id
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _unconfigured() -> Iterator[None]:
+def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_process", {})
     before, root = structlog.get_config(), logging.getLogger()
     handlers = list(root.handlers)
     yield
@@ -110,3 +112,9 @@ def test_a_traceback_shows_what_a_terminal_would_obey(capsys: Any) -> None:
 )
 def test_the_id_of_a_request_is_the_callers_if_it_is_sane(sent: Any, id_: str) -> None:
     assert request_id(sent) == id_
+
+
+def test_a_line_names_the_process_unless_it_is_about_another_one(capsys: Any) -> None:
+    logs.describe_process(node="left")
+    assert json.loads(written(capsys, Format.JSON))["node"] == "left"
+    assert json.loads(written(capsys, Format.JSON, node="right"))["node"] == "right"

@@ -8,13 +8,16 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grpcerrors_backends.registry import CATALOGUE, UnusableBackendError, find
 from grpcerrors_protocol.logs import Format, configure
 from grpcerrors_protocol.readiness import report_ready
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 PROGRAM = "grpcerrors-backend"
 EXAMPLES = """Examples:
@@ -177,6 +180,13 @@ def serve(  # noqa: PLR0913 - the options of the command
             "--insecure", help="Let other machines reach the node without TLS and without a token."
         ),
     ] = False,
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            help="Send traces over OTLP; the OTEL_* variables say where and how.",
+        ),
+    ] = False,
     log_format: Annotated[
         Format | None,
         typer.Option(
@@ -226,6 +236,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         secret_env=tuple(secret_env or ()),
         tls=TlsFiles(tls_cert, tls_key, tls_client_ca, tls_ca),
         insecure=insecure,
+        traces=_provider(node_name or f"{name}-{os.getpid()}") if traces else None,
         token_file=token_file,
         router_token_file=router_token_file,
     )
@@ -235,6 +246,10 @@ def serve(  # noqa: PLR0913 - the options of the command
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: host.stop())
         host.run(functools.partial(_ready, model.name))
+        if config.traces is not None:
+            from grpcerrors_protocol.tracing import finish
+
+            finish(config.traces)
     except (
         UnusableBackendError, AddressError, ListenError, NoFolderError, NotARpcError,
         ExposedError, TlsError, TokenFileError,
@@ -245,6 +260,21 @@ def serve(  # noqa: PLR0913 - the options of the command
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _provider(instance: str) -> TracerProvider:
+    """Return where spans go. Ends the program if OpenTelemetry is not installed."""
+    try:
+        from grpcerrors_protocol.tracing import provider
+
+        return provider("grpcerrors-backend", instance)
+    except ImportError as error:
+        typer.echo(
+            "Error: --traces needs OpenTelemetry; install it: "
+            "pip install 'grpcerrors-backends[otel]'",
+            err=True,
+        )
+        raise typer.Exit(2) from error
 
 
 def _ready(name: str, address: str) -> None:

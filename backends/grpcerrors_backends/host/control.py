@@ -104,10 +104,10 @@ class Control:
             problem = f"cannot load {identity!r} now: {error}; try again later, or increase --slots"
             raise self._refusal(SLOTS_BUSY, problem) from None
         except (BadInput, LoadError) as error:
-            log.warning("load failed", model=identity, error=str(error))
+            log.warning("load failed", model=identity, generation=generation, error=str(error))
             return self._failed(str(error))
         except Exception as error:
-            log.exception("load failed", model=identity)
+            log.exception("load failed", model=identity, generation=generation)
             message = (
                 f"{self.name} could not load {identity!r}: {type(error).__name__}: {error}; "
                 "see its log for the traceback"

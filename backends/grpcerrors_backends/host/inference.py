@@ -12,6 +12,7 @@ from grpcerrors import ContractError, model_loading, model_mismatch, model_not_l
 from grpcerrors_backends.host.control import value
 from grpcerrors_backends.host.holding import Held, LoadingError, NotHeldError
 from grpcerrors_backends.model import BadInput, NotFound, TooLarge
+from grpcerrors_protocol.logs import request_id
 from grpcerrors_protocol.metadata import MODEL_ID
 
 if TYPE_CHECKING:
@@ -63,12 +64,23 @@ class Inference:
         except NotHeldError:
             raise model_not_loaded(self._name, model=identity or alias) from None
 
-    def _failure(self, rpc: str, error: Exception) -> tuple[grpc.StatusCode, str]:
+    def _about(self, context: Any) -> dict[str, object]:
+        """Return what a log line says about the call, as far as its metadata tell."""
+        metadata = tuple(context.invocation_metadata() or ())
+        named = value(metadata, MODEL_ID)
+        held = {model: generation for model, generation, _ in self._slots.inventory().models}
+        return {
+            "model": named,
+            "generation": held.get(named) or None,
+            "request_id": request_id(metadata),
+        }
+
+    def _failure(self, rpc: str, context: Any, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Return the status code and the text that the client gets for *error*."""
         for kind, code in _CODES.items():
             if isinstance(error, kind):
                 return code, _cut(f"{self._name}: {error}")
-        log.error("call failed", rpc=rpc, exc_info=error)
+        log.error("call failed", rpc=rpc, **self._about(context), exc_info=error)
         text = f"{self._name}: {rpc} failed with {type(error).__name__}; see the log of the host"
         return grpc.StatusCode.INTERNAL, text
 
@@ -106,7 +118,7 @@ class Inference:
         aborted = type(error) is Exception and not error.args and context.code() is not None
         if isinstance(error, ContractError) or aborted or not context.is_active():
             raise error
-        context.abort(*self._failure(rpc, error))
+        context.abort(*self._failure(rpc, context, error))
         raise error  # not reached: abort raises
 
     # ---- aio ----
@@ -136,7 +148,7 @@ class Inference:
     async def _aio_abort(self, rpc: str, context: Any, error: Exception) -> NoReturn:
         if isinstance(error, (ContractError, grpc.aio.AbortError)):
             raise error
-        await context.abort(*self._failure(rpc, error))
+        await context.abort(*self._failure(rpc, context, error))
         raise error  # not reached: abort raises
 
 

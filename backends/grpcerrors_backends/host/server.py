@@ -29,6 +29,7 @@ from grpcerrors_backends.host.token_check import AioTokenCheck, TokenCheck, chec
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2
 from grpcerrors_protocol.exposure import Protection
+from grpcerrors_protocol.logs import describe_process
 from grpcerrors_protocol.pool import pool_of
 from grpcerrors_protocol.tls import TlsFiles
 from grpcerrors_protocol.token_file import TokenFile
@@ -36,6 +37,8 @@ from grpcerrors_protocol.token_file import TokenFile
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from opentelemetry.sdk.trace import TracerProvider
 
     from grpcerrors_backends.model import Model
 
@@ -76,6 +79,7 @@ class Config:
         secrets: folder with the keys that load options may name; None for no keys.
         secret_env: environment variables with keys that load options may name.
         tls: certificate and authorities; without a certificate, the host serves plain text.
+        traces: where the spans of calls go; None for no traces.
         insecure: whether other machines may reach it without TLS.
         token_file: file with the tokens of which callers must send one; None if they need none,
             unless the environment variable LOCALAI_GRPC_AUTH_TOKEN has one.
@@ -95,6 +99,7 @@ class Config:
     secrets: Path | None = None
     secret_env: tuple[str, ...] = ()
     tls: TlsFiles = field(default_factory=TlsFiles)
+    traces: TracerProvider | None = None
     insecure: bool = False
     token_file: Path | None = None
     router_token_file: Path | None = None
@@ -196,7 +201,7 @@ class Host:
         pool = ThreadPoolExecutor(THREADS, "call")
         server = grpc.server(
             pool,
-            interceptors=self._interceptors(TokenCheck, grpcerrors.ModelGuard),
+            interceptors=self._interceptors("Spans", TokenCheck, grpcerrors.ModelGuard),
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
@@ -218,7 +223,7 @@ class Host:
 
     async def _run_aio(self, ready: Callable[[str], None]) -> None:
         server = grpc.aio.server(
-            interceptors=self._interceptors(AioTokenCheck, grpcerrors.aio.ModelGuard),
+            interceptors=self._interceptors("AioSpans", AioTokenCheck, grpcerrors.aio.ModelGuard),
             options=OPTIONS,
             maximum_concurrent_rpcs=self._config.max_calls,
         )
@@ -238,17 +243,23 @@ class Host:
             if await asyncio.to_thread(self._told_to_stop):
                 await server.stop(None)
 
-    def _interceptors(self, check: Callable[..., Any], guard: Callable[..., Any]) -> list[Any]:
-        """Return the check of tokens, if there are any, and then a guard of each protocol.
+    def _interceptors(
+        self, spans: str, check: Callable[..., Any], guard: Callable[..., Any]
+    ) -> list[Any]:
+        """Return what makes spans, the check of tokens, if asked for, and a guard of each protocol.
 
         So a caller without a token is not told which models are loaded. The guards let calls for a
         model that is being loaded in, since each guard sees only the loads of its own protocol. The
         handler refuses them.
         """
         name, slots = self._model.name, self.slots
-        checks = [] if self._check is None else [check(self._check)]
+        before = [] if self._check is None else [check(self._check)]
+        if self._config.traces is not None:
+            from grpcerrors_backends.host import tracing
+
+            before.insert(0, getattr(tracing, spans)(self._config.traces))
         return [
-            *checks,
+            *before,
             guard(name, protocol=LOCALAI, holds=lambda alias: slots.expects(alias=alias)),
             guard(
                 name,
@@ -288,6 +299,7 @@ class Host:
             node = Node(
                 name, reached, self._model.name, self._control.boot_id, tls=self._tls is not None
             )
+            describe_process(node=name)
             self._member = Member(
                 self._config.router, node, self.slots, self._inventory_changed,
                 self._router_tls, self._router_token,

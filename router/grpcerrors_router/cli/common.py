@@ -54,6 +54,16 @@ def check_registry_url(url: str) -> str:
     return url
 
 
+def check_traces() -> None:
+    """Raise ValueError if OpenTelemetry is not installed."""
+    try:
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "--traces needs OpenTelemetry; install it: pip install 'grpcerrors-router[otel]'"
+        ) from None
+
+
 @contextlib.contextmanager
 def database_errors(url: str) -> Iterator[None]:
     """Turn an error of the database driver into a ValueError of one line.

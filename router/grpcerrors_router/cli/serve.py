@@ -14,6 +14,7 @@ from grpcerrors_router.cli.common import (
     DEFAULT_REGISTRY,
     Registry,
     check_registry_url,
+    check_traces,
     database_errors,
 )
 from grpcerrors_router.validation import forwardable, is_name, split_address
@@ -70,6 +71,13 @@ def serve(  # noqa: PLR0913 - the options of the command
             show_default="none",
         ),
     ] = None,
+    traces: Annotated[
+        bool,
+        typer.Option(
+            "--traces",
+            help="Send traces over OTLP; the OTEL_* variables say where and how.",
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +107,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Find the tokens of add-node --node-token-file in this folder.",
+            help="Find the tokens of add-node --token-file in this folder.",
             show_default="none",
         ),
     ] = None,
@@ -178,6 +186,8 @@ def serve(  # noqa: PLR0913 - the options of the command
     if name is not None and not is_name(name):
         raise ValueError("--name must be 1 to 255 printable characters")
     check_registry_url(registry)
+    if traces:
+        check_traces()
     server = Server(
         models=models,
         registry=registry,
@@ -186,6 +196,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         on_stale=on_stale.value,
         metrics_at=at,
         page_at=page_at,
+        traces=traces,
         tokens=tokens,
         node_tokens=node_tokens(node_token_file, secrets),
         forward=tuple(map(forwardable, forward_header or ())),

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from opentelemetry.sdk.trace import TracerProvider
+
     from grpcerrors_protocol.exposure import Protection
     from grpcerrors_protocol.tls import TlsFiles
     from grpcerrors_router.calls.retry import OnStale
     from grpcerrors_router.entities import ModelSpec
     from grpcerrors_router.security.node_tokens import NodeTokens
+    from grpcerrors_router.tracing import Tracing
 
 log = structlog.get_logger("router")
 
@@ -46,6 +49,7 @@ class Server:
     on_stale: OnStale
     metrics_at: tuple[str, int] | None
     page_at: tuple[str, int] | None
+    traces: bool
     tokens: Path | None
     node_tokens: NodeTokens | None
     forward: tuple[str, ...]
@@ -83,19 +87,30 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, stop.set)
-    counted = metrics.Metrics()
+    counted = metrics.Metrics() if server.metrics_at is not None else None
+    registry = NodeRegistry(server.registry, router=server.name)
+    provider, tracing = _traces(registry.router) if server.traces else (None, None)
     tls, nodes = (
         server.tls.server(log.warning),
-        NodeClient.over_grpc(server.tls.client(log.warning), tokens=server.node_tokens),
+        NodeClient.over_grpc(
+            server.tls.client(log.warning),
+            tracing.headers if tracing is not None else tuple,
+            tokens=server.node_tokens,
+        ),
     )
     router = SmartRouter(
-        NodeRegistry(server.registry, router=server.name),
+        registry,
         models,
         on_stale=server.on_stale,
         events=counted,
         nodes=nodes,
+        tracing=tracing,
     )
     async with contextlib.AsyncExitStack() as stack:
+        if provider is not None:
+            from grpcerrors_protocol.tracing import finish
+
+            stack.push_async_callback(asyncio.to_thread, finish, provider)
         await stack.enter_async_context(router)
         if access is not None:
             watching = asyncio.create_task(access.watch())
@@ -115,8 +130,8 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
         with _naming("--listen", server.listen):
             ready = f"router ready on {await gateway.start()}"
         stack.push_async_callback(gateway.stop, server.grace)
-        counted.follow(router)
-        if server.metrics_at is not None:
+        if counted is not None and server.metrics_at is not None:
+            counted.follow(router)
             host, port = server.metrics_at
             with _naming("--metrics", f"{host}:{port}"):
                 address, stop_metrics = metrics.serve(counted, host, port, tls)
@@ -136,6 +151,15 @@ async def _serve(server: Server, models: Mapping[str, ModelSpec], access: Access
         for number in signals:  # so that a second signal ends the process at once
             loop.remove_signal_handler(number)
         log.info("stopping", in_flight=router.table.in_flight(), grace=server.grace)
+
+
+def _traces(name: str) -> tuple[TracerProvider, Tracing]:
+    """Return what sends the spans of the router of that name, and what makes them."""
+    from grpcerrors_protocol.tracing import provider
+    from grpcerrors_router.tracing import Tracing
+
+    made = provider("grpcerrors-router", name)
+    return made, Tracing(made)
 
 
 def _reload_on_hangup(reloader: Reloader) -> None:
