@@ -182,18 +182,12 @@ def _connect(channel: grpc.Channel, gateway: Gateway) -> None:
 
 
 def _token(path: Path | None) -> str:
-    """Return the token in a file; "" without a file."""
+    """Return the first token in a file; "" without a file."""
     if path is None:
         return ""
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ValueError(f"--token-file {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        token = ""
-    if not token.isprintable() or len(token.split()) != 1:
-        raise ValueError(f"--token-file {path} must contain one token, and nothing else")
-    return token
+    from grpcerrors_protocol.token_file import TokenFile
+
+    return TokenFile(path).tokens[0]
 
 
 def _interceptor(token: str) -> Any:
