@@ -211,7 +211,7 @@ async def test_a_node_that_was_added_without_tls_shows_as_that(world: World) -> 
     async with world.node(asks=False) as node, world.fleet() as router:
         await router.registry.add_node(node.address, "fake", name="f")
         assert not await router.probe_health("f")
-        assert "add it with add-node --tls" in router.table.nodes["f"].trouble
+        assert "add it with add-node --node-tls" in router.table.nodes["f"].trouble
         await router.registry.add_node(node.address, "fake", name="f", tls=True)
         await predict(router)
 
