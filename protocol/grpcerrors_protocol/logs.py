@@ -72,7 +72,17 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.getLogger().addHandler(_Forwarder(structlog.get_logger()))
+    forwarder = _Forwarder(structlog.get_logger())
+    forwarder.addFilter(_is_news)
+    logging.getLogger().addHandler(forwarder)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for what gRPC logs, with a traceback, about a caller that has just gone."""
+    return not (
+        record.name == "grpc._cython.cygrpc"
+        and record.getMessage().startswith("ExecuteBatchError raised in core")
+    )
 
 
 _process: dict[str, str] = {}

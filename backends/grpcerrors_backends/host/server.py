@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 import grpcerrors.aio
 from grpcerrors import KSERVE, LOCALAI
@@ -29,10 +29,12 @@ from grpcerrors_backends.host.token_check import AioTokenCheck, TokenCheck, chec
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol import inference_pb2
 from grpcerrors_protocol.exposure import Protection
+from grpcerrors_protocol.limits import connection_limits
 from grpcerrors_protocol.logs import describe_process
 from grpcerrors_protocol.pool import pool_of
 from grpcerrors_protocol.tls import TlsFiles
 from grpcerrors_protocol.token_file import TokenFile
+from grpcerrors_protocol.wellformed import Wellformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +59,7 @@ OPTIONS = (
     ("grpc.server.max_pending_requests", _NEVER),
     ("grpc.server.max_pending_requests_hard_limit", _NEVER),
     ("grpc.server_max_unrequested_time_in_server", _NEVER),
+    *connection_limits(),
 )
 
 
@@ -271,11 +274,14 @@ class Host:
     def _equip(self, server: Any, probe: Any) -> str:
         """Add the services to *server*, bind it, and return the address."""
         server.add_generic_rpc_handlers(tuple(self._services.values()))
-        health_pb2_grpc.add_HealthServicer_to_server(probe, server)
+        wellformed = Wellformed(server)
+        health_pb2_grpc.add_HealthServicer_to_server(probe, wellformed)
         names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         files = (pb, inference_pb2, health_pb2, reflection_pb2)
         pool = pool_of(*(file.DESCRIPTOR for file in files))
-        reflection.enable_server_reflection(names, server, pool)
+        is_aio = self._model.surface == "aio"
+        servicer = (reflection.aio if is_aio else reflection).ReflectionServicer(names, pool=pool)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, wellformed)
         listen = self._config.listen
         if not listen.startswith("unix:") and not _ADDRESS.fullmatch(listen):
             raise ListenError(f"--listen {listen!r} is not of the form HOST:PORT")

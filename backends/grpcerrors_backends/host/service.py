@@ -18,6 +18,7 @@ from grpcerrors_backends.host.control import WAITING_LOADS, Call
 from grpcerrors_backends.host.inference import Inference
 from grpcerrors_backends.model import Model
 from grpcerrors_protocol import backend_pb2 as pb
+from grpcerrors_protocol.wellformed import wellformed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -146,11 +147,12 @@ class _Threads:
 def _handler(rpc: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler:
     shape = [("unary", "stream")[s] for s in (rpc.client_streaming, rpc.server_streaming)]
     make = getattr(grpc, f"{'_'.join(shape)}_rpc_method_handler")
-    return make(
+    handler = make(
         behaviour,
         request_deserializer=GetMessageClass(rpc.input_type).FromString,
         response_serializer=GetMessageClass(rpc.output_type).SerializeToString,
     )
+    return wellformed(handler)
 
 
 def _sync(answer: Callable[[Any, Call], Answer], pool: ThreadPoolExecutor) -> Callable[..., object]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from grpcerrors_protocol import backend_pb2, fleet_pb2, fleet_pb2_grpc, inference_pb2
+from grpcerrors_protocol.limits import connection_limits
 from grpcerrors_protocol.pool import pool_of
+from grpcerrors_protocol.wellformed import Wellformed
 from grpcerrors_router.gateway.authorization import Authorization
 from grpcerrors_router.gateway.membership import FleetService
 from grpcerrors_router.gateway.operator import OperatorService
@@ -53,6 +55,7 @@ OPTIONS = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
     ("grpc.so_reuseport", 0),  # so that a second server on the port fails
+    *connection_limits(),
 )
 
 
@@ -89,12 +92,13 @@ class GatewayServer:
         # Handles each method that no service below registers by name: nearly every call.
         self.gateway = Gateway(router, access=access, headers=headers)
         self._server.add_generic_rpc_handlers((self.gateway,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        wellformed = Wellformed(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, wellformed)
         self._fleet = FleetService(router, access, over_tls=nodes_over_tls)
-        fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
+        fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, wellformed)
         operator = OperatorService(router, reload)
-        fleet_pb2_grpc.add_OperatorServicer_to_server(operator, self._server)
-        _serve_reflection(self._server)
+        fleet_pb2_grpc.add_OperatorServicer_to_server(operator, wellformed)
+        _serve_reflection(wellformed)
 
     async def start(self) -> str:
         """Bind and serve; return the bound "host:port".
@@ -128,10 +132,11 @@ def _serve_reflection(server: Any) -> None:
     files = (backend_pb2, inference_pb2, fleet_pb2, health_pb2, reflection_pb2)
     pool = pool_of(*(file.DESCRIPTOR for file in files))
     names = (*SERVICES, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, pool)
+    servicer = reflection.aio.ReflectionServicer(names, pool=pool)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     # Clients try v1 first. grpcio has v1alpha only, whose messages are the same.
     handler = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(names, pool=pool).ServerReflectionInfo,
+        servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

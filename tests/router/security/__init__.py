@@ -1,0 +1,1 @@
+"""Attacks on routers and nodes, each as a test."""
