@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = 5.0
-"""Seconds to wait for a gateway that does not listen yet."""
+"""Seconds to wait for a gateway that does not listen yet, unless a command says otherwise."""
 
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -125,8 +125,12 @@ def uses_gateway(command: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextlib.contextmanager
-def open_gateway(gateway: Gateway) -> Iterator[grpc.Channel]:
+def open_gateway(gateway: Gateway, patience: float = PATIENCE) -> Iterator[grpc.Channel]:
     """Connect to a gateway, and turn the errors of calls into errors of the command.
+
+    Args:
+        gateway: the gateway.
+        patience: seconds to wait for it, if it does not listen yet.
 
     Raises:
         ValueError: an option cannot be used.
@@ -137,7 +141,7 @@ def open_gateway(gateway: Gateway) -> Iterator[grpc.Channel]:
     split_address(gateway.gateway, "--gateway", DEFAULT_ADDRESS)
     token = _token(gateway.token_file)
     with _channel(gateway) as channel:
-        _connect(channel, gateway)
+        _connect(channel, gateway, patience)
         try:
             yield grpc.intercept_channel(channel, _interceptor(token)) if token else channel
         except grpc.RpcError as error:
@@ -158,12 +162,12 @@ def _channel(gateway: Gateway) -> grpc.Channel:
     return grpc.secure_channel(gateway.gateway, tls.credentials(), options=_OPTIONS)
 
 
-def _connect(channel: grpc.Channel, gateway: Gateway) -> None:
+def _connect(channel: grpc.Channel, gateway: Gateway, patience: float) -> None:
     """Wait until there is a connection, as long as nothing listens at the address yet."""
     import grpc
 
     check = channel.unary_unary("/grpc.health.v1.Health/Check")
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while True:
         answer = check.future(b"", timeout=max(0.1, until - time.monotonic()))
         code, said = answer.code(), answer.details() or ""

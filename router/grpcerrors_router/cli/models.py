@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grpcerrors_router.cli import complete
 from grpcerrors_router.cli.common import interruptible
 from grpcerrors_router.cli.gateway import Gateway, open_gateway, uses_gateway
 
@@ -25,7 +26,12 @@ UNLOAD_EXAMPLES = """Examples:
   grpcerrors-router unload tiny.en --node gpu-1 --force
 """
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Use this model of models.toml.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", autocompletion=complete.models, help="Use this model of models.toml."
+    ),
+]
 
 
 @uses_gateway
@@ -61,7 +67,10 @@ def unload(
     node: Annotated[
         str,
         typer.Option(
-            metavar="NODE", help="Unload the model from this node.", show_default="every node"
+            metavar="NODE",
+            autocompletion=complete.nodes,
+            help="Unload the model from this node.",
+            show_default="every node",
         ),
     ] = "",
     force: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grpcerrors_router.cli import complete
 from grpcerrors_router.cli.common import AsJson, console, print_json
 from grpcerrors_router.cli.gateway import Gateway, open_gateway, uses_gateway
 
@@ -38,7 +39,12 @@ FORGIVE_EXAMPLES = """Examples:
 """
 TIMEOUT = 30.0
 
-Node = Annotated[str, typer.Argument(metavar="NODE", help="Use this node, as status names it.")]
+Node = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE", autocompletion=complete.nodes, help="Use this node, as status names it."
+    ),
+]
 
 
 @uses_gateway
@@ -136,10 +142,21 @@ def drain(
 def forgive(
     model: Annotated[
         str,
-        typer.Option(metavar="MODEL", help="Forgive this model.", show_default="every model"),
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=complete.models,
+            help="Forgive this model.",
+            show_default="every model",
+        ),
     ] = "",
     node: Annotated[
-        str, typer.Option(metavar="NODE", help="Forgive this node.", show_default="every node")
+        str,
+        typer.Option(
+            metavar="NODE",
+            autocompletion=complete.nodes,
+            help="Forgive this node.",
+            show_default="every node",
+        ),
     ] = "",
     as_json: AsJson = False,
     *,

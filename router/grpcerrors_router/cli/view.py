@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grpcerrors_router.cli import complete
 from grpcerrors_router.cli.common import (
     AsJson,
     console,
@@ -117,10 +118,22 @@ def status(
 def heals(
     limit: Limit = 50,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="Show this model.", show_default="all")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=complete.models,
+            help="Show this model.",
+            show_default="all",
+        ),
     ] = "",
     node: Annotated[
-        str, typer.Option(metavar="NODE", help="Show this node.", show_default="all")
+        str,
+        typer.Option(
+            metavar="NODE",
+            autocompletion=complete.nodes,
+            help="Show this node.",
+            show_default="all",
+        ),
     ] = "",
     as_json: AsJson = False,
     registry: Offline = None,
@@ -158,7 +171,10 @@ def models(as_json: AsJson = False, *, gateway: Gateway) -> None:
 
 @uses_gateway
 def history(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Show this model.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", autocompletion=complete.models, help="Show this model."),
+    ],
     limit: Limit = 50,
     as_json: AsJson = False,
     *,
