@@ -32,11 +32,12 @@ async def play(fleet: Fleet, screen: Screen) -> None:
     router = f"{folder}/grpcerrors-router"
     ears = fleet.nodes["ears-1"].address
     screen.command(f"{client} transcribe {gateway.address}", f"transcribe a recording with {MODEL}")
-    screen.command(f"{router} status --registry {registry}", "show the nodes and their models")
+    gateway_option = f"--gateway {gateway.address}"
+    screen.command(f"{router} status {gateway_option}", "show the nodes and their models")
     screen.command(
         f"{client} unload {ears}", "unload the model of ears-1 without telling the router"
     )
     screen.command(
-        f"{router} heals --registry {registry}", "show the heals, after another transcription"
+        f"{router} heals {gateway_option}", "show the heals, after another transcription"
     )
     await asyncio.Event().wait()

@@ -122,7 +122,7 @@ class Story:
         self._screen.step("7. What the registry, the heal log and the metrics show")
         for command in ("status", "heals"):
             self._screen.say(f"grpcerrors-router {command}")
-            self._screen.quote(self._command(command))
+            self._screen.quote(self._command(command, gateway))
         self._screen.say(f"http://{gateway.addresses[1]}/metrics")
         names = ("router_heals_total", "router_loads_total", "router_retries_total")
         lines = [line for line in self._metrics(gateway) if line.startswith(names)]
@@ -185,9 +185,10 @@ class Story:
             lines: list[str] = answer.read().decode().splitlines()
             return lines
 
-    def _command(self, name: str) -> str:
-        """Run `grpcerrors-router NAME` on the registry; return its output."""
-        command = [sys.executable, "-m", "grpcerrors_router", name, "--registry", self._registry]
+    def _command(self, name: str, gateway: Process) -> str:
+        """Run `grpcerrors-router NAME` on a gateway; return its output."""
+        program = [sys.executable, "-m", "grpcerrors_router"]
+        command = [*program, name, "--gateway", gateway.address]
         environment = os.environ | {"COLUMNS": "91"}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return done.stdout.rstrip()

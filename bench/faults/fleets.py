@@ -105,7 +105,8 @@ async def proxy_loop(world: World, _seconds: float) -> Result:
         await _loop(world, gateway, result, "by heartbeat")
     try:
         told = await world.command(
-            "add-node", gateway.address, "--backend", "echo", "--name", "slip"
+            *("add-node", gateway.address, "--backend", "echo", "--name", "slip"),
+            *("--gateway", gateway.address),
         )
     except ValueError as error:
         told = str(error)
@@ -145,7 +146,9 @@ async def name_clash(world: World, _seconds: float) -> Result:
             *("--router", gateway.address, "--node-name", "same"),
         )
         result.count(await callers.drive(10, 15, ["m"], deadline=30))
-    status: dict[str, Any] = json.loads(await world.command("status", "--json"))
+    status: dict[str, Any] = json.loads(
+        await world.command("status", "--json", "--gateway", gateway.address)
+    )
     addresses = [node["address"] for node in status["nodes"]]
     said = second.log.read_text()
     refused = [line for line in said.splitlines() if "same" in line and REFUSAL.search(line)]

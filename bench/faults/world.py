@@ -107,7 +107,10 @@ class World:
     async def add_node(self, router: Process, node: Process, name: str, backend: str) -> None:
         """Register a foreign node by command."""
         self.nodes[name] = node
-        await self.command("add-node", node.address, "--backend", backend, "--name", name)
+        await self.command(
+            *("add-node", node.address, "--backend", backend, "--name", name),
+            *("--gateway", router.address),
+        )
         await self.listed(router, name)
 
     async def start(self, *arguments: str) -> Process:
@@ -133,12 +136,12 @@ class World:
         return started
 
     async def command(self, *arguments: str) -> str:
-        """Run a command of grpcerrors-router on the registry; return its output.
+        """Run a command of grpcerrors-router; return its output. Name a gateway or the registry.
 
         Raises ValueError with its error message if it fails.
         """
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "grpcerrors_router", *arguments, "--registry", self.registry),
+            *(sys.executable, "-m", "grpcerrors_router", *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -155,9 +158,9 @@ class World:
 
     async def heals(self) -> list[dict[str, Any]]:
         """Return the heal log."""
-        found: list[dict[str, Any]] = json.loads(
-            await self.command("heals", "--json", "--limit", "10000")
-        )
+        offline = ("--registry", self.registry)
+        log = json.loads(await self.command("heals", "--json", "--limit", "10000", *offline))
+        found: list[dict[str, Any]] = log["heals"]
         return found
 
     async def listed(self, router: Process, name: str) -> None:

@@ -110,7 +110,7 @@ def gateway(upstream: str, folder: Path) -> Iterator[Target]:
         *(*me, "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *registry),
         *("--models", str(folder / "models.toml"), "--log-level", "warning"),
     ) as address:
-        add = (*me, "add-node", upstream, "--backend", "bench", *registry)
+        add = (*me, "add-node", upstream, "--backend", "bench", "--gateway", address)
         subprocess.run(add, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         yield Target("this gateway", address)
 
