@@ -282,20 +282,22 @@ class PauseState(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., node: _Optional[str] = ..., model: _Optional[str] = ..., until: _Optional[float] = ..., why: _Optional[str] = ...) -> None: ...
 
 class RefusalState(_message.Message):
-    __slots__ = ("reason", "model", "count", "last", "text", "node")
+    __slots__ = ("reason", "model", "count", "last", "text", "node", "since")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     model: str
     count: int
     last: float
     text: str
     node: str
-    def __init__(self, reason: _Optional[str] = ..., model: _Optional[str] = ..., count: _Optional[int] = ..., last: _Optional[float] = ..., text: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+    since: float
+    def __init__(self, reason: _Optional[str] = ..., model: _Optional[str] = ..., count: _Optional[int] = ..., last: _Optional[float] = ..., text: _Optional[str] = ..., node: _Optional[str] = ..., since: _Optional[float] = ...) -> None: ...
 
 class Heal(_message.Message):
     __slots__ = ("at", "node", "model", "generation", "evidence", "action", "router", "seconds", "request_id", "new_node", "new_generation")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the tools that tests/interop needs: Go, Node, C++, Java and Rust with the gRPC libraries
-# that there are, proxies, and Prometheus' tool for rules.
+# that there are, proxies, Prometheus' tool for rules, and a browser.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -28,6 +28,8 @@ declare -A packages=( # what shows that it is there, and the Debian package that
   [nginx]=nginx
   [haproxy]=haproxy
   [promtool]=prometheus
+  [chromium]=chromium
+  [/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf]=fonts-dejavu-core
 )
 PATH="$PATH:/usr/sbin"
 missing=()
@@ -57,3 +59,4 @@ rustc --version
 nginx -v 2>&1
 promtool --version | sed -n 1p
 haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe
+chromium --version

@@ -26,7 +26,7 @@ NOW = 1_000_000.0
 
 
 def fleet(**parts: Any) -> FleetState:
-    """A healthy fleet of two nodes, changed by `parts`."""
+    """A healthy fleet of three nodes, changed by `parts`."""
     replica = ReplicaState(model="tiny", state="ready", generation=7)
     healthy = {
         "now": NOW,
@@ -34,6 +34,7 @@ def fleet(**parts: Any) -> FleetState:
         "nodes": [
             NodeState(name="a", address="h:1", backend="echo", state="up", replicas=[replica]),
             NodeState(name="b", address="h:2", backend="echo", state="up"),
+            NodeState(name="gpu-1", address="h:9", backend="echo", state="up"),
         ],
         "models": [ModelState(model="tiny", backend="echo", listed=True, wanted=1, present=1)],
     }
@@ -69,7 +70,7 @@ def heals(count: int, **more: Any) -> list[Heal]:
 def test_a_healthy_fleet_has_no_problem_and_says_so() -> None:
     state = fleet(in_flight=1)
     assert problems(state) == []
-    assert summary(state) == "All is well: 2 nodes, 1 model loaded, 1 call in flight"
+    assert summary(state) == "All is well: 3 nodes, 1 model loaded, 1 call in flight"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,8 @@ def test_each_fault_is_one_problem_that_names_cause_and_cure(
         {"refusals": refusal("NO_CAPACITY", "long ago", model="big", last=NOW - 100)},
         {"refusals": refusal("UNKNOWN_MODEL", "a caller's mistake")},
         {"heals": heals(1, action="kept")},
+        {"heals": heals(3, node="gone")},
+        {"refusals": refusal("RESOURCE_EXHAUSTED", "too many", model="big", node="gone")},
     ],
 )
 def test_what_is_usual_is_no_problem(parts: dict[str, Any]) -> None:
@@ -178,18 +181,20 @@ def test_one_cause_is_told_once() -> None:
 def test_a_backend_that_requests_need_and_no_node_offers_is_an_error() -> None:
     models = [ModelState(model="big", backend="gpu", listed=True)]
     asked = refusal("NO_CAPACITY", "no node offers it", model="big")
+    asked += refusal("LOAD_TIMEOUT", "it was loading", model="big")
     assert [each.severity for each in problems(fleet(models=models, refusals=asked))] == ["error"]
 
 
 def test_the_worst_comes_first_and_many_of_one_kind_are_counted() -> None:
     down = [NodeState(name=f"n{i:03}", address="h:1", state="unreachable") for i in range(400)]
-    state = fleet(nodes=down, heals=heals(1), models=[])
+    there = NodeState(name="gpu-1", state="up")
+    state = fleet(nodes=[*down, there], heals=heals(1), models=[])
     state.problems.extend(problems(state))
     assert [each.kind for each in state.problems] == ["node-down"] * 6 + ["lost-model"]
     assert state.problems[5].count == 395
     assert "n005, n006, n007 and 392 more" in state.problems[5].what
     assert summary(state) == (
-        "400 problems and 1 note: 400 nodes, 0 models loaded, 0 calls in flight"
+        "400 problems and 1 note: 401 nodes, 0 models loaded, 0 calls in flight"
     )
 
 

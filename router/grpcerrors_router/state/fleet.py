@@ -131,6 +131,7 @@ class FleetBuilder:
                     last=moment.unix(refusal.last),
                     text=refusal.text,
                     node=refusal.node,
+                    since=moment.unix(refusal.since),
                 )
                 for refusal, count in self._recorder.refusals()
             ],

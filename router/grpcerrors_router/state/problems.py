@@ -55,8 +55,11 @@ def problems(fleet: FleetState) -> list[Problem]:
         *_pauses(fleet),
         *_missing_backends(fleet),
     ]
-    found += _refusals(fleet, {problem.model for problem in found if problem.severity != NOTE})
-    found += _heals(fleet, {problem.node for problem in found if problem.kind == "node-down"})
+    offered = {node.backend for node in fleet.nodes}
+    explained = {model.model for model in fleet.models if model.backend not in offered}
+    explained |= {problem.model for problem in found if problem.severity != NOTE}
+    found += _refusals(fleet, explained)
+    found += _heals(fleet)
     found.sort(key=lambda each: (_ORDER[each.severity], each.kind, each.since, each.node))
     return list(_folded(found))
 
@@ -295,10 +298,13 @@ def _recent(fleet: FleetState) -> Iterator[RefusalState]:
 
 def _refusals(fleet: FleetState, explained: set[str]) -> Iterator[Problem]:
     """Return the problems that refusals show, unless the model's problem is `explained`."""
+    known = {node.name for node in fleet.nodes}
     for refusal in _recent(fleet):
         if refusal.reason not in REFUSALS:
             continue
         kind, severity, cure = REFUSALS[refusal.reason]
+        if refusal.reason == "RESOURCE_EXHAUSTED" and refusal.node not in known:
+            continue
         about_model = refusal.reason in ("NO_CAPACITY", "LOAD_FAILED", "LOAD_TIMEOUT")
         if about_model and refusal.model in explained:
             continue
@@ -308,23 +314,25 @@ def _refusals(fleet: FleetState, explained: set[str]) -> Iterator[Problem]:
                 f"takes{because(refusal.text)}."
             )
         else:
-            what = f"{refusal.text[:1].upper()}{end(refusal.text[1:])}."
+            said = refusal.text.partition("; give ")[0]  # what to do follows
+            what = f"{said[:1].upper()}{end(said[1:])}."
         yield Problem(
             severity=severity,
             kind=kind,
             node=refusal.node,
             model=refusal.model,
-            since=refusal.last,
+            since=refusal.since,
             what=what,
             cure=cure,
         )
 
 
-def _heals(fleet: FleetState, down: set[str]) -> Iterator[Problem]:
-    """Return one problem for each model that a node lost, unless the node is `down`."""
+def _heals(fleet: FleetState) -> Iterator[Problem]:
+    """Return one problem for each model that a node lost, unless the node is down or gone."""
+    there = {node.name for node in fleet.nodes if node.state not in ("unreachable", "silent")}
     lost: dict[tuple[str, str], list[Heal]] = defaultdict(list)
     for heal in fleet.heals:
-        if fleet.now - heal.at < RECENT and heal.action != "kept" and heal.node not in down:
+        if fleet.now - heal.at < RECENT and heal.action != "kept" and heal.node in there:
             lost[heal.node, heal.model].append(heal)
     for (node, model), heals in lost.items():
         evidence = heals[0].evidence

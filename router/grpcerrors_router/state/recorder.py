@@ -31,6 +31,9 @@ LOADS_LIMIT = 1000
 TEXT_LIMIT = 400
 """Characters of a text that is kept."""
 
+PAUSE = 60.0
+"""Seconds without a refusal after which the next one counts as a new beginning."""
+
 WINDOW = 5
 """Minutes over which refusals are counted."""
 
@@ -70,6 +73,7 @@ class Refusal:
     reason: str
     model: str
     node: str
+    since: float = 0.0
     last: float = 0.0
     text: str = ""
     minutes: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -80,6 +84,8 @@ class Refusal:
         if self.minutes and self.minutes[-1][0] == minute:
             _, count = self.minutes.pop()
         self.minutes.append((minute, count + 1))
+        if not self.last or now - self.last > PAUSE:
+            self.since = now
         self.last, self.text = now, text
 
     def count(self, now: float) -> int:

@@ -92,7 +92,7 @@ def because(why: str) -> str:
 
 def end(text: str) -> str:
     """Return the text without a full stop at its end."""
-    return text.rstrip(". \n")
+    return text.rstrip(".! \n")
 
 
 def seconds_as_text(seconds: float) -> str:

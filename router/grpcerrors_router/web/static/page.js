@@ -163,7 +163,7 @@ function Status({ fleet, problems, now }) {
     h("h2", { class: `status ${wrong ? "bad" : "good"}`, id: "status", role: "status" }, fleet.summary),
     h(
       "ul",
-      { class: "problems", id: "problems", "aria-live": "polite", "aria-relevant": "additions text" },
+      { class: "problems", id: "problems", "aria-live": "polite", "aria-relevant": "additions" },
       problems.map((problem) =>
         h(Problem, { key: `${problem.kind} ${problem.node} ${problem.model} ${problem.count}`, problem, now }),
       ),

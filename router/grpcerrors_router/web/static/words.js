@@ -62,8 +62,8 @@ export function healed(heal) {
   const gone = `${heal.model} was gone from ${heal.node} (${seen})`;
   if (heal.action === "reloaded") return `${gone}; the node loaded it again.`;
   if (!heal.newNode) return `${gone}; dropped.`;
-  const request = heal.requestId ? ` ${heal.requestId}` : "";
-  return `${gone}; request${request} was answered by ${heal.newNode} (generation ${heal.newGeneration}) ${duration(heal.seconds ?? 0)} later.`;
+  const request = heal.requestId ? `request ${heal.requestId}` : "a request";
+  return `${gone}; ${request} was answered by ${heal.newNode} (generation ${heal.newGeneration}) ${duration(heal.seconds ?? 0)} later.`;
 }
 
 /** Return one entry of a model's history as a sentence, without its time. */
