@@ -26,6 +26,7 @@ class Settings:
         lease_flush: seconds between two sign-ins of the router, which also write which nodes it has
             heard and which replicas are in use.
         lease_ttl: seconds after its last sign-in for which the router counts as alive.
+        max_nodes: how many nodes may register.
         node_retention: seconds that a node that registered itself may be silent before it is
             removed.
         heal_retention: seconds that an entry of the heal log is kept, and a failed load after its
@@ -90,6 +91,7 @@ class Settings:
     poll_interval: float = 0.5
     lease_flush: float = 2.0
     lease_ttl: float = 8.0
+    max_nodes: int = 5000
     node_retention: float = 3600.0
     heal_retention: float = 7 * 86400.0
     prune_interval: float = 60.0

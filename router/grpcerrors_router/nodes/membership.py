@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from grpcerrors_router.errors import NameTaken
+from grpcerrors_router.errors import NameTaken, Overloaded
 
 if TYPE_CHECKING:
     from grpcerrors_router.entities import Correction, Heartbeat
@@ -47,12 +47,15 @@ class Membership:
         Raises:
             Invalid: the heartbeat breaks a rule of `validation`; this is a ValueError.
             NameTaken: another live process has the node's name.
+            Overloaded: it is one node too many.
             RegistryUnavailable: a change cannot be written.
         """
         self._note(beat)
         node = self._table.nodes.get(beat.node)
         if node is not None and _no_news(node, beat):
             return
+        if node is None and len(self._table.nodes) >= self._settings.max_nodes:
+            raise Overloaded(f"{self._settings.max_nodes} nodes; remove those that are gone")
         correction = await self._correct(beat, node)
         for heal in correction.heals:
             _log.info(
