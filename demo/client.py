@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPOKEN = "The children are playing in the garden behind the house."
-_TIMEOUT = 120.0
+_TIMEOUT = 300.0
 
 
 class Outcome(NamedTuple):

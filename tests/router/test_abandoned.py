@@ -27,7 +27,7 @@ def stub(router: SmartRouter, model: str = "m") -> Any:
 
 
 async def rows(url: str) -> set[str]:
-    async with NodeRegistry(url) as registry:
+    async with NodeRegistry(url, timeout=HANG) as registry:
         views = (await registry.snapshot()).nodes
         return {row.model for view in views for row in view.replicas}
 
@@ -60,7 +60,7 @@ async def test_what_a_dead_router_did_not_ask_to_unload_is_not_displaced_in_use(
         call = asyncio.ensure_future(stub(router).Predict(pb.PredictOptions(), timeout=HANG))
         await eventually(lambda: node.running["m"])
         (m,) = router.table.replicas("m")
-        async with NodeRegistry(url, router="dead") as other:
+        async with NodeRegistry(url, router="dead", timeout=HANG) as other:
             asked = JobRequest("f", "n", "dead", 1, brief.load_lease, "m", m.generation)
             assert isinstance(await other.claim_load(asked), Load)
         await router.watcher.catch_up()

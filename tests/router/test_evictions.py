@@ -52,7 +52,7 @@ async def test_a_router_that_dies_in_an_eviction_leaves_nothing_behind(
             await router.heartbeat(node.heartbeat())
         await router.load("m")
         (m,) = router.table.replicas("m")
-        async with NodeRegistry(sqlite_url, router="dead") as other:
+        async with NodeRegistry(sqlite_url, router="dead", timeout=HANG) as other:
             asked = JobRequest("a", "n", "dead", 1, BRIEF.load_lease, "m", m.generation)
             assert isinstance(await other.claim_load(asked), Load)
         await router.watcher.catch_up()
@@ -152,8 +152,12 @@ async def test_options_that_cannot_be_loaded_replace_one_replica_only(sqlite_url
 
 async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
     settings = replace(QUICK, lease_ttl=2.0)
-    async with SmartRouter(NodeRegistry(url, router="same"), MODELS, settings=settings):
-        second = SmartRouter(NodeRegistry(url, router="same"), MODELS, settings=settings)
+    async with SmartRouter(
+        NodeRegistry(url, router="same", timeout=HANG), MODELS, settings=settings
+    ):
+        second = SmartRouter(
+            NodeRegistry(url, router="same", timeout=HANG), MODELS, settings=settings
+        )
         with pytest.raises(NameTaken, match='router name "same"'):
             async with second:
                 pass
@@ -164,11 +168,13 @@ async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
 
 async def test_a_router_that_was_killed_may_come_back_under_its_name(url: str) -> None:
     settings = replace(QUICK, lease_ttl=1.0)
-    dead = NodeRegistry(url, router="same")
+    dead = NodeRegistry(url, router="same", timeout=HANG)
     await dead.open()
     assert await dead.sign_in(1, 1.0) is None
     await dead.close()
-    async with SmartRouter(NodeRegistry(url, router="same"), MODELS, settings=settings) as router:
+    async with SmartRouter(
+        NodeRegistry(url, router="same", timeout=HANG), MODELS, settings=settings
+    ) as router:
         assert [row.name for row in await router.registry.routers()] == ["same"]
 
 
@@ -219,7 +225,7 @@ async def test_evictions_by_the_router_are_no_heals(tmp_path: Path) -> None:
     models = {name: ModelSpec(name, "echo") for name in "mn"}
     settings = Settings(min_residency=0.0, place_retry=0.02)
     events = Recorder()
-    registry = NodeRegistry(f"sqlite:///{tmp_path / 'router.db'}")
+    registry = NodeRegistry(f"sqlite:///{tmp_path / 'router.db'}", timeout=HANG)
     async with (
         SmartRouter(registry, models, settings=settings, events=events) as router,
         processes(tmp_path, "") as host,

@@ -19,6 +19,7 @@ from grpcerrors_router import NodeRegistry
 from grpcerrors_router.entities import Load
 from grpcerrors_router.gateway.server import GatewayServer
 from grpcerrors_router.registry.jobs import JobRequest
+from tests.router.conftest import HANG
 from tests.router.support.rawnode import Script, Stack, stack
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ async def test_every_service_is_healthy_until_the_gateway_stops(served: Stack) -
 
 
 async def test_a_load_whose_owner_died_does_not_count_as_busy(served: Stack) -> None:
-    other = NodeRegistry(served.url, router="dead")
+    other = NodeRegistry(served.url, router="dead", timeout=HANG)
     job = await other.claim_load(JobRequest("raw-1", "m", "dead", 1, 0.2))
     await other.close()
     await served.router.watcher.catch_up()

@@ -25,7 +25,7 @@ from grpcerrors_router import (
     SmartRouter,
     UnknownModel,
 )
-from tests.router.conftest import QUICK, Recorder, eventually, fleet
+from tests.router.conftest import HANG, QUICK, Recorder, eventually, fleet
 from tests.router.support.nodes import Node
 
 MODELS = {name: ModelSpec(name, "fake") for name in "mnopq"}
@@ -119,7 +119,7 @@ async def test_no_node_of_that_backend(sqlite_url: str) -> None:
 async def test_a_request_waits_for_the_registry_to_be_read(sqlite_url: str) -> None:
     settings = replace(QUICK, poll_interval=1.0)
     async with Node() as node, fleet(sqlite_url, settings=settings) as (router,):
-        async with NodeRegistry(sqlite_url) as elsewhere:
+        async with NodeRegistry(sqlite_url, timeout=HANG) as elsewhere:
             await elsewhere.add_node(node.address, "fake")
         await stub(router).Predict(pb.PredictOptions())
         assert len(node.loads) == 1

@@ -179,8 +179,7 @@ async def test_a_load_of_someone_else_that_hangs_is_hedged(sqlite_url: str, free
         await asyncio.gather(*(ask(router, "Predict") for _ in range(20)))
         assert sum(b.executed.values()) == 20
         assert b.loads[-1][0] == "m"
-        assert len(b.loads) == 2 - free
-        assert len(a.loads) == 1
+        assert [model for model, _ in a.loads].count("m") == 1
         assert theirs.live
         assert theirs.overdue
         assert await router.registry.heals() == []

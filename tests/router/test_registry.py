@@ -16,6 +16,7 @@ from grpcerrors_router.entities import Node as Row
 from grpcerrors_router.entities import NodeView, Replica
 from grpcerrors_router.errors import RegistryOutdated
 from grpcerrors_router.registry.schema import changes, metadata, replicas
+from tests.router.conftest import HANG
 from tests.router.support.registry import beat, loaded, node
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def test_the_migrations_make_the_schema(registry: NodeRegistry) -> None:
 
 
 async def test_two_routers_may_migrate_at_once(url: str) -> None:
-    registries = [NodeRegistry(url) for _ in range(4)]
+    registries = [NodeRegistry(url, timeout=HANG) for _ in range(4)]
     await asyncio.gather(*(registry.open() for registry in registries))
     for registry in registries:
         assert (await registry.snapshot()).nodes == ()
@@ -95,7 +96,7 @@ def test_the_table_never_goes_back() -> None:
 
 
 async def test_reading_never_migrates(url: str) -> None:
-    registry = NodeRegistry(url)
+    registry = NodeRegistry(url, timeout=HANG)
     with pytest.raises(RegistryOutdated, match="no tables yet"):
         await registry.open(migrate=False)
     await registry.open()
@@ -125,7 +126,7 @@ async def test_a_large_heartbeat_is_a_few_statements(registry: NodeRegistry) -> 
 
 @pytest.mark.slow
 async def test_transactions_that_deadlock_are_repeated(postgres_url: str) -> None:
-    async with NodeRegistry(postgres_url) as registry:
+    async with NodeRegistry(postgres_url, timeout=HANG) as registry:
         await node(registry, "a")
         await node(registry, "b")
         met = threading.Barrier(2)
@@ -166,7 +167,7 @@ async def test_a_new_database_numbers_its_loads_above_those_of_an_older_one(tmp_
     """A node that served a deleted database accepts the loads of a new one."""
     generations = []
     for name in ("older", "newer"):
-        async with NodeRegistry(f"sqlite:///{tmp_path}/{name}.db") as registry:
+        async with NodeRegistry(f"sqlite:///{tmp_path}/{name}.db", timeout=HANG) as registry:
             await node(registry, "a")
             generations.append((await loaded(registry)).generation)
     assert generations[0] < generations[1]

@@ -7,14 +7,15 @@ import sqlalchemy as sa
 from grpcerrors_router import Held, NodeRegistry
 from grpcerrors_router.entities import Load, RouterRow, Use
 from grpcerrors_router.registry.jobs import Outcome
+from tests.router.conftest import HANG
 from tests.router.support.registry import CLOCK, beat, loaded, node, request
 
 
 async def test_a_router_is_alive_as_long_as_its_lease(url: str) -> None:
     """Invariant 9."""
     async with (
-        NodeRegistry(url, router="r1", clock=CLOCK) as one,
-        NodeRegistry(url, router="r2", clock=CLOCK) as two,
+        NodeRegistry(url, router="r1", clock=CLOCK, timeout=HANG) as one,
+        NodeRegistry(url, router="r2", clock=CLOCK, timeout=HANG) as two,
     ):
         assert await one.sign_in(1, 10) is None
         CLOCK.advance(8)
@@ -28,8 +29,8 @@ async def test_a_router_is_alive_as_long_as_its_lease(url: str) -> None:
 
 async def test_a_second_router_of_the_same_name_is_refused(url: str) -> None:
     async with (
-        NodeRegistry(url, router="same", clock=CLOCK) as one,
-        NodeRegistry(url, router="same", clock=CLOCK) as two,
+        NodeRegistry(url, router="same", clock=CLOCK, timeout=HANG) as one,
+        NodeRegistry(url, router="same", clock=CLOCK, timeout=HANG) as two,
     ):
         assert await one.sign_in(7, 10) is None
         other = await two.sign_in(9, 10)

@@ -191,7 +191,7 @@ async def test_a_registry_that_can_only_be_read_stays_down(
         monkeypatch.setattr(router.registry.store, "write", full)
         await eventually(lambda: failures >= 5)
         seen = router.watcher.seen
-        reader = NodeRegistry(sqlite_url)
+        reader = NodeRegistry(sqlite_url, timeout=HANG)
         await reader.add_node("h:1", "fake")
         await eventually(lambda: router.watcher.seen > seen)  # it still follows
         await eventually(lambda: failures >= 10)

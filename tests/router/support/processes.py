@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpcerrors_router.registry.registry import NodeRegistry
+from tests.router.conftest import HANG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -57,7 +58,7 @@ class Fleet:
     def __init__(self, folder: Path, models: str, url: str = "") -> None:
         self.folder = folder
         self.url = url or f"sqlite:///{folder / 'router.db'}"
-        self.registry = NodeRegistry(self.url)
+        self.registry = NodeRegistry(self.url, timeout=HANG)
         self.started: list[Process] = []
         (folder / "models.toml").write_text(models)
 
