@@ -219,8 +219,8 @@ MUTANTS = (
     Mutant(
         "no bound on replays",
         "calls/replay.py",
-        "if self._bytes > self._max_bytes or len",
-        "if len",
+        "full = self._bytes + size > self._max_bytes or len",
+        "full = len",
         "test_healing.py::test_a_stream_beyond_the_replay_buffer_is_not_replayed",
         "more than the buffer holds is not replayed",
     ),
