@@ -101,6 +101,8 @@ class PemFiles:
         if (cert, key) != (_read(CERT, self._cert), _read(KEY, self._key)):
             raise TlsError(f"{CERT} {self._cert} and {KEY} {self._key} are being written")
         expires, problem = _inspect(f"{CERT} {self._cert}", cert, context)
+        if "purpose" in problem and self._ca_option == CA:
+            problem = ""  # it is a certificate for clients only, and used by one
         return Pem(cert, key, ca, expires, problem, context)
 
 

@@ -32,7 +32,7 @@ def helps(context: Any) -> list[tuple[str, str]]:
 def test_it_fits_and_no_sentence_is_cut(path: str) -> None:
     text = shown(path)
     assert max(map(len, text.splitlines())) <= WIDTH
-    assert "..." not in re.sub(r"(COMMAND )?\[ARGS\]\.\.\.|NAME\.\.\.", "", text)
+    assert "..." not in re.sub(r"(COMMAND )?\[ARGS\]\.\.\.|NAME\.\.\.|\}\.\.\.", "", text)
 
 
 @pytest.mark.parametrize("path", COMMANDS)

@@ -36,6 +36,7 @@ _COMMANDS = {
     "forgive": "nodes:forgive",
     "check": "config:check",
     "reload": "config:reload",
+    "certs": "certs:certs",
 }
 """Each command, with its module and function. The module also has its examples."""
 
