@@ -44,7 +44,10 @@ async def plan(channel: Any, target: Target) -> list[Plan]:
         return [Plan(service, known, COMMAND_LINE, list(dict.fromkeys(target.methods)), [])]
     named = service or (known.protocol.service if known else "")
     wanted = [named] if named else [one.protocol.service for one in PROTOCOLS.values()]
-    offer = await _reflection.ask(channel, target.server, *wanted)
+    try:
+        offer = await _reflection.ask(channel, target.server, *wanted)
+    except _reflection.RefusedError:  # so are the calls, and their rows say what to do
+        offer = None
     if offer is None:
         return [_without_reflection(target, named or wanted[0])]
     if _ROUTER in offer.services:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _FILES = 1_000
 # Both versions have the same messages (grpc/proto: reflection/v1/reflection.proto).
 _VERSIONS = ("v1", "v1alpha")
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class RefusedError(Exception):
+    """The server does not let this caller ask. The message is its answer."""
 
 
 class Offer(NamedTuple):
@@ -54,11 +59,16 @@ async def ask(channel: Any, server: Server, *services: str) -> Offer | None:
 
     Returns:
         None if the server's reflection does not work.
+
+    Raises:
+        RefusedError: the server asks for a token, or for another one.
     """
     for version in _VERSIONS:
         try:
             return await _Reflection(channel, server, version).offer(services)
         except AioRpcError as error:
+            if error.code() in _REFUSALS:
+                raise RefusedError(f"{error.code().name}: {error.details()}") from error
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 return None
         except DecodeError:

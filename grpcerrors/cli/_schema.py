@@ -52,10 +52,14 @@ async def reflected(server: Server, service: str, method: str) -> Rpc:
     """Return an RPC as the server's reflection describes it.
 
     Raises:
-        CommandError: the server cannot be reached, has no reflection, or no such RPC.
+        CommandError: the server cannot be reached, refuses the caller, or has no reflection or no
+            such RPC.
     """
     async with connect(server) as channel:
-        offer = await _reflection.ask(channel, server, service)
+        try:
+            offer = await _reflection.ask(channel, server, service)
+        except _reflection.RefusedError as error:
+            raise CommandError(f"{server.address} does not describe its RPCs: {error}") from error
     if offer is None:
         raise CommandError(
             f"{server.address} does not describe its RPCs by server reflection: name the .proto"

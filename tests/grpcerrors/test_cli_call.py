@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from google.protobuf import any_pb2, descriptor_pb2, wrappers_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -397,3 +398,17 @@ def test_an_interrupt_ends_the_call_quietly(port: int) -> None:
         chat.send_signal(signal.SIGINT)
         assert chat.wait(60) == 130
         assert chat.stderr.read() == ""
+
+
+def test_a_server_that_asks_for_a_token_is_quoted(capsys: Capture) -> None:
+    def guarded(request: bytes, context: Any) -> Iterator[bytes]:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "send a token")
+        yield b""
+
+    reflection = "grpc.reflection.v1.ServerReflection"
+    handlers = {"ServerReflectionInfo": guarded}
+    with backend_server.serve(handlers, service=reflection) as port:
+        client = Client(capsys, port)
+        assert client.refused("Double") == (
+            f"{client.address} does not describe its RPCs: UNAUTHENTICATED: send a token"
+        )
