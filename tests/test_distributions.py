@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,21 @@ def test_they_require_the_same_version_of_each_other(file: str) -> None:
         name = re.split(r"[^A-Za-z0-9._-]", need)[0]
         if name in ours:
             assert need == f"{name}=={grpcerrors.__version__}"
+
+
+def test_a_new_version_changes_nothing_else(tmp_path: Path) -> None:
+    others = ("grpcerrors/__init__.py", "deploy/README.md", "docs/how-to/install.md")
+    changed = (*FILES, *others, "deploy/kubernetes/kustomization.yaml")
+    for file in (*changed, "tools/set-version"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    subprocess.run([tmp_path / "tools/set-version", "9.8.7"], check=True, stdout=subprocess.DEVNULL)
+    for file in changed:
+        before, after = (folder / file for folder in (ROOT, tmp_path))
+        pairs = zip(before.read_text().splitlines(), after.read_text().splitlines(), strict=True)
+        for old, new in pairs:
+            ours = re.sub(r"(?<!models==)\b" + re.escape(grpcerrors.__version__), "9.8.7", old)
+            assert new == ours
 
 
 @pytest.mark.parametrize("file", FILES)

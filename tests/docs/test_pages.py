@@ -24,6 +24,7 @@ SESSIONS = (
 ELSEWHERE = {
     "CONTRACT.md": "tests/grpcerrors/test_languages.py",
     "backends/README.md": "tests/wheels/test_pages.py",
+    "deploy/README.md": "tests/interop/support/deployment.py",
     "docs/how-to/completion.md": "tests/docs/test_completion.py",
     "docs/how-to/kserve.md": "tests/docs/test_kserve.py",
     "docs/how-to/proxies.md": "tests/interop/support/proxies.py",
