@@ -17,6 +17,7 @@ SESSIONS = (
     ("docs/how-to/write-a-backend.md",),
     ("docs/how-to/connect.md",),
     ("docs/how-to/embed.md",),
+    ("docs/how-to/observe.md",),
     ("docs/reference/call.md",),
     ("docs/reference/tokens-toml.md",),
 )

@@ -257,3 +257,13 @@ async def test_the_histograms_of_calls_are_bounded(monkeypatch: pytest.MonkeyPat
         )
         assert len(counts) == 5
         assert sum('model="other"' in each for each in counts) == 2
+
+
+def test_every_metric_that_a_page_names_is_listed() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    listed = re.findall(
+        r"^\| `(\w+)` \|", (docs / "reference/metrics.md").read_text(), re.MULTILINE
+    )
+    for page in docs.rglob("*.md"):
+        named = set(re.findall(r"`(router_[a-z_]+|rpc_[a-z_]+_seconds)", page.read_text()))
+        assert named <= set(listed), page
