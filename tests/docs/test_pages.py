@@ -13,7 +13,12 @@ from tests import pages
 ROOT = pages.ROOT
 SESSIONS = (
     ("README.md",),
-    ("docs/tutorial.md", "docs/how-to/operate.md", "docs/how-to/foreign-nodes.md"),
+    (
+        "docs/tutorial.md",
+        "docs/how-to/operate.md",
+        "docs/how-to/foreign-nodes.md",
+        "docs/how-to/upgrade-a-model.md",
+    ),
     ("docs/how-to/write-a-backend.md",),
     ("docs/how-to/connect.md",),
     ("docs/how-to/embed.md",),
