@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 import structlog
 from typer.main import get_command
 
+from grpcerrors_protocol.backend_pb2 import PredictOptions
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
+from grpcerrors_protocol.fleet_pb2 import ListModelsRequest
+from grpcerrors_protocol.fleet_pb2_grpc import OperatorStub
+from grpcerrors_protocol.metadata import MODEL_ID
 from grpcerrors_router.cli.app import app
+from tests.router.conftest import eventually
 from tests.router.support.cli import SCRIPT, command
+from tests.router.support.processes import fleet
 from tests.router.support.rawnode import Stack, stack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -90,3 +99,83 @@ async def test_status_imports_only_what_it_needs(served: Stack) -> None:
     )
     assert "raw-1" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+async def interrupted(
+    served: Stack, until: Callable[[str], bool], *arguments: str, **environment: str
+) -> tuple[int, str]:
+    """Interrupt a command once it has written such a line; return its end and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(SCRIPT, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "ROUTER_GATEWAY": served.address, **environment},
+    )
+    assert process.stdout is not None
+    said = ""
+    while not until(line := (await process.stdout.readline()).decode()):
+        said += line
+        assert line, said
+    process.send_signal(signal.SIGINT)
+    rest, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said + line + rest.decode()
+
+
+def ended_by(text: str) -> Callable[[str], bool]:
+    return lambda line: line.endswith(text)
+
+
+@pytest.mark.slow
+async def test_ctrl_c_prints_no_traceback_at_any_moment(served: Stack) -> None:
+    importing = {"PYTHONPROFILEIMPORTTIME": "1", "PYTHONUNBUFFERED": "1"}
+    modules = (" typer\n", " grpc\n", " pydantic\n", " rich.console\n")
+    ends = [
+        await interrupted(served, ended_by(module), "status", **importing) for module in modules
+    ]
+    ends.append(await interrupted(served, lambda line: "raw-1" in line, "status", "--watch"))
+    served.node.load_gate = asyncio.Event()
+    ends.append(await interrupted(served, lambda line: "loading m on raw-1" in line, "load", "m"))
+    for code, said in ends:
+        assert code in (-signal.SIGINT, 130)
+        assert "Traceback" not in said
+        assert "KeyboardInterrupt" not in said
+    served.node.load_gate.set()
+    await eventually(lambda: [*served.router.table.replicas("m")])
+
+
+@pytest.mark.slow
+async def test_a_running_router_reads_its_files_again(tmp_path: Path) -> None:
+    """By SIGHUP and by command, in a process of its own; a file with mistakes changes nothing."""
+    async with fleet(tmp_path, '[models]\nold.backend = "echo"\n') as world:
+        gateway = await world.gateway()
+        await world.node(gateway.address, "a", "127.0.0.1:0", "--slots", "3")
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            stub, operator = BackendStub(channel), OperatorStub(channel)
+
+            async def listed() -> set[str]:
+                reply = await operator.ListModels(ListModelsRequest())
+                return {each.model for each in reply.models if each.listed}
+
+            def ask(model: str) -> Any:
+                return stub.Predict(
+                    PredictOptions(Prompt="hi"), timeout=60, metadata=[(MODEL_ID, model)]
+                )
+
+            await ask("old")
+            (tmp_path / "models.toml").write_text('[models]\nnew.backend = "echo"\n')
+            gateway.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(60):
+                while await listed() != {"new"}:
+                    await asyncio.sleep(0.05)
+            assert (await ask("new")).message == b"hi"
+            with pytest.raises(grpc.aio.AioRpcError, match="unknown model"):
+                await ask("old")
+            (tmp_path / "models.toml").write_text("[models]\nnew.bakend = 1\n")
+            command = (sys.executable, "-m", "grpcerrors_router", "reload")
+            process = await asyncio.create_subprocess_exec(
+                *(*command, "--gateway", gateway.address), stderr=subprocess.PIPE
+            )
+            _, err = await process.communicate()
+            assert (process.returncode, b"did you mean" in err) == (1, True)
+            assert (await ask("new")).message == b"hi"

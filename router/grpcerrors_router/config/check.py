@@ -116,12 +116,13 @@ def _paths(document: dict[str, Any], at: _Path = ()) -> Iterator[_Path]:
 
 
 def _locate(places: Sequence[tuple[int, _Path]], path: _Path) -> int:
-    """Return the line of the longest known part of a key path; the first line if none is known."""
-    best, line = 0, 1
-    for number, known in places:
-        if len(known) > best and path[: len(known)] == known:
-            best, line = len(known), number
-    return line
+    """Return the first line with the longest part of a key path."""
+
+    def common(known: _Path) -> int:
+        pairs = zip(known, path, strict=False)
+        return next((n for n, (one, other) in enumerate(pairs) if one != other), len(known))
+
+    return max(places, key=lambda place: common(place[1]), default=(1, ()))[0]
 
 
 def _syntax(error: tomllib.TOMLDecodeError) -> str:
