@@ -30,14 +30,16 @@ Metadata = Annotated[
 ]
 Tls = Annotated[
     bool,
-    typer.Option("--tls", help="Connect over TLS, and trust the CAs that the system trusts."),
+    typer.Option(
+        "--tls", help="Connect over TLS, and trust the authorities that the system trusts."
+    ),
 ]
 TlsCa = Annotated[
     _inputs.Pem | None,
     typer.Option(
         parser=_inputs.certificates,
         metavar="FILE",
-        help="Connect over TLS, and trust the certificates in this PEM file.",
+        help="Connect over TLS, and trust the authorities in this PEM file.",
     ),
 ]
 TlsCert = Annotated[
@@ -45,7 +47,7 @@ TlsCert = Annotated[
     typer.Option(
         parser=_inputs.certificates,
         metavar="FILE",
-        help="Show the server the certificate in this PEM file.",
+        help="Present the certificate in this PEM file to the server.",
     ),
 ]
 TlsKey = Annotated[

@@ -25,6 +25,9 @@ EXAMPLES = """Examples:
 \b
   grpcerrors-backend transcriber --listen 127.0.0.1:50051
   grpcerrors-backend mybackend:MyModel --router 127.0.0.1:50050
+  grpcerrors-backend echo --listen 10.0.0.2:50051 --router 10.0.0.1:50050 \\
+      --tls-cert node.pem --tls-key node.key --tls-ca ca.pem \\
+      --router-token-file node.token
 """
 
 app = typer.Typer(
@@ -115,7 +118,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Let requests and load options read and write files in this folder. Repeatable.",
+            help="Let requests and load options read and write files in this folder; repeat it for several.",
             show_default="no files",
         ),
     ] = None,
@@ -131,7 +134,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Let load options name this environment variable as a key. Repeatable.",
+            help="Let load options name this environment variable as a key; repeat it for several.",
             show_default="no variables",
         ),
     ] = None,
@@ -139,13 +142,15 @@ def serve(  # noqa: PLR0913 - the options of the command
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Serve TLS with the certificate in this PEM file; the router gets to see it too.",
+            help="Serve TLS with the certificate in this PEM file, and present it to the router.",
             show_default="plain text",
         ),
     ] = None,
     tls_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Use this private key for the certificate."),
+        typer.Option(
+            metavar="FILE", help="Use the private key in this PEM file for the certificate."
+        ),
     ] = None,
     tls_client_ca: Annotated[
         Path | None,

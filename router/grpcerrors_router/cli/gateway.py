@@ -80,7 +80,7 @@ class Gateway:
         typer.Option(
             metavar="FILE",
             envvar="ROUTER_TLS_KEY",
-            help="Prove the certificate with the private key in this PEM file.",
+            help="Use the private key in this PEM file for the certificate.",
         ),
     ] = None
     token_file: Annotated[

@@ -23,8 +23,11 @@ SERVE_EXAMPLES = """Examples:
 
 \b
   grpcerrors-router serve --models models.toml
+  grpcerrors-router serve --models models.toml --http 127.0.0.1:8080 \\
+      --metrics 127.0.0.1:9100
   grpcerrors-router serve --models models.toml --listen 10.0.0.1:50050 \\
-      --registry postgresql://router@db/router --metrics 127.0.0.1:9100
+      --tls-cert router.pem --tls-key router.key --tls-ca ca.pem \\
+      --tokens tokens.toml --registry postgresql://router@db/router
 """
 
 
@@ -124,13 +127,15 @@ def serve(  # noqa: PLR0913 - the options of the command
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Serve TLS with the certificate in this PEM file; nodes get to see it too.",
+            help="Serve TLS with the certificate in this PEM file, and present it to nodes.",
             show_default="plain text",
         ),
     ] = None,
     tls_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Use this private key for the certificate."),
+        typer.Option(
+            metavar="FILE", help="Use the private key in this PEM file for the certificate."
+        ),
     ] = None,
     tls_client_ca: Annotated[
         Path | None,
