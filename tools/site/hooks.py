@@ -32,7 +32,6 @@ BROUGHT = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "reporting.md",
     "deploy/README.md": "how-to/deploy.md",
-    "deploy/README.md": "how-to/deploy.md",
     "languages/README.md": "how-to/other-languages.md",
 }
 """Pages that are kept where readers of the repository look, and where the site has them."""

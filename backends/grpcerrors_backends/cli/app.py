@@ -118,7 +118,8 @@ def serve(  # noqa: PLR0913 - the options of the command
         list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Let requests and load options read and write files in this folder; repeat it for several.",
+            help="Let requests and load options read and write files in this folder; repeat it "
+            "for several.",
             show_default="no files",
         ),
     ] = None,
