@@ -11,6 +11,7 @@ from grpcerrors_router.config.models_toml import parse_models
 from grpcerrors_router.errors import REASONS, RouteError
 from grpcerrors_router.security.tokens_toml import parse_tokens
 from tests import pages
+from tests.certificates import Authority
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -25,6 +26,17 @@ def test_several_routers_share_a_database(tmp_path: Path, postgres_url: str) -> 
     page = (DOCS / "how-to/several-routers.md").read_text()
     replace = {"postgresql://router@127.0.0.1:5432/router": f"'{postgres_url}'"}
     pages.follow([page], tmp_path, replace)
+
+
+@pytest.mark.slow
+def test_a_router_is_closed_in_five_commands(tmp_path: Path) -> None:
+    authority = Authority.create()
+    authority.write(tmp_path / "ca.pem")
+    for name in ("router", "node"):
+        authority.issue("127.0.0.1", name=name).write(tmp_path, name)
+    page = (DOCS / "security.md").read_text()
+    section = page[: page.index("## Who is kept from what")]
+    assert "loaded" in pages.follow([section], tmp_path)
 
 
 def test_its_models_files_are_valid() -> None:
