@@ -40,6 +40,7 @@ ELSEWHERE = {
     "docs/proposals/open-inference-protocol.md": "tests/grpcerrors/support/make_proposals.py",
     "docs/reference/check.md": "tests/grpcerrors/test_check_page.py",
     "docs/reference/models-toml.md": "tests/router/test_pages.py",
+    "docs/security.md": "tests/router/test_pages.py",
     "grpcerrors/README.md": "tests/wheels/test_pages.py",
     "protocol/README.md": "tests/wheels/test_pages.py",
     "router/README.md": "tests/wheels/test_pages.py",
