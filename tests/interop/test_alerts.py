@@ -194,4 +194,18 @@ def test_an_alert_says_what_to_do_and_where_to_read_on(rule: dict[str, Any]) -> 
 
 
 def test_there_is_one_alert_for_each_fault() -> None:
-    assert sorted(camel(name) for name in FAULTS) == sorted(rule["alert"] for rule in RULES)
+    alerts = sorted(rule["alert"] for rule in RULES)
+    assert sorted(camel(name) for name in FAULTS) == alerts
+    page = (ROOT / "docs/how-to/observe.md").read_text()
+    assert sorted(re.findall(r"^\| ([A-Z]\w+) \|", page, re.MULTILINE)) == alerts
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    taken = [
+        (column, row)
+        for panel in json.loads(BOARD.read_text())["panels"]
+        for column in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for row in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(column for column, _ in taken) < 24  # Grafana's grid
