@@ -78,3 +78,21 @@ def test_calls_above_the_limit_are_refused_with_a_reason(name: str) -> None:
         assert answers == {"RESOURCE_EXHAUSTED: Concurrent RPC limit exceeded!": 4}
         for stream in streams:
             stream.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SURFACES)
+def test_requests_above_the_limit_of_bytes_are_refused_with_a_reason(name: str) -> None:
+    with host(name, "--max-buffered", 1) as process:
+        process.load("m", "answer_seconds:0.01")
+        # The prompt is sent back again and again.
+        large = pb.PredictOptions(Prompt="endless", Grammar="x" * 700_000)
+        stream = process.stub.PredictStream(large)
+        next(stream)
+        with pytest.raises(grpc.RpcError) as caught:
+            process.stub.Predict(large, timeout=PATIENCE)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailers = dict(caught.value.trailing_metadata())
+        assert trailers["grpcerrors-unexecuted"] == "OVERLOADED"
+        process.stub.Predict(pb.PredictOptions(Prompt="x"), timeout=PATIENCE)
+        stream.cancel()

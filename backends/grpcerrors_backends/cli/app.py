@@ -86,6 +86,14 @@ def serve(  # noqa: PLR0913 - the options of the command
             help="Answer RESOURCE_EXHAUSTED when this many calls are running or waiting.",
         ),
     ] = 8192,
+    max_buffered: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="MIB",
+            help="Answer RESOURCE_EXHAUSTED when the requests being served are larger together.",
+        ),
+    ] = 512,
     router: Annotated[
         str | None,
         typer.Option(
@@ -237,6 +245,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         advertise=advertise,
         grace=grace,
         max_calls=max_calls,
+        max_buffered=max_buffered,
         files=tuple(files or ()),
         secrets=secrets,
         secret_env=tuple(secret_env or ()),

@@ -18,6 +18,7 @@ from grpcerrors_protocol.metadata import MODEL_ID
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from grpcerrors_backends.host.requests import Requests
     from grpcerrors_backends.host.slots import Slots
     from grpcerrors_backends.model import Model
     from grpcerrors_protocol import backend_pb2 as pb
@@ -32,10 +33,11 @@ _CODES = {
 
 
 class Inference:
-    """Runs calls of the backend *name* on the models in *slots*."""
+    """Runs calls of the backend *name* on the models in *slots*, and counts their *requests*."""
 
-    def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions]) -> None:
+    def __init__(self, name: str, slots: Slots[Model, pb.ModelOptions], requests: Requests) -> None:
         self._name = name
+        self._holding = requests.holding
         self._slots = slots
 
     @contextmanager
@@ -95,7 +97,7 @@ class Inference:
     def _unary(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Any]:
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                with self._model(rpc, request, context) as method:
+                with self._holding(request), self._model(rpc, request, context) as method:
                     return method(request, context)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 self._abort(rpc, context, error)
@@ -105,7 +107,7 @@ class Inference:
     def _stream(self, rpc: str) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
-                with self._model(rpc, request, context) as method:
+                with self._holding(request), self._model(rpc, request, context) as method:
                     yield from method(request, context)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 self._abort(rpc, context, error)
@@ -126,7 +128,7 @@ class Inference:
     def _aio_unary(self, rpc: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
-                with self._model(rpc, request, context) as method:
+                with self._holding(request), self._model(rpc, request, context) as method:
                     return await method(request, context)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 await self._aio_abort(rpc, context, error)
@@ -136,7 +138,7 @@ class Inference:
     def _aio_stream(self, rpc: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             try:
-                with self._model(rpc, request, context) as method:
+                with self._holding(request), self._model(rpc, request, context) as method:
                     async with aclosing(method(request, context)) as responses:
                         async for response in responses:
                             yield response

@@ -31,6 +31,14 @@ LOAD_FAILED: Final = Condition(
 )
 """A load failed over a protocol whose response cannot say so. Triton uses the same code."""
 
+OVERLOADED: Final = Condition(
+    reason="OVERLOADED",
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+    message="{backend}: {problem}",
+    unexecuted=True,
+)
+"""The host is at a limit. A router's error has the same name."""
+
 SUPERSEDED_LOAD: Final = Condition(
     reason="SUPERSEDED_LOAD",
     code=grpc.StatusCode.FAILED_PRECONDITION,

@@ -23,6 +23,7 @@ from grpcerrors_backends.host.control import Control
 from grpcerrors_backends.host.janitor import Janitor
 from grpcerrors_backends.host.membership import Member, Node, advertised, default_name
 from grpcerrors_backends.host.memory import MIB, give_back
+from grpcerrors_backends.host.requests import Requests
 from grpcerrors_backends.host.service import services
 from grpcerrors_backends.host.slots import Slots
 from grpcerrors_backends.host.token_check import AioTokenCheck, TokenCheck, check_of
@@ -78,6 +79,8 @@ class Config:
         advertise: host at which the router reaches this node; None for the host of *listen*.
         grace: seconds that running calls have to end when the host stops.
         max_calls: limit of calls that run or wait; further calls get RESOURCE_EXHAUSTED.
+        max_buffered: limit of the requests that are being served together, in MiB; further calls
+            get RESOURCE_EXHAUSTED.
         files: folders in which requests and load options may name files.
         secrets: folder with the keys that load options may name; None for no keys.
         secret_env: environment variables with keys that load options may name.
@@ -98,6 +101,7 @@ class Config:
     advertise: str | None = None
     grace: float = 30.0
     max_calls: int = MAX_CALLS
+    max_buffered: int = 512
     files: tuple[Path, ...] = ()
     secrets: Path | None = None
     secret_env: tuple[str, ...] = ()
@@ -168,7 +172,9 @@ class Host:
             on_change=self._inventory_changed.set,
         )
         self._control = Control(model.name, self.slots)
-        self._services = services(model, self.slots, self._control)
+        self._services = services(
+            model, self.slots, self._control, Requests(model.name, config.max_buffered * MIB)
+        )
         self._janitor = Janitor(self.slots, idle_ttl=config.idle_ttl, max_rss=config.max_rss)
         self._member: Member | None = None
         self._stop: SimpleQueue[None] = SimpleQueue()  # unlike Event, safe in a signal handler

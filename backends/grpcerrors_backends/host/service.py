@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
     from grpcerrors_backends.host.control import Answer, Control
+    from grpcerrors_backends.host.requests import Requests
     from grpcerrors_backends.host.slots import Slots
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Backend"]
@@ -73,7 +74,10 @@ def _public_methods(model: type[Model]) -> list[str]:
 
 
 def services(
-    model: type[Model], slots: Slots[Model, pb.ModelOptions], control: Control
+    model: type[Model],
+    slots: Slots[Model, pb.ModelOptions],
+    control: Control,
+    requests: Requests,
 ) -> dict[str, grpc.GenericRpcHandler]:
     """Return the services for the surface of *model*, by full name.
 
@@ -82,7 +86,7 @@ def services(
     """
     is_aio = model.surface == "aio"
     threads = _Threads(slots.capacity)
-    inference = Inference(model.name, slots)
+    inference = Inference(model.name, slots, requests)
     handlers = {
         rpc.name: _handler(
             rpc, inference.behaviour(rpc.name, streams=rpc.server_streaming, is_aio=is_aio)
@@ -94,7 +98,7 @@ def services(
         handlers[name] = _handler(rpc, threads.behaviour(getattr(control, name), is_aio=is_aio))
     both = {SERVICE.full_name: handlers}
     if model.inputs:
-        both[kserve.SERVICE.full_name] = _kserve(model, slots, control, threads)
+        both[kserve.SERVICE.full_name] = _kserve(model, slots, control, threads, requests)
     return {
         service: grpc.method_handlers_generic_handler(service, handlers)
         for service, handlers in both.items()
@@ -106,10 +110,11 @@ def _kserve(
     slots: Slots[Model, pb.ModelOptions],
     control: Control,
     threads: _Threads,
+    requests: Requests,
 ) -> dict[str, grpc.RpcMethodHandler]:
     is_aio = model.surface == "aio"
     rpcs = kserve.SERVICE.methods_by_name
-    infer = kserve.KServeInference(model.name, slots)
+    infer = kserve.KServeInference(model.name, slots, requests)
     behaviour = infer.behaviour("ModelInfer", streams=False, is_aio=is_aio)
     handlers = {"ModelInfer": _handler(rpcs["ModelInfer"], behaviour)}
     adapter = kserve.KServeControl(model, slots, control)

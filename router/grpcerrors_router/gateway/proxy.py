@@ -23,6 +23,7 @@ from grpcerrors_router.errors import (
     Overloaded,
     PermissionDenied,
     ProxyLoop,
+    RegistryUnavailable,
     RouteError,
     UnknownModel,
 )
@@ -249,6 +250,9 @@ class Gateway(grpc.GenericRpcHandler):
         """Count an error of the router, and return it as the caller may see it."""
         if isinstance(error, UnknownModel):
             error = self.catalogue.unknown(error.model, context.invocation_metadata())
+        elif isinstance(error, RegistryUnavailable):
+            # The driver's text names hosts and users: it is for operators.
+            error = RegistryUnavailable("the router's log says why")
         listed = model if model in self._router.models else ""
         self._router.events.refused(listed, error)
         if isinstance(error, PermissionDenied):
