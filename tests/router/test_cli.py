@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import sqlite3
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import structlog
+from rich.console import Console
 
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.fleet_pb2 import PauseState
 from grpcerrors_router import cli
+from grpcerrors_router.cli import view
 from grpcerrors_router.cli.models import _Progress
-from grpcerrors_router.config.reload import Reloader
-from grpcerrors_router.gateway.server import GatewayServer
 from tests.router.conftest import eventually
 from tests.router.support.cli import Run, command
 from tests.router.support.rawnode import Stack, stack
@@ -335,52 +337,23 @@ async def test_status_reads_the_registry_while_no_router_runs(served: Stack, run
     assert heal["action"] == "kept"
 
 
-async def test_reload_says_what_has_changed(
-    served: Stack, run: Any, tmp_path: Path, monkeypatch: Any
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_watch_repeats_until_it_is_interrupted(
+    served: Stack, run: Any, monkeypatch: Any, terminal: bool
 ) -> None:
-    path = tmp_path / "models.toml"
-    path.write_text('[models]\nm.backend = "raw"\nnew.backend = "raw"\n')
-    server = GatewayServer(served.router, "127.0.0.1:0", Reloader(served.router, path).reload)
-    monkeypatch.setenv("ROUTER_GATEWAY", await server.start())
-    code, out, _ = await run("reload")
-    assert (code, out) == (
-        0,
-        "read models.toml: added new; removed alias, orphan, twin-a, twin-b\n",
-    )
-    assert (await run("reload"))[1] == "read models.toml: no model has changed\n"
-    path.write_text("[models]\nm.bakend = 1\nnew.backend = 2\n")
-    code, out, err = await run("reload")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[0] == "nothing was changed:"
-    assert len(err.splitlines()) == 3
-    assert set(served.router.models) == {"m", "new"}
-    code, out, _ = await run("reload", "--json")
-    assert (code, len(json.loads(out)["mistakes"])) == (1, 2)
-    await server.stop(0)
+    pauses = []
 
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
 
-async def test_check_lists_all_mistakes_with_their_lines(run: Any, tmp_path: Path) -> None:
-    path = tmp_path / "models.toml"
-    path.write_text("[models.x]\nbakend = 'y'\n\n[models.y]\nbackend = 3\n")
-    code, out, err = await run("check", str(path))
-    assert code == 1
-    assert (
-        out
-        == f"""\
-{path}:2: models.x.bakend: unknown key; did you mean "backend"?
-  |
-2 | bakend = 'y'
-  |
-{path}:5: models.y.backend: must be a string
-  |
-5 | backend = 3
-  |
-"""
-    )
-    assert err == f"2 mistakes in {path}\n"
-    path.write_text("[models]\nx = {backend = 'y', options.Model = 'z'}\nz.backend = 'y'\n")
-    code, out, err = await run("check", str(path))
-    assert (code, out) == (0, f"{path}: 2 models, no mistakes\n")
-    assert err == (
-        'Warning: x, z are all loaded as "z", so requests must name one of them by x-model-id\n'
-    )
+    screen = Console(force_terminal=terminal, width=80, height=40, file=io.StringIO())
+    monkeypatch.setattr(view, "console", lambda: screen)
+    monkeypatch.setattr(view, "time", SimpleNamespace(sleep=pause))
+    code, _, err = await run("status", "--watch", "--interval", "0.5")
+    assert (code, err, pauses) == (130, "", [0.5] * 3)
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("routers: ") >= (1 if terminal else 3)
+    assert ("\x1b[?1049h" in shown) == terminal, "it uses the alternate screen"
+    assert ("\x1b[?1049l" in shown) == terminal, "and restores the other one"

@@ -11,7 +11,9 @@ from grpcerrors_protocol import fleet_pb2 as pb
 from grpcerrors_router.entities import Heal, Vitals
 from grpcerrors_router.errors import RegistryUnavailable, UnknownModel
 from grpcerrors_router.state.catalogue import Catalogue
+from grpcerrors_router.state.loads import load_states
 from grpcerrors_router.state.nodes import Moment, node_state
+from grpcerrors_router.state.pauses import pause_states
 from grpcerrors_router.state.picture import Picture
 from grpcerrors_router.state.problems import problems
 
@@ -308,102 +310,22 @@ class FleetBuilder:
             now=self._clock.monotonic(),
         )
 
-    # Loads
+    # Loads and pauses
 
     def _loads(self, moment: Moment) -> list[pb.LoadState]:
-        """Return the loads that run, and the flights that wait, oldest first."""
-        found = [*self._running(moment), *self._loading_by_others(moment)]
-        under_way = {load.model for load in found}
-        for model, flight in self._flights.flights.items():
-            if model not in under_way and not flight.loads:
-                found.append(
-                    pb.LoadState(
-                        model=model,
-                        since=moment.unix(flight.since),
-                        owner=self._registry.router,
-                        why=flight.waits or "it looks for a node",
-                    )
-                )
-        waiting = self._flights.waiting()
-        for load in found:
-            count, since = waiting.get(load.model, (0, 0.0))
-            load.waiting, load.waiting_since = count, moment.unix(since)
-            load.usual_seconds = self._flights.usual(load.model)
-        return sorted(found, key=lambda load: load.since)
-
-    def _running(self, moment: Moment) -> Iterator[pb.LoadState]:
-        jobs = [
-            job
-            for node in self._table.nodes.values()
-            for job in node.loads.values()
-            if job.running(moment.now) and job.victim != job.model
-        ]
-        coming: dict[str, int] = {}
-        for job in sorted(jobs, key=lambda job: job.generation):
-            spec = self._models.get(job.model)
-            before = coming.setdefault(job.model, self._table.live_count(job.model))
-            coming[job.model] += 1
-            yield pb.LoadState(
-                model=job.model,
-                node=job.node,
-                generation=job.generation,
-                since=moment.unix(job.started_at),
-                owner=job.owner,
-                hedge=before >= (spec.replicas if spec is not None else 1),
-                victim=job.victim,
-            )
-
-    def _loading_by_others(self, moment: Moment) -> Iterator[pb.LoadState]:
-        for node in self._table.nodes.values():
-            for entry in node.replicas.values():
-                if entry.loading_until:
-                    yield pb.LoadState(
-                        model=entry.model,
-                        node=node.name,
-                        generation=entry.generation,
-                        since=moment.unix(entry.loading_since),
-                        why="the node says that it is loading the model, for someone else",
-                    )
-
-    # Pauses
+        router = self._registry.router
+        return load_states(self._table, self._flights, self._models, router, moment)
 
     def pauses(self) -> list[pb.PauseState]:
         """Return the quarantines, back-offs and other pauses; those that end first come first."""
-        now, offset = self._clock.monotonic(), self._watcher.offset
-        found = [
-            pb.PauseState(
-                kind="quarantine",
-                node=node,
-                model=model,
-                until=until + offset,
-                why=f"it lost the model {drops} times without serving it in between",
-            )
-            for node, model, until, drops in self._quarantine.cases()
-        ]
-        for node in self._table.nodes.values():
-            for job in node.loads.values():
-                if job.backing_off(now):
-                    times = f" (failed {job.failures} times)" if job.failures > 1 else ""
-                    why = f"it failed to load the model: {job.message}{times}"
-                    found.append(
-                        pb.PauseState(
-                            kind="back-off",
-                            node=node.name,
-                            model=job.model,
-                            until=job.retry_at + offset,
-                            why=why,
-                        )
-                    )
-        for name, model, (method, code, wording), until in self._causes.doubts():
-            what = f"{code} of {method}: {wording}" if method else wording
-            why = f"a reload did not cure its error, which is no evidence for now ({what})"
-            found.append(
-                pb.PauseState(kind="doubt", node=name, model=model, until=until + offset, why=why)
-            )
-        for model, until in self._flights.pauses().items():
-            why = "the last attempt to load it failed"
-            found.append(pb.PauseState(kind="retry", model=model, until=until + offset, why=why))
-        return sorted(found, key=lambda pause: pause.until)
+        return pause_states(
+            self._table,
+            self._quarantine,
+            self._causes,
+            self._flights,
+            self._clock.monotonic(),
+            self._watcher.offset,
+        )
 
 
 def _healed(heal: Heal) -> pb.HistoryEntry:

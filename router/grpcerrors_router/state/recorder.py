@@ -243,7 +243,7 @@ class Recorder(Events):
                 return f"{entry.node.name}, which holds it, {obstacle}"
             live += 1
         if live:
-            return f"there were {live} replicas, and more are wanted"
+            return f"more than {live} replica{'s' * (live > 1)} of it are wanted"
         slow = [job for job in self._table.loads(model) if job.generation != generation]
         if slow:
             return f"the load on {slow[0].node} takes long"
