@@ -48,12 +48,13 @@ async def attack(folder: Path, count: int, seed: int) -> None:
     The environment variable FUZZ_SEED chooses other inputs.
     """
     async with fleet(folder, MODELS) as world:
-        gateway = await world.gateway()
+        gateway = await world.gateway("127.0.0.1:0", "--http", "127.0.0.1:0")
         nodes = [
             await world.node(gateway.address, "aio", backend="echo"),
             await world.node(gateway.address, "sync", backend=SAMPLE),
         ]
         ports = {"gateway": gateway.addresses[0], "metrics": gateway.addresses[1]}
+        ports["page"] = gateway.addresses[2]
         ports |= {f"node {index}": node.address for index, node in enumerate(nodes)}
         processes = (gateway, *nodes)
         await still_works(gateway)
@@ -88,7 +89,9 @@ async def send(ports: dict[str, str], count: int, seed: int) -> Found:
         for name, address in ports.items():
             for number in range(4):
                 fuzzer = Fuzzer(address, random.Random(f"{seed} {name} {number}"), found)
-                group.create_task(fuzzer.http(share) if name == "metrics" else fuzzer.grpc(share))
+                group.create_task(
+                    fuzzer.http(share) if name in ("metrics", "page") else fuzzer.grpc(share)
+                )
     return found
 
 

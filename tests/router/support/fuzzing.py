@@ -50,6 +50,11 @@ TEXTS = (
     *("m", "", "x" * 300, "model not loaded", "../../etc/passwd", "1e999", "a:1", "127.0.0.1:1"),
     *("\x1b[31mred", "\u202e"),
 )
+PATHS = (
+    *("/", "/metrics", "/../etc/passwd", "/%00", "/" + "x" * 9000, "/events", "/history"),
+    *("/history?model=%ff", "/actions/load", "/actions/x", "/static/../app.py", "/static/%2e%2e/"),
+    *("/login", "/logout", "*", "http://x/", "/\x1b[31m"),
+)
 DEADLINE = 1.0
 
 
@@ -214,10 +219,16 @@ class Fuzzer:
 
     def _http1(self) -> bytes:
         method = self._random.choice(("GET", "POST", "HEAD", "PUT", "OPTIONS", "\x00"))
-        path = self._random.choice(("/", "/metrics", "/../etc/passwd", "/%00", "/" + "x" * 9000))
-        name = self._random.choice(("Host", "Content-Length", "Transfer-Encoding", "\x1b"))
+        path = self._random.choice(PATHS)
+        name = self._random.choice(
+            ("Host", "Content-Length", "Transfer-Encoding", "\x1b", "Origin")
+        )
         value = self._random.choice(("x", "-1", "chunked", "99999999999", self._printable()))
-        return f"{method} {path} HTTP/1.1\r\n{name}: {value}\r\n\r\n".encode() + self._bytes()
+        body = self._random.choice((b"", self._bytes(), b'{"model": 1}', b"[]", b'{"model": "m"}'))
+        head = [f"{method} {path} HTTP/1.1", f"{name}: {value}"]
+        if self._random.random() < 0.5:
+            head += ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+        return "\r\n".join([*head, "", ""]).encode() + body
 
     async def _raw(self, data: bytes) -> None:
         host, _, port = self._address.rpartition(":")
