@@ -34,6 +34,17 @@ FAULTS = (
 )
 
 
+def test_the_navigation_has_each_page_once() -> None:
+    """Quick, so that a page that is missing there is noticed before the site is built."""
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = sorted(re.findall(r"(\S+\.md)$", navigation, re.MULTILINE))
+    hooks = (ROOT / "tools/site/hooks.py").read_text()
+    brought = re.findall(r'^    "[\w/.-]+\.md": "([\w/.-]+\.md)",$', hooks, re.MULTILINE)
+    generated = re.findall(r'^    "([\w/.-]+\.md)": \w+\.page,$', hooks, re.MULTILINE)
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert listed == sorted([*pages, *brought, *generated])
+
+
 def build(folder: Path, config: Path) -> subprocess.CompletedProcess[str]:
     command = ("properdocs", "build", "--config-file", config, "--site-dir", folder)
     return subprocess.run(

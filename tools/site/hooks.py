@@ -32,6 +32,7 @@ BROUGHT = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "reporting.md",
     "deploy/README.md": "how-to/deploy.md",
+    "examples/README.md": "examples.md",
     "languages/README.md": "how-to/other-languages.md",
 }
 """Pages that are kept where readers of the repository look, and where the site has them."""
@@ -47,8 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, make in GENERATED.items():
         files.append(File.generated(config, path, content=make()))
     for path, place in BROUGHT.items():
-        if (ROOT / path).exists():
-            files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     for path in sorted(_linked_sources(files)):
         files.append(File.generated(config, _place(path), abs_src_path=str(ROOT / path)))
     return files
