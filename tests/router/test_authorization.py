@@ -27,6 +27,7 @@ from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.fleet_pb2_grpc import FleetStub, OperatorStub
 from grpcerrors_protocol.inference_pb2_grpc import GRPCInferenceServiceStub
 from grpcerrors_protocol.seldom import Seldom
+from grpcerrors_router.config.reload import Reloader
 from grpcerrors_router.errors import Unauthenticated
 from grpcerrors_router.gateway.authorization import RefusalLog, role_for
 from grpcerrors_router.gateway.catalogue import Catalogue
@@ -584,3 +585,25 @@ async def test_health_is_open(locked: Locked) -> None:
     stub = health_pb2_grpc.HealthStub(locked.channel)
     reply = await stub.Check(health_pb2.HealthCheckRequest())
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_the_tokens_are_reloaded_with_the_models_or_not_at_all(
+    locked: Locked, tmp_path: Path
+) -> None:
+    headers = locked.add("x", Role.CALLER, models=["new"])
+    models = tmp_path / "models.toml"
+    models.write_text("[models.new]\nbackend = 'raw'\n")
+    reloader = Reloader(locked.stack.router, models, locked.access.read)
+    good = locked.path.read_text()
+    locked.path.write_text(good.replace("caller", "nobody"))
+    done = await reloader.reload()
+    assert [mistake.rpartition(": ")[2] for mistake in done.mistakes]
+    assert "new" not in locked.stack.router.models
+    locked.path.write_text(good)
+    done = await reloader.reload()
+    assert (done.mistakes, done.tokens) == ((), True)
+    # What the caller sees follows the models.
+    index = GRPCInferenceServiceStub(locked.channel).RepositoryIndex
+    found = await index(v2.RepositoryIndexRequest(), metadata=headers)
+    assert [model.name for model in found.models] == ["new"]
+    assert await predict(locked, headers, ModelIdentity="new") == "ok"

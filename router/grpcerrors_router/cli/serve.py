@@ -110,7 +110,7 @@ def serve(  # noqa: PLR0913 - the options of the command
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Find the tokens of add-node --token-file in this folder.",
+            help="Find the tokens of add-node --node-token-file in this folder.",
             show_default="none",
         ),
     ] = None,

@@ -27,6 +27,7 @@ _UNBROKEN = frozenset(
 )  # fmt: skip
 _COLOURS = {
     "up": "green", "unreachable": "red", "silent": "red", "draining": "yellow", "busy": "yellow",
+    "refusing": "red",
     "error": "red", "warning": "yellow", "note": "dim",
 }  # fmt: skip
 

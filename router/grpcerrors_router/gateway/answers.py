@@ -65,7 +65,9 @@ class Answers:
         visible = self._catalogue.visible(models, metadata)
         backends = {models[model].backend for model in visible}
         ready = any(
-            node.reachable and (len(visible) == len(models) or node.info.backend in backends)
+            node.reachable
+            and not node.denial
+            and (len(visible) == len(models) or node.info.backend in backends)
             for node in self._router.table.nodes.values()
         )
         return v2.ServerReadyResponse(ready=ready)

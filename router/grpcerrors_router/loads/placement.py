@@ -133,10 +133,17 @@ def _sift(
 def _no_open_node(backend: str, offering: list[NodeEntry]) -> Nowhere:
     if not offering:
         return Nowhere(f'no node offers backend "{backend}"', 5.0)
-    refusing = [node.name for node in offering if node.denial]
-    but = f", or refuse the router's token ({', '.join(refusing[:3])})" if refusing else ""
-    why = f'all {len(offering)} nodes of backend "{backend}" are silent or draining{but}'
-    return Nowhere(why, 2.0)
+    denying = [node.name for node in offering if node.denial]
+    return Nowhere(none_open(backend, len(offering), denying), 2.0)
+
+
+def none_open(backend: str, total: int, denying: list[str]) -> str:
+    """Return why none of the `total` nodes of a backend can be used.
+
+    `denying` names those that refuse the router's token.
+    """
+    but = f", or refuse the router's token ({', '.join(denying[:3])})" if denying else ""
+    return f'all {total} nodes of backend "{backend}" are silent or draining{but}'
 
 
 def _victim(

@@ -74,8 +74,7 @@ class NodeTokens:
                 "--secrets, without a folder"
             )
         folder = self._secrets.resolve()
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder) or not path.is_file():
+        if not _is_inside(folder, name):
             raise Invalid(f"the folder of serve --secrets has no file {shown(name)}")
         try:
             return TokenFile(folder / name, "the token file")
@@ -87,10 +86,19 @@ class NodeTokens:
         if self.header(node) is None:
             return (
                 "it asks for a token, and the router has none for it; give serve --node-token-file "
-                "FILE, or add-node --token-file NAME"
+                "FILE, or add-node --node-token-file NAME"
             )
         given = "the file that it was added with" if node.token else "serve --node-token-file"
         return f"the node refuses the router's token; correct the one in {given}"
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a name is that of a file in a folder, also after links are followed."""
+    try:
+        path = (folder / name).resolve(strict=True)
+    except (OSError, RuntimeError):  # which is a loop of links, before Python 3.13
+        return False
+    return path.is_relative_to(folder) and path.is_file()
 
 
 def node_tokens(default: Path | None, secrets: Path | None) -> NodeTokens | None:

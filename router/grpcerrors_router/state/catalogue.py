@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from grpcerrors_protocol.fleet_pb2 import ModelState
-from grpcerrors_router.loads.placement import has_slot
+from grpcerrors_router.loads.placement import has_slot, none_open
 from grpcerrors_router.state.recorder import said
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class _Nodes:
     total: int = 0
     open: set[str] = field(default_factory=set)
     free: set[str] = field(default_factory=set)
+    denying: list[str] = field(default_factory=list)
 
 
 class Catalogue:
@@ -56,6 +57,8 @@ class Catalogue:
         for entry in table.nodes.values():
             known = self._backends[entry.info.backend]
             known.total += 1
+            if entry.denial:
+                known.denying.append(entry.name)
             if entry.open:
                 known.open.add(entry.name)
                 if has_slot(entry, now):
@@ -133,7 +136,7 @@ class Catalogue:
         if known is None:
             return f'no node offers backend "{spec.backend}"; add one, or correct models.toml'
         if not known.open:
-            return f'all {known.total} nodes of backend "{spec.backend}" are silent or draining'
+            return none_open(spec.backend, known.total, known.denying)
         holders = {entry.node.name for entry in self._table.replicas(spec.name)}
         kept = {pause.node: pause for pause in self._pauses[spec.name]}
         if not known.open - holders - kept.keys():

@@ -106,7 +106,7 @@ def _replica(entry: ReplicaEntry, moment: Moment, *, state: str) -> ReplicaState
 def _replica_state(entry: ReplicaEntry, moment: Moment, node: str) -> str:
     if entry.evicted_by and (entry.evicting_until > moment.now or entry.abandoned(moment.now)):
         return "evicting"
-    if node in ("unreachable", "draining"):
+    if node in ("unreachable", "refusing", "draining"):
         return node
     if entry.loading_until:
         return "loading"
