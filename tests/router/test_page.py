@@ -6,15 +6,10 @@ import asyncio
 import re
 import ssl
 import sys
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 
-from grpcerrors_protocol import backend_pb2 as pb
-from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.tls import ServerTls
 from grpcerrors_router.security import editing
 from grpcerrors_router.security.access import Access
@@ -27,48 +22,14 @@ from tests.certificates import Authority
 from tests.router.conftest import eventually, fleet
 from tests.router.support import processes
 from tests.router.support.http import Browser
-from tests.router.support.nodes import Node
+from tests.router.support.page import Served, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from grpcerrors_router import SmartRouter
-    from grpcerrors_router.web.app import Page
-
 
 MODELS = '[models]\nm = { backend = "echo" }\n'
-
-
-@dataclass
-class Served:
-    """A page with its router and its node."""
-
-    router: SmartRouter
-    node: Node
-    page: Page
-    browser: Browser
-
-    async def predict(self) -> None:
-        await BackendStub(self.router.channel("m")).Predict(pb.PredictOptions(), timeout=60)
-
-
-@asynccontextmanager
-async def serving(
-    url: str,
-    access: Access | None = None,
-    tls: ServerTls | None = None,
-    trusting: ssl.SSLContext | None = None,
-) -> AsyncIterator[Served]:
-    node = Node("a", slots=2)
-    with structlog.testing.capture_logs():
-        async with fleet(url, node) as (router,):
-            server = PageServer(router, ("127.0.0.1", 0), access=access, tls=tls)
-            url = await server.start()
-            try:
-                yield Served(router, node, server.page, Browser(url.split("/")[2], trusting))
-            finally:
-                await server.stop(1)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ function Row({ row, y, columns, loading, now }) {
         h("small", null, row.backend, " · ", facts.join(" · ")),
         h(Button, {
           label: drained ? "End drain" : "Drain",
-          title: drained ? `Send requests to ${row.name} again` : `Send no new requests and no loads to ${row.name}`,
+          title: drained ? `End drain of ${row.name}` : `Drain ${row.name}: send it no new requests and no loads`,
           onClick: () => perform("drain", { node: row.name, off: drained }),
         }),
       ),

@@ -103,7 +103,9 @@ function ask(why, argument) {
 // Parts of the page
 
 export function Button({ label, onClick, title, main }) {
-  return h("button", { type: "button", class: main ? "main" : "", onClick, title }, label);
+  // What can be seen must begin what is read out.
+  const name = title?.startsWith(label) ? title : undefined;
+  return h("button", { type: "button", class: main ? "main" : "", onClick, title, "aria-label": name }, label);
 }
 
 export function ModelLink({ name }) {
