@@ -89,9 +89,19 @@ class Events:
         """Handle the start of a load job. `load_finished` follows."""
 
     def load_finished(
-        self, model: str, node: str, generation: int, seconds: float, error: str
+        self,
+        model: str,
+        node: str,
+        generation: int,
+        seconds: float,
+        error: str,
+        *,
+        postponed: bool = False,
     ) -> None:
-        """Handle the end of a load job after `seconds`; `error` is "" when the model is loaded."""
+        """Handle the end of a load job after `seconds`; `error` is "" when the model is loaded.
+
+        With `postponed`, the node is not to blame for the error, and the model is placed again.
+        """
 
     def evicted(self, model: str, node: str, generation: int, why: str) -> None:
         """Handle an unload by this router.
@@ -127,8 +137,8 @@ class Broadcast(Events):
 
 
 def _all(handlers: list[Callable[..., None]]) -> Callable[..., None]:
-    def handle(*arguments: Any) -> None:
+    def handle(*arguments: Any, **named: Any) -> None:
         for handler in handlers:
-            handler(*arguments)
+            handler(*arguments, **named)
 
     return handle

@@ -108,6 +108,8 @@ class Tracing(Events):
         generation: int,
         seconds: float,  # noqa: ARG002
         error: str,
+        *,
+        postponed: bool = False,  # noqa: ARG002
     ) -> None:
         """End the span of a load."""
         span = self._running.pop((model, node, generation))

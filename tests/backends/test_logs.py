@@ -10,6 +10,8 @@ import pytest
 from grpcerrors_protocol import backend_pb2 as pb
 from tests.backends.support.hosting import host
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_call_that_failed_is_logged_with_model_generation_and_request() -> None:
     with host("echo") as process:

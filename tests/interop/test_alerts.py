@@ -132,10 +132,11 @@ async def test_each_fault_fires_its_alert_and_no_other(tmp_path: Path) -> None:
 
 
 async def recovered(address: str) -> None:
-    """Wait until the router reaches its registry and its nodes again."""
-    gone = re.compile(r"^router_(registry_up|node_reachable{.*}) 0.0$", re.MULTILINE)
+    """Wait until the router has its registry and its nodes again, and the last fault's are gone."""
+    left = r"node_reachable\{(?!node=\"(left|right)\")|load_age_seconds\{"
+    trouble = re.compile(rf"^router_((registry_up|node_reachable{{.*}}) 0.0$|{left})", re.MULTILINE)
     async with asyncio.timeout(60):
-        while gone.search(await asyncio.to_thread(scrape, address)):
+        while trouble.search(await asyncio.to_thread(scrape, address)):
             await asyncio.sleep(0.1)
 
 

@@ -53,7 +53,7 @@ class Recorder(Events):
 
     def __getattribute__(self, name: str) -> Any:
         if name in vars(Events) and not name.startswith("_"):
-            return lambda *args: self.seen.append((name, args))
+            return lambda *args, **_: self.seen.append((name, args))
         return super().__getattribute__(name)
 
     def count(self, name: str) -> int:

@@ -138,11 +138,16 @@ async def test_every_other_event_is_counted() -> None:
     metrics.evicted("m", "raw-1", 3, "for a test")
     metrics.restarted("m", "raw-1", 3)
     metrics.load_started("m", "raw-1", 4)
+    assert await value(metrics, "loads_total", **PAIR, result="failed") == 0
+    metrics.load_started("m", "raw-1", 5)
+    metrics.load_finished("m", "raw-1", 5, 1.0, "in use", postponed=True)
     metrics.registry_down("away")
     assert await value(metrics, "late_errors_total", **PAIR) == 1
     assert await value(metrics, "restarts_total", **PAIR) == 1
     assert await value(metrics, "evictions_total", **PAIR) == 1
     assert await value(metrics, "loads_in_flight", **PAIR) == 1
+    assert await value(metrics, "loads_total", **PAIR, result="postponed") == 1
+    assert await value(metrics, "loads_total", **PAIR, result="failed") == 0
     assert await value(metrics, "registry_up") == 0
     metrics.registry_up(7)
     assert await value(metrics, "registry_up") == 1

@@ -97,13 +97,18 @@ class LoadRunner:
         """
         self._events.load_started(spec.name, node.name, job.generation)
         _log.info("loading", model=spec.name, node=node.name, generation=job.generation)
-        result = Result(ok=False, message="the load was abandoned")
+        result = Result(ok=False, message="the load was abandoned", try_again=True)
         try:
             result = await self._run(spec, job, node, victim, asked_at)
         finally:
             seconds = self._clock.monotonic() - asked_at
             self._events.load_finished(
-                spec.name, node.name, job.generation, seconds, result.message
+                spec.name,
+                node.name,
+                job.generation,
+                seconds,
+                result.message,
+                postponed=result.try_again,
             )
             _log.info(
                 "loaded" if result.ok else "load failed",

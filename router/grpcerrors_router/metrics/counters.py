@@ -179,6 +179,7 @@ class Metrics(Events):
     def load_started(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002
         """Count a load as in flight."""
         self._cell(self._runner, model, node).inc()
+        self._cell(self._loads, model, node, "failed")  # from 0, so that the first failure shows
 
     def load_finished(
         self,
@@ -187,10 +188,13 @@ class Metrics(Events):
         generation: int,  # noqa: ARG002
         seconds: float,
         error: str,
+        *,
+        postponed: bool = False,
     ) -> None:
         """Count a load that ended and observe its duration."""
+        result = "loaded" if not error else "postponed" if postponed else "failed"
         self._cell(self._runner, model, node).dec()
-        self._cell(self._loads, model, node, "failed" if error else "loaded").inc()
+        self._cell(self._loads, model, node, result).inc()
         self._cell(self._load_seconds, model, node).observe(seconds)
 
     def restarted(self, model: str, node: str, generation: int) -> None:  # noqa: ARG002

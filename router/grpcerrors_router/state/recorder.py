@@ -208,7 +208,14 @@ class Recorder(Events):
         _keep(self._causes, (model, node, generation), self._cause(model, generation), LOADS_LIMIT)
 
     def load_finished(
-        self, model: str, node: str, generation: int, seconds: float, error: str
+        self,
+        model: str,
+        node: str,
+        generation: int,
+        seconds: float,
+        error: str,
+        *,
+        postponed: bool = False,  # noqa: ARG002
     ) -> None:
         """Remember a load."""
         cause = self._causes.pop((model, node, generation), "")
