@@ -24,7 +24,7 @@ def page() -> str:
     tables = []
     for group in groups:
         rows = [
-            f"| `{name}` | {defaults[name]:_} | {' '.join(text.split())} |"
+            f"| `{name}` | {defaults[name]:,} | {' '.join(text.split())} |"
             for name, text in _ENTRY.findall(group)
         ]
         if rows:
