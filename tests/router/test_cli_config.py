@@ -6,9 +6,12 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 import structlog
 
+from grpcerrors_protocol.backend_pb2 import PredictOptions
+from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import cli
 from grpcerrors_router.config.reload import Reloader
 from grpcerrors_router.gateway.server import GatewayServer
@@ -46,11 +49,17 @@ async def test_reload_says_what_has_changed(
     path.write_text('[models]\nm.backend = "raw"\nnew.backend = "raw"\n')
     server = GatewayServer(served.router, "127.0.0.1:0", Reloader(served.router, path).reload)
     monkeypatch.setenv("ROUTER_GATEWAY", await server.start())
+    await served.router.load("alias")
     code, out, _ = await run("reload")
     assert (code, out) == (
         0,
         "read models.toml: added new; removed alias, orphan, twin-a, twin-b\n",
     )
+    with pytest.raises(grpc.aio.AioRpcError, match='unknown model "alias"') as caught:
+        await BackendStub(served.through).Predict(
+            PredictOptions(), metadata=[("x-model-id", "alias")]
+        )
+    assert 'did you mean "alias"' not in str(caught.value.details()), "a node still holds it"
     assert (await run("reload"))[1] == "read models.toml: no model has changed\n"
     path.write_text("[models]\nm.bakend = 1\nnew.backend = 2\n")
     code, out, err = await run("reload")

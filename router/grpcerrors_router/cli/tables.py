@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _UNBROKEN = frozenset(
     {"ADDRESS", "STATE", "SLOTS", "GEN", "CALLS", "USED", "EVIDENCE", "ROW", "REASON", "TOOK",
-     "REPLICAS", "SINCE", "LEFT", "WHAT"}
+     "REPLICAS", "SINCE", "LEFT", "WHAT", "WHEN"}
 )  # fmt: skip
 _COLOURS = {
     "up": "green", "unreachable": "red", "silent": "red", "draining": "yellow", "busy": "yellow",
@@ -142,7 +142,7 @@ def heal_table(heals: Sequence[Heal], now: float) -> Table:
 
 def model_table(models: Iterable[ModelState]) -> Table:
     """Return a table of the models, and of what each lacks."""
-    table = _table("MODEL", "BACKEND", "REPLICAS", "CALLS", "")
+    table = _table("MODEL", "BACKEND", "REPLICAS", "CALLS", "WHY")
     for model in models:
         replicas = f"{model.present}/{model.wanted}"
         why = model.why if model.listed else "models.toml does not list it"
@@ -156,10 +156,9 @@ def model_table(models: Iterable[ModelState]) -> Table:
 def history_table(reply: GetHistoryReply) -> Table:
     """Return what happened to a model."""
     table = _table("WHEN", "WHAT", "NODE", "GEN", "TOOK", "WHY")
-    table.columns[0].min_width = len("12-31 23:59:59")
     for entry in reply.entries:
         table.add_row(
-            f"{_moment(entry.at)} ({_span(reply.now - entry.at)} ago)",
+            _moment(entry.at),
             *(entry.kind, entry.node, str(entry.generation)),
             f"{entry.seconds:.1f} s" if entry.seconds else "-",
             entry.why,

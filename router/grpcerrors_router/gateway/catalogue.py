@@ -79,7 +79,8 @@ class Catalogue:
 
     def unknown(self, model: str, metadata: Metadata) -> UnknownModel:
         """Return the error for an unknown model, with a hint that names visible models only."""
-        known = {*self._router.models, *self._router.table.models()}
+        models = self._router.models
+        known = {*models, *self._router.table.models()} - models.retired
         try:
             return UnknownModel(model, self.visible(known, metadata))
         except Unauthenticated:  # the token was revoked meanwhile
