@@ -36,6 +36,7 @@ ELSEWHERE = {
     "docs/how-to/proxies.md": "tests/interop/support/proxies.py",
     "docs/how-to/testing.md": "tests/grpcerrors/test_testing_kit.py",
     "docs/how-to/several-routers.md": "tests/router/test_pages.py",
+    "docs/how-to/two-machines.md": "tests/interop/test_two_machines.py",
     "docs/proposals/localai.md": "tests/interop/test_proposals.py",
     "docs/proposals/open-inference-protocol.md": "tests/grpcerrors/support/make_proposals.py",
     "docs/reference/check.md": "tests/grpcerrors/test_check_page.py",

@@ -33,6 +33,8 @@ declare -A packages=( # what shows that it is there, and the Debian package that
   [haproxy]=haproxy
 <<<<<<< HEAD
   [promtool]=prometheus
+  [ip]=iproute2
+  [openssl]=openssl
   [chromium]=chromium
   [/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf]=fonts-dejavu-core
 =======
