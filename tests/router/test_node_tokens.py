@@ -39,7 +39,7 @@ def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECK_INTERVAL", 0.0)
 
 
-@pytest.fixture(params=[False, True], ids=["sync", "aio"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["sync", "aio"])
 def aio(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 

@@ -101,23 +101,30 @@ def _edit(path: Path, change: Callable[[TOMLDocument], None]) -> None:
     lock = path.with_name(f"{path.name}.lock")
     descriptor = _create(lock)
     try:
-        text = read(path, TokensError) if path.exists() else ""
-        parse_tokens(text, str(path))
-        document = tomlkit.parse(text)
-        change(document)
-        changed = tomlkit.dumps(document)
-        parse_tokens(changed, str(path))
-        os.write(descriptor, changed.encode())
-        os.fsync(descriptor)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_changed(path, change).encode())
+            file.flush()
+            os.fsync(descriptor)
         if path.exists():
             shutil.copymode(path, lock)
             owner = path.stat()
             with contextlib.suppress(OSError, AttributeError):  # not root, or not Unix
                 os.chown(lock, owner.st_uid, owner.st_gid)
-        lock.replace(path)
-    finally:
-        os.close(descriptor)
-        lock.unlink(missing_ok=True)
+        lock.replace(path)  # from here on, a lock is another process's
+    except BaseException:
+        lock.unlink()
+        raise
+
+
+def _changed(path: Path, change: Callable[[TOMLDocument], None]) -> str:
+    """Return the text of the file after a change; it is valid before and after."""
+    text = read(path, TokensError) if path.exists() else ""
+    parse_tokens(text, str(path))
+    document = tomlkit.parse(text)
+    change(document)
+    changed = tomlkit.dumps(document)
+    parse_tokens(changed, str(path))
+    return changed
 
 
 def _create(lock: Path) -> int:
