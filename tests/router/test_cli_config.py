@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -33,6 +34,12 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 @pytest.fixture
+async def closing() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as exits:
+        yield exits
+
+
+@pytest.fixture
 def run(capsys: Any) -> Callable[..., Awaitable[Run]]:
     async def run(*arguments: str) -> Run:
         code = await asyncio.to_thread(cli.main, arguments)
@@ -43,12 +50,13 @@ def run(capsys: Any) -> Callable[..., Awaitable[Run]]:
 
 
 async def test_reload_says_what_has_changed(
-    served: Stack, run: Any, tmp_path: Path, monkeypatch: Any
+    served: Stack, run: Any, tmp_path: Path, monkeypatch: Any, closing: AsyncExitStack
 ) -> None:
     path = tmp_path / "models.toml"
     path.write_text('[models]\nm.backend = "raw"\nnew.backend = "raw"\n')
     server = GatewayServer(served.router, "127.0.0.1:0", Reloader(served.router, path).reload)
     monkeypatch.setenv("ROUTER_GATEWAY", await server.start())
+    closing.push_async_callback(server.stop, 0)
     await served.router.load("alias")
     code, out, _ = await run("reload")
     assert (code, out) == (
@@ -69,7 +77,6 @@ async def test_reload_says_what_has_changed(
     assert set(served.router.models) == {"m", "new"}
     code, out, _ = await run("reload", "--json")
     assert (code, len(json.loads(out)["mistakes"])) == (1, 2)
-    await server.stop(0)
 
 
 async def test_check_lists_all_mistakes_with_their_lines(run: Any, tmp_path: Path) -> None:
