@@ -56,13 +56,17 @@ class Recording:
                 self._series[key][self.count] = sample.value * scaled
         self.count += 1
 
-    def values(self, name: str, **labels: str) -> dict[str, float]:
-        """Return the last value of each series with these labels, by its node."""
-        return {
-            dict(found)["node"]: list(values.values())[-1]
-            for (each, found), values in self._series.items()
-            if each == name and labels.items() <= dict(found).items()
-        }
+    def growing(self, minute: int, name: str, **labels: str) -> set[str]:
+        """Return the nodes whose counter with these labels grew in the five minutes before."""
+        per_minute = 60 / (INTERVAL * SCALE)
+        window = range(int((minute - 5) * per_minute), int(minute * per_minute) + 1)
+        nodes = set()
+        for (each, found), values in self._series.items():
+            if each == name and labels.items() <= dict(found).items():
+                seen = [values[index] for index in window if index in values]
+                if seen and seen[-1] > seen[0]:
+                    nodes.add(dict(found)["node"])
+        return nodes
 
     @property
     def step(self) -> str:
