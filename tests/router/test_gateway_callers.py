@@ -14,7 +14,9 @@ import grpc
 import pytest
 
 from grpcerrors_router.errors import Overloaded
+from grpcerrors_router.gateway import memory
 from grpcerrors_router.gateway.admission import ONE_WRITE, Admission
+from grpcerrors_router.tasks import stop
 from tests.router.conftest import QUICK, eventually
 from tests.router.support.rawnode import LOCAL, Script, Stack, stack
 from tests.router.support.relay import Relay
@@ -207,3 +209,30 @@ def test_counts_return_to_zero_whatever_the_order() -> None:
     for callback in ended:
         callback(None)
     assert (admission.all.bytes, admission.callers) == (0, {})
+
+
+async def test_memory_is_given_back_after_a_burst_and_only_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admission = Admission(QUICK)
+    trims: list[int] = []
+    monkeypatch.setattr(memory, "INTERVAL", 0.001)
+    monkeypatch.setattr(memory, "trim", lambda: trims.append(admission.all.bytes))
+    task = asyncio.create_task(memory.give_back(admission))
+    with admission.call("a") as call:
+        with call.holding(bytes(1000)):
+            pass
+        assert admission.peak == 1000
+        with call.holding(bytes(memory.LARGE + 1)):
+            assert admission.peak == memory.LARGE + 1
+            await asyncio.sleep(0.05)
+            assert not trims, "it is in use, or was little"
+    await eventually(lambda: trims)
+    await asyncio.sleep(0.05)
+    assert trims == [0], "once"
+    assert admission.peak == 0
+    await stop([task])
+
+
+def test_this_system_gives_memory_back() -> None:
+    memory.trim()

@@ -38,11 +38,17 @@ class Admission:
 
     The limits per caller keep one from using up the limits of all. gRPC's own limits answer
     CANCELLED, without a reason and without RetryInfo.
+
+    Attributes:
+        all: what all callers use.
+        callers: what each caller uses.
+        peak: the most bytes in use since it was set back.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.all = Use()
+        self.peak = 0
         self.callers: dict[str, Use] = {}
 
     def call(self, caller: str) -> Admitted:
@@ -113,7 +119,7 @@ class Admitted(Quota):
             return
         self._check(size)
         total, use = self._admission.all, self._use
-        total.bytes += size
+        self._add_to_all(size)
         use.bytes += size
 
         def sent(_context: object) -> None:
@@ -138,7 +144,12 @@ class Admitted(Quota):
     def _add(self, size: int) -> None:
         self._held += size
         self._use.bytes += size
-        self._admission.all.bytes += size
+        self._add_to_all(size)
+
+    def _add_to_all(self, size: int) -> None:
+        admission = self._admission
+        admission.all.bytes += size
+        admission.peak = max(admission.peak, admission.all.bytes)
 
     def _check(self, size: int) -> None:
         if limit := self._exceeded(size):

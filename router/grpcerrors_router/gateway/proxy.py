@@ -207,7 +207,8 @@ class Gateway(grpc.GenericRpcHandler):
                 with admitted.holding(message):
                     yield message
         except Overloaded as error:
-            refused.append(_BegunError(error))
+            # The traceback leads to this frame, and so to the message, in a cycle.
+            refused.append(_BegunError(error.with_traceback(None)))
             if handler is not None:
                 handler.cancel()
         # Until the next loop turn, a cancelled stream looks like one that has ended.

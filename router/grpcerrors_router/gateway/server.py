@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from grpcerrors_protocol.pool import pool_of
 from grpcerrors_protocol.wellformed import Wellformed
 from grpcerrors_router.gateway.authorization import Authorization
 from grpcerrors_router.gateway.membership import FleetService
+from grpcerrors_router.gateway.memory import give_back
 from grpcerrors_router.gateway.operator import OperatorService
 from grpcerrors_router.gateway.proxy import SERVICES as PROXIED
 from grpcerrors_router.gateway.proxy import Gateway
 from grpcerrors_router.nodes.channels import MESSAGE_LIMIT, WINDOW
+from grpcerrors_router.tasks import stop
 
 if TYPE_CHECKING:
     from grpcerrors_protocol.tls import ServerTls
@@ -88,6 +91,7 @@ class GatewayServer:
         self._server: Any = grpc.aio.server(interceptors=checks, options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._listen = listen
+        self._tasks: list[asyncio.Task[None]] = []
         self._tls = tls
         # Handles each method that no service below registers by name: nearly every call.
         self.gateway = Gateway(router, access=access, headers=headers)
@@ -120,12 +124,14 @@ class GatewayServer:
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+        self._tasks.append(asyncio.create_task(give_back(self.gateway.admission)))
         return address
 
     async def stop(self, grace: float) -> None:
         """Report NOT_SERVING, refuse new calls, and let those in flight run for `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+        await stop(self._tasks)
 
 
 def _serve_reflection(server: Any) -> None:
