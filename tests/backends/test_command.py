@@ -67,6 +67,7 @@ def test_the_help_names_each_backend_and_an_example() -> None:
     assert "[default: 127.0.0.1:0]" in text
 
 
+@pytest.mark.slow
 def test_a_usage_error_points_to_the_help() -> None:
     line = refused("echo", "--listne", "127.0.0.1:0")
     assert line.startswith("No such option: --listne")
@@ -75,6 +76,7 @@ def test_a_usage_error_points_to_the_help() -> None:
     assert "'--slots'" in refused("echo", "--slots", "0")
 
 
+@pytest.mark.slow
 def test_no_argument_shows_the_help() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, "")
@@ -91,11 +93,13 @@ def test_an_interrupt_during_the_imports_is_no_traceback(monkeypatch: pytest.Mon
     assert main() == 130
 
 
+@pytest.mark.slow
 def test_an_unknown_backend() -> None:
     line = refused("ecco")
     assert line.startswith("no backend 'ecco'; did you mean 'echo'? Available: chat, ")
 
 
+@pytest.mark.slow
 def test_an_address_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -171,6 +175,7 @@ def test_a_class_that_cannot_be_served(folder: Path, name: str, words: str) -> N
     assert words in refused(name, folder=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [COMMAND, ["grpcerrors-backend"]], ids=["module", "script"])
 def test_a_class_in_the_current_folder_is_found(folder: Path, command: list[str]) -> None:
     with subprocess.Popen(
@@ -185,6 +190,7 @@ def test_a_class_in_the_current_folder_is_found(folder: Path, command: list[str]
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_log_is_for_people_when_they_ask_for_it() -> None:
     with host("echo", "--log-format", "console") as process:
         process.terminate()
@@ -193,6 +199,7 @@ def test_the_log_is_for_people_when_they_ask_for_it() -> None:
             json.loads(process.log())
 
 
+@pytest.mark.slow
 def test_the_log_says_why_a_model_was_unloaded() -> None:
     with host("echo") as process:
         process.load("a")

@@ -345,6 +345,7 @@ def test_a_second_signal_ends_the_grace_period(name: str) -> None:
             list(answers)
 
 
+@pytest.mark.slow
 def test_the_log_is_json_and_quiet() -> None:
     with host("echo") as process:
         process.load()

@@ -213,6 +213,7 @@ def test_generations_are_fenced_as_with_loadmodel(sample: HostProcess) -> None:
     assert not calls.ready("g")
 
 
+@pytest.mark.slow
 def test_an_idle_model_is_unloaded() -> None:
     with host(SURFACES[0], "--idle-ttl", 0.2) as process:
         calls = Calls(process)

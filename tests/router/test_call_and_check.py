@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from grpcerrors_protocol import backend_pb2 as pb
 from tests.router.support.rawnode import stack
 
@@ -25,6 +27,7 @@ async def grpcerrors(*arguments: str) -> Run:
     return process.returncode or 0, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_a_router_is_called_and_not_checked(tmp_path: Path) -> None:
     async with stack(tmp_path) as served:
         served.node.script.replies = (pb.Reply(message=b"hi").SerializeToString(),)

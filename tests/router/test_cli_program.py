@@ -42,6 +42,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Stack]:
 HEAVY = ("alembic", "psycopg", "prometheus_client", "sqlalchemy", "structlog", "uvloop")
 
 
+@pytest.mark.slow
 async def test_the_script_and_the_module_are_the_same_command(served: Stack) -> None:
     for arguments in (("--version",), ("serve", "--help")):
         first, second = [
