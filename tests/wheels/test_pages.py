@@ -30,4 +30,4 @@ def test_the_pages_work_as_written(tmp_path: Path) -> None:
     assert "model not loaded" in output
     assert output.count("Conforming") == 2
     assert "hello" in output  # in the status
-    assert output.endswith("what is new?\n")
+    assert "\nwhat is new?\n" in output
