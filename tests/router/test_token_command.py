@@ -187,3 +187,18 @@ def test_a_link_is_followed_and_stays_a_link(path: Path, tmp_path: Path) -> None
     assert run(["token", "new", "--role", "caller", "--name", "x"]) == 0
     assert path.is_symlink()
     assert [token.name for token in read_tokens(real)] == ["x"]
+
+
+def test_the_lock_of_the_next_process_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = type(path).replace
+
+    def and_lock_again(lock: Path, target: Path) -> Path:
+        done = replace(lock, target)
+        lock.touch()
+        return done
+
+    monkeypatch.setattr(type(path), "replace", and_lock_again)
+    assert run(["token", "new", "--role", "caller", "--name", "x"]) == 0
+    assert path.with_name("tokens.toml.lock").exists()
