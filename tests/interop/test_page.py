@@ -296,8 +296,8 @@ def fill(router: SmartRouter, nodes: int, models: int) -> None:
             last_seen=now,
         )
         router.table.apply(NodeView(router.watcher.seen, name, info, tuple(rows), (), now))
-        router.table.nodes[name].heard_at = time.monotonic()
-        router.table.nodes[name].fresh_until = time.monotonic() + 3600
+        entry, later = router.table.nodes[name], time.monotonic() + 3600
+        entry.heard_at = entry.fresh_until = later  # nobody sends heartbeats
 
 
 async def test_a_thousand_nodes_with_two_hundred_models_are_usable(

@@ -193,6 +193,7 @@ def test_the_worst_comes_first_and_many_of_one_kind_are_counted() -> None:
     assert [each.kind for each in state.problems] == ["node-down"] * 6 + ["lost-model"]
     assert state.problems[5].count == 395
     assert "n005, n006, n007 and 392 more" in state.problems[5].what
+    assert state.problems[5].cure.endswith("remove-node NAME")
     assert summary(state) == (
         "400 problems and 1 note: 401 nodes, 0 models loaded, 0 calls in flight"
     )

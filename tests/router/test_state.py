@@ -37,6 +37,7 @@ async def test_it_says_what_is_where_and_what_proves_it(sqlite_url: str) -> None
     node = Node("a", slots=2)
     async with fleet(sqlite_url, node) as (router,):
         await predict(router)
+        await router.watcher.catch_up()
         state = await router.state.fleet()
         (shown,) = state.nodes
         assert (shown.name, shown.address, shown.backend) == ("a", node.address, "fake")

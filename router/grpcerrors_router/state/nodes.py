@@ -91,14 +91,17 @@ def _replica(entry: ReplicaEntry, moment: Moment, *, state: str) -> ReplicaState
     if entry.listed_at > proved_at:
         proved_at, proof = entry.listed_at, "heartbeat"
     _, used = moment.vitals.uses.get(entry.generation, (0, 0.0))
+    used = min(max(moment.unix(entry.last_used), used), moment.unix(moment.now))
+    proved = moment.unix(proved_at)
     return ReplicaState(
         model=entry.model,
         state=_replica_state(entry, moment, state),
         generation=entry.generation,
         calls=moment.calls.get(entry, 0),
-        loaded_at=moment.unix(entry.row.loaded_at),
-        last_used=min(max(moment.unix(entry.last_used), used), moment.unix(moment.now)),
-        proved_at=moment.unix(proved_at),
+        # The registry's times are known less exactly than those of this router.
+        loaded_at=min(moment.unix(entry.row.loaded_at), used, proved),
+        last_used=used,
+        proved_at=proved,
         proof=proof,
     )
 

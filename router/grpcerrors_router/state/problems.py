@@ -360,11 +360,12 @@ def _folded(found: Iterable[Problem]) -> Iterator[Problem]:
         rest = same[SHOWN:]
         if rest:
             where = some([f"{each.model} {each.node}".strip() for each in rest])
+            first = rest[0].node
             yield Problem(
                 severity=rest[0].severity,
                 kind=rest[0].kind,
                 since=min(each.since for each in rest),
                 what=f"The same concerns {where}.",
-                cure=rest[0].cure,
+                cure=rest[0].cure.replace(f" {first}", " NAME") if first else rest[0].cure,
                 count=len(rest),
             )

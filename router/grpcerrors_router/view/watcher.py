@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("router.watcher")
 
 
+_JITTER = 0.1
+"""Seconds by which a read may be late. A smaller difference of the clocks is none: otherwise every
+time that people see would change a little with every read."""
+
+
 class Watcher:
     """Follows the registry, and listens for its notifications.
 
@@ -91,7 +96,9 @@ class Watcher:
 
     def _note(self, batch: Snapshot) -> None:
         self.seen, self.read_at = batch.revision, self._clock.monotonic()
-        self.offset = batch.now - self.read_at
+        offset = batch.now - self.read_at
+        if abs(offset - self.offset) > _JITTER:
+            self.offset = offset
         if any(load.victim and load.running(batch.now) for v in batch.nodes for load in v.loads):
             self.evictions_since = batch.revision
             self._evicting.set()

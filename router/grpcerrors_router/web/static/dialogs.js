@@ -34,7 +34,7 @@ export function Dialogs({ state, now, Notice }) {
                 confirm.then();
               },
             }),
-            h(Button, { label: "Cancel", onClick: () => set({ confirm: null }) }),
+            h(Button, { label: "Cancel", autofocus: true, onClick: () => set({ confirm: null }) }),
           ),
         )
       : null,
@@ -163,7 +163,7 @@ function Replicas({ replicas, now, by, model, node }) {
           h("td", { "data-label": "loaded" }, clock(each.loadedAt)),
           h("td", { "data-label": "last used" }, each.lastUsed ? [h(Ago, { at: each.lastUsed, now }), " ago"] : "never"),
           h("td", { "data-label": "last proof" }, each.provedAt ? [h(Ago, { at: each.provedAt, now }), ` ago, ${each.proof ?? ""}`] : "none"),
-          h("td", { class: "deeds" }, h(Button, { label: "Unload", title: `Unload ${where.model} from ${where.node}`, onClick: () => perform("unload", where, calls) })),
+          h("td", null, h("div", { class: "deeds" }, h(Button, { label: "Unload", title: `Unload ${where.model} from ${where.node}`, onClick: () => perform("unload", where, calls) }))),
         );
       }),
     ),

@@ -80,7 +80,7 @@ function notify(text, failed) {
 export async function perform(action, argument, calls = 0) {
   if (action === "unload" && calls && !argument.force) {
     const where = argument.node ? `${argument.model} on ${argument.node}` : argument.model;
-    return ask(`${count(calls, "call")} in flight on ${where}.`, argument);
+    return ask(`${where} has ${count(calls, "call")} in flight.`, argument);
   }
   try {
     notify((await act(action, argument)).text, false);
@@ -102,10 +102,10 @@ function ask(why, argument) {
 
 // Parts of the page
 
-export function Button({ label, onClick, title, main }) {
+export function Button({ label, onClick, title, main, autofocus }) {
   // What can be seen must begin what is read out.
   const name = title?.startsWith(label) ? title : undefined;
-  return h("button", { type: "button", class: main ? "main" : "", onClick, title, "aria-label": name }, label);
+  return h("button", { type: "button", class: main ? "main" : "", onClick, title, autofocus, "aria-label": name }, label);
 }
 
 export function ModelLink({ name }) {
@@ -258,7 +258,7 @@ function Pauses({ pauses, now }) {
               "li",
               { key: `${pause.kind} ${pause.node} ${pause.model}` },
               h("time", { class: "countdown" }, age(pause.until - now)),
-              h("span", null, h(ModelLink, { name: pause.model }), ` ${KINDS[pause.kind]} ${pause.node ?? ""}: ${pause.why}`),
+              h("span", null, h(ModelLink, { name: pause.model }), ` ${[KINDS[pause.kind], pause.node].filter(Boolean).join(" ")}: ${pause.why}`),
               h(Button, {
                 label: "Forgive",
                 title: `Try ${pause.model} again now`,
@@ -325,9 +325,13 @@ function Models({ models }) {
             h("td", { class: "why" }, model.why ?? ""),
             h(
               "td",
-              { class: "deeds" },
-              h(Button, { label: "Load", title: `Load ${model.model}`, onClick: () => perform("load", { model: model.model }) }),
-              h(Button, { label: "Unload", title: `Unload ${model.model} from all nodes`, onClick: () => perform("unload", { model: model.model }, model.calls) }),
+              null,
+              h(
+                "div",
+                { class: "deeds" },
+                h(Button, { label: "Load", title: `Load ${model.model}`, onClick: () => perform("load", { model: model.model }) }),
+                h(Button, { label: "Unload", title: `Unload ${model.model} from all nodes`, onClick: () => perform("unload", { model: model.model }, model.calls) }),
+              ),
             ),
           ),
         ),
