@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnknownModel,
     )
     from grpcerrors_router.events import Events
+    from grpcerrors_router.nodes.client import NodeClient
     from grpcerrors_router.registry.registry import NodeRegistry
     from grpcerrors_router.router import SmartRouter
     from grpcerrors_router.settings import Settings
@@ -38,6 +39,7 @@ __all__ = [
     "ModelSpec",
     "ModelsError",
     "NoCapacity",
+    "NodeClient",
     "NodeRegistry",
     "Overloaded",
     "RegistryUnavailable",
@@ -67,6 +69,7 @@ _NAMES = {
         "UnknownModel",
     ),
     "events": ("Events",),
+    "nodes.client": ("NodeClient",),
     "registry.registry": ("NodeRegistry",),
     "router": ("SmartRouter",),
     "settings": ("Settings",),

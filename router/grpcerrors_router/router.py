@@ -64,7 +64,7 @@ class SmartRouter:
         events: receives the router's events, such as Metrics.
         clock: the clock, for tests.
         rng: the source of jitter, for tests.
-        nodes: the access to nodes, for tests.
+        nodes: how nodes are reached, `NodeClient.over_grpc()` by default.
         tracing: traces requests and loads (`grpcerrors_router.tracing.Tracing`); nobody does if
             None.
 

@@ -15,8 +15,8 @@ from grpcerrors_protocol import fleet_pb2
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_protocol.fleet_pb2_grpc import FleetStub
 from grpcerrors_protocol.tls import ClientTls, ServerTls
+from grpcerrors_router import NodeClient
 from grpcerrors_router.gateway.server import GatewayServer
-from grpcerrors_router.nodes.client import NodeClient
 from tests.certificates import Authority
 from tests.router.conftest import HANG, eventually, fleet
 from tests.router.support.nodes import Node
