@@ -19,7 +19,7 @@ FILES = (
     *(f"{room}/pyproject.toml" for room in ("protocol", "backends", "router")),
 )
 PAGES = [ROOT / room / "README.md" for room in ("grpcerrors", "protocol", "backends", "router")]
-SAME = ("license", "license-files", "authors", "maintainers")
+SAME = ("license", "authors", "maintainers")
 
 
 def project(file: str) -> Any:
@@ -60,6 +60,10 @@ def test_their_metadata_is_complete(file: str) -> None:
     found = project(file)
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert {key: found[key] for key in SAME} == {key: project(FILES[0])[key] for key in SAME}
+    own, *vendored = found["license-files"]
+    assert own == "LICENSE"
+    brought = {path.parent for path in folder.glob("grpcerrors*/**/vendor/*.LICENSE")}
+    assert {(folder / pattern).parent for pattern in vendored} == brought
     assert folder / found["readme"] in PAGES
     assert found["keywords"]
     assert found["urls"]
