@@ -196,8 +196,13 @@ async def test_an_upload_that_the_node_does_not_read_is_bounded_too(tmp_path: Pa
         ]
         codes = [asyncio.ensure_future(call.code()) for call in uploads]
         done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
-        (code,) = done
-        assert code.result() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # grpc.aio's client says INTERNAL if the server ends the call while it still writes.
+        ended = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}
+        assert {code.result() for code in done} <= ended
+        labels = {"model": "m", "reason": "OVERLOADED"}
+        refusals = served.metrics.registry.get_sample_value("router_refused_total", labels)
+        assert refusals is not None
+        assert refusals >= 1
         for call in uploads:
             call.cancel()
         await asyncio.gather(*codes)

@@ -47,7 +47,7 @@ KEYS = (
     *("grpc-status-details-bin", "traceparent", "x-random", "x-random-bin", "te", "host"),
 )
 TEXTS = (
-    *("m", "", "x" * 300, "model not loaded", "../../etc/passwd", "1e999", "a:1", "127.0.0.1:1"),
+    *("m", "", "x" * 300, "model not loaded", "../../etc/passwd", "1e999", "a:", "127.0.0.1:0"),
     *("\x1b[31mred", "\u202e"),
 )
 PATHS = (
