@@ -13,8 +13,6 @@ import pytest
 from grpcerrors_protocol import backend_pb2 as pb
 from grpcerrors_protocol.backend_pb2_grpc import BackendStub
 from grpcerrors_router import ModelSpec
-from grpcerrors_router.entities import Node as Info
-from grpcerrors_router.entities import NodeView, Replica
 from grpcerrors_router.security import editing
 from grpcerrors_router.security.access import Access
 from grpcerrors_router.security.tokens import Role, digest_of
@@ -22,14 +20,13 @@ from grpcerrors_router.web.serving import PageServer
 from tests.interop.support.chromium import FIRST_SCREEN, LEAST_CONTRAST, chromium, shoot, tab
 from tests.router.conftest import HANG, QUICK, eventually, fleet
 from tests.router.support import processes
-from tests.router.support.page import serving
+from tests.router.support.page import fill, serving
 from tests.router.support.traffic import Traffic, until_seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from grpcerrors_router import SmartRouter
     from tests.router.support.page import Served
 
 READABLE = 4.5
@@ -277,27 +274,6 @@ async def test_an_operator_logs_in_and_out(sqlite_url: str, tmp_path: Path, brow
 
 
 # Large fleets
-
-
-def fill(router: SmartRouter, nodes: int, models: int) -> None:
-    """Let every node hold every model."""
-    now, generation = time.time(), 0
-    for number in range(nodes):
-        name, rows = f"gpu-{number}", []
-        for model in router.models:
-            generation += 1
-            rows.append(Replica(name, model, generation, generation, "b", now, last_used=now))
-        info = Info(
-            name,
-            f"127.0.{number // 250 + 1}.{number % 250 + 1}:9",
-            "fake",
-            models,
-            boot_id="b",
-            last_seen=now,
-        )
-        router.table.apply(NodeView(router.watcher.seen, name, info, tuple(rows), (), now))
-        entry, later = router.table.nodes[name], time.monotonic() + 3600
-        entry.heard_at = entry.fresh_until = later  # nobody sends heartbeats
 
 
 async def test_a_thousand_nodes_with_two_hundred_models_are_usable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import ssl
 import sys
@@ -11,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from grpcerrors_protocol.tls import ServerTls
+from grpcerrors_router import ModelSpec
 from grpcerrors_router.security import editing
 from grpcerrors_router.security.access import Access
 from grpcerrors_router.security.tokens import Role, digest_of
 from grpcerrors_router.web import feed as feeds
 from grpcerrors_router.web.app import STATIC
 from grpcerrors_router.web.serving import PageServer
-from grpcerrors_router.web.window import Window
+from grpcerrors_router.web.window import Window, view
 from tests.certificates import Authority
 from tests.router.conftest import eventually, fleet
 from tests.router.support import processes
 from tests.router.support.http import Browser
-from tests.router.support.page import Served, serving
+from tests.router.support.page import Served, fill, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -130,6 +132,57 @@ async def test_the_history_of_a_model_says_why_it_moved(served: Served) -> None:
     assert [each["kind"] for each in history["entries"]] == ["loaded", "healed", "loaded"]
     unknown = await served.browser.get("/history?model=nn")
     assert (unknown.status, unknown.data["reason"]) == (409, "UNKNOWN_MODEL")
+
+
+# Windows
+
+
+@pytest.mark.slow
+async def test_a_large_fleet_is_folded_to_what_has_something_to_see(sqlite_url: str) -> None:
+    models = {f"m{n}": ModelSpec(f"m{n}", "fake") for n in range(30)}
+    async with fleet(sqlite_url, models=models) as (router,):
+        fill(router, 100, 30)
+
+        async def seen(**query: str) -> Any:
+            parts = view(await router.state.picture(), Window.parse(query))
+            return json.loads(parts["matrix"]), parts
+
+        matrix, _ = await seen()
+        assert (matrix["rows"], matrix["hiddenRows"]) == ([], 100)
+        router.table.set_state(router.table.nodes["gpu-7"], reachable=False, busy=True)
+        for show in ("usual", "problems"):
+            matrix, parts = await seen(show=show)
+            assert (matrix["rows"], matrix["hiddenRows"]) == (["gpu-7"], 99)
+            assert (len(matrix["columns"]), matrix["hiddenColumns"]) == (16, 14)
+            assert json.loads(parts["row:gpu-7"])["held"] == 30
+            assert len(json.loads(parts["row:gpu-7"])["cells"]) == 16
+        matrix, _ = await seen(show="all", rows="60", columns="20")
+        assert matrix["rows"][:4] == ["gpu-7", "gpu-0", "gpu-1", "gpu-2"]
+        assert (len(matrix["rows"]), len(matrix["columns"])) == (60, 20)
+        matrix, _ = await seen(q="GPU-42")
+        assert (matrix["rows"], matrix["hiddenRows"]) == (["gpu-42"], 0)
+        matrix, parts = await seen(q="m29")
+        assert (matrix["columns"], matrix["hiddenRows"]) == (["m29"], 60)
+        assert [each["model"] for each in json.loads(parts["models"])["list"]] == ["m29"]
+        _, parts = await seen(model="m3", node="gpu-5")
+        assert json.loads(parts["model"])["hidden"] == 60
+        assert len(json.loads(parts["node"])["replicas"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("query", "window"),
+    [
+        ({}, Window()),
+        ({"show": "everything", "rows": "-1", "columns": "x"}, Window()),
+        ({"rows": "99999", "columns": "9999"}, Window(columns=48)),
+        ({"rows": "1", "columns": "\u0663"}, Window()),
+        ({"q": f" {'A' * 500}"}, Window(query="a" * 199)),
+    ],
+)
+def test_what_makes_no_sense_in_an_address_is_ignored(
+    query: dict[str, str], window: Window
+) -> None:
+    assert Window.parse(query) == window
 
 
 # Viewers
