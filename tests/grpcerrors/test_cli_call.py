@@ -412,3 +412,10 @@ def test_a_server_that_asks_for_a_token_is_quoted(capsys: Capture) -> None:
         assert client.refused("Double") == (
             f"{client.address} does not describe its RPCs: UNAUTHENTICATED: send a token"
         )
+
+
+def test_reflection_that_fails_is_as_good_as_none(capsys: Capture) -> None:
+    reflection = "grpc.reflection.v1.ServerReflection"
+    handlers = {"ServerReflectionInfo": backend_server.aborts(grpc.StatusCode.INTERNAL, "no")}
+    with backend_server.serve(handlers, service=reflection) as port:
+        assert "by server reflection: name the .proto" in Client(capsys, port).refused("Double")

@@ -97,3 +97,8 @@ def test_a_server_that_is_still_starting_is_waited_for(capsys: Capture) -> None:
         finally:
             done.set()
     assert checked.exit_code == 0
+
+
+def test_a_tls_failure_of_another_kind_gets_the_common_hint() -> None:
+    server = _connection.Server("127.0.0.1:1", tls=_connection.Trust())
+    assert "start the backend first" in _connection._hint(server, "no route to host")
