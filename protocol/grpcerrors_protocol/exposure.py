@@ -24,7 +24,7 @@ class Protection:
         clients: whether it serves only clients whose certificate an authority has signed.
         tokens: whether it serves only clients with a token.
         insecure: whether it may do without all of these.
-        by: the option that names its tokens.
+        by: the option that names its tokens; "" for a port that asks for none.
     """
 
     tls: bool = False
@@ -49,16 +49,17 @@ class Protection:
         where = f"{option} {address}"
         if not self.tls and not self.tokens:
             if not self.insecure:
+                options = ["--tls-cert and --tls-key", *([self.by] if self.by else [])]
                 raise ExposedError(
                     f"{where}: other machines can reach this address, and nothing protects it; "
-                    f"give --tls-cert and --tls-key, or {self.by}, or listen on 127.0.0.1; "
-                    "--insecure allows it"
+                    f"give {', or '.join(options)}, or listen on 127.0.0.1; --insecure allows it"
                 )
             warn(f"{where} is not protected: whoever reaches it can use it, and read all traffic")
         elif not self.tls:
             warn(f"{where} is not encrypted: tokens and messages can be read on their way")
         elif not self.clients and not self.tokens:
-            warn(f"{where} serves every caller: give {self.by} or --tls-client-ca")
+            options = [*([self.by] if self.by else []), "--tls-client-ca"]
+            warn(f"{where} serves every caller: give {' or '.join(options)}")
 
 
 def is_local(address: str) -> bool:

@@ -162,7 +162,11 @@ def test_it_reports_the_calls_that_each_model_is_serving() -> None:
             next(stream)
 
         def in_flight() -> dict[str, int]:
-            return {held.model: held.in_flight for held in router.heartbeats[-1].models}
+            return {
+                held.model: held.in_flight
+                for heartbeat in router.heartbeats[-1:]
+                for held in heartbeat.models
+            }
 
         until(lambda: in_flight() == {"a": 3, "b": 0})
         for stream in streams:

@@ -49,6 +49,7 @@ def test_what_other_machines_reach_needs_protection() -> None:
         ({"insecure": True}, "is not protected"),
         ({"tokens": True}, "is not encrypted"),
         ({"tls": True}, "serves every caller: give --tokens or --tls-client-ca"),
+        ({"tls": True, "by": ""}, "serves every caller: give --tls-client-ca"),
         ({"tls": True, "tokens": True}, ""),
         ({"tls": True, "clients": True}, ""),
     ],

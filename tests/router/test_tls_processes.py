@@ -144,6 +144,10 @@ async def _commands(
     [
         (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: other machines can reach this address"),
         (("--metrics", "0.0.0.0:0"), "--metrics 0.0.0.0:0: other machines can reach this address"),
+        (
+            ("--metrics", "0.0.0.0:0", "--tokens", "tokens.toml"),  # it asks for no token
+            "--metrics 0.0.0.0:0: other machines can reach this address",
+        ),
         (("--tls-cert", "no.pem"), "--tls-cert needs --tls-key"),
         (("--tls-cert", "no.pem", "--tls-key", "no.key"), "--tls-cert no.pem: No such file"),
         (("--tls-ca", "no.pem"), "--tls-ca no.pem: No such file"),

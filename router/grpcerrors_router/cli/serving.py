@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -65,7 +65,8 @@ def run(server: Server, level: logs.Level, form: logs.Format | None) -> None:
     server.protection.check("--listen", server.listen, log.warning)
     if server.metrics_at is not None:
         host, port = server.metrics_at
-        server.protection.check("--metrics", f"{host}:{port}", log.warning)
+        asks_nobody = replace(server.protection, tokens=False, by="")
+        asks_nobody.check("--metrics", f"{host}:{port}", log.warning)
     if server.page_at is not None:
         host, port = server.page_at
         server.protection.check("--http", f"{host}:{port}", log.warning)
