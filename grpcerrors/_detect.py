@@ -124,15 +124,10 @@ def _predicate(condition: Condition, catalogue: Catalogue = CATALOGUE) -> Callab
 
 
 is_model_not_loaded = _predicate(_builtin.MODEL_NOT_LOADED)
-"""Whether an error, or one that it wraps, means MODEL_NOT_LOADED."""
 is_model_mismatch = _predicate(_builtin.MODEL_MISMATCH)
-"""Whether an error, or one that it wraps, means MODEL_MISMATCH."""
 is_model_loading = _predicate(_builtin.MODEL_LOADING)
-"""Whether an error, or one that it wraps, means MODEL_LOADING."""
 is_live_transcription_unsupported = _predicate(_builtin.LIVE_TRANSCRIPTION_UNSUPPORTED)
-"""Whether an error, or one that it wraps, means LIVE_TRANSCRIPTION_UNSUPPORTED."""
 is_stream_transcription_unsupported = _predicate(_builtin.STREAM_TRANSCRIPTION_UNSUPPORTED)
-"""Whether an error, or one that it wraps, means STREAM_TRANSCRIPTION_UNSUPPORTED."""
 
 
 @lru_cache(maxsize=128)
