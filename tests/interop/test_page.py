@@ -303,12 +303,12 @@ async def test_a_thousand_nodes_with_two_hundred_models_are_usable(
             await page.keyboard.press("Escape")
             await page.keyboard.press("u")
             await page.keyboard.press("a")
-            await see(page, "gpu-39", "table.matrix th")
+            await see(page, "gpu-38", "table.matrix th")
             assert await page.locator("table.matrix tbody tr").count() == 40
             assert await page.locator("table.matrix thead th").count() == 17
             await shoot(page, "large-all")
             await page.get_by_role("button", name="show more", exact=True).first.click()
-            await see(page, "gpu-79", "table.matrix th")
+            await see(page, "gpu-78", "table.matrix th")
             assert await page.evaluate("document.querySelectorAll('*').length") < 30_000
             seconds = await page.evaluate(
                 "new Promise((done) => { const began = performance.now();"
