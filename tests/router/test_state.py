@@ -205,7 +205,7 @@ async def test_a_missing_replica_says_why(sqlite_url: str) -> None:
         await router.registry.set_draining("a", True)
         await router.watcher.catch_up()
         assert (await model(router, "twice")).why == (
-            'all 1 nodes of backend "fake" are silent or draining'
+            'the only node of backend "fake" is silent or draining'
         )
         (node,) = (await router.state.fleet()).nodes
         assert (node.state, node.draining, node.replicas[0].state) == (

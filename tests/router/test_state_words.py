@@ -144,4 +144,4 @@ def test_a_missing_replica_says_what_happens_next() -> None:
     failed.recorder.load_finished("m", "a", 9, 1.0, "out of memory")
     assert failed.why() == "a failed to load it (out of memory); the next request loads it"
     drained = World(replace(NODE, draining=True))
-    assert drained.why() == 'all 1 nodes of backend "x" are silent or draining'
+    assert drained.why() == 'the only node of backend "x" is silent or draining'

@@ -142,8 +142,11 @@ def none_open(backend: str, total: int, denying: list[str]) -> str:
 
     `denying` names those that refuse the router's token.
     """
-    but = f", or refuse the router's token ({', '.join(denying[:3])})" if denying else ""
-    return f'all {total} nodes of backend "{backend}" are silent or draining{but}'
+    whose, be, verb = f"all {total} nodes", "are", "refuse"
+    if total == 1:
+        whose, be, verb = "the only node", "is", "refuses"
+    but = f", or {verb} the router's token ({', '.join(denying[:3])})" if denying else ""
+    return f'{whose} of backend "{backend}" {be} silent or draining{but}'
 
 
 def _victim(

@@ -67,9 +67,8 @@ class Actions:
         calls = await self._router.operations.drain(node, off=off)
         if off:
             return f"{node} takes requests again"
-        return (
-            f"{node} is drained; {calls} calls run to their end" if calls else f"{node} is drained"
-        )
+        running = f"; {number(calls, 'call')} may still run to the end" if calls else ""
+        return f"{node} is drained{running}"
 
     async def _forgive(self, asked: dict[str, Any]) -> str:
         model, node = _text(asked, "model", ""), _text(asked, "node", "")
