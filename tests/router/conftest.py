@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy as sa
 
 from grpcerrors_router import Events, ModelSpec, NodeRegistry, Settings, SmartRouter
 from tests.router.support.postgres import Postgres, serving
@@ -116,18 +115,8 @@ _databases = itertools.count(1)
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """An empty database."""
-    name = f"registry_{next(_databases)}"
-    admin = sa.create_engine(
-        sa.make_url(postgres.get_uri()).set(drivername="postgresql+psycopg"),
-        isolation_level="AUTOCOMMIT",
-        poolclass=sa.NullPool,
-    )
-    with admin.connect() as conn:
-        conn.execute(sa.text(f"create database {name}"))
-    yield postgres.get_uri(name)
-    with admin.connect() as conn:
-        conn.execute(sa.text(f"drop database {name} with (force)"))
-    admin.dispose()
+    with postgres.database(f"registry_{next(_databases)}") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

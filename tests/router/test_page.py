@@ -422,6 +422,12 @@ async def test_another_site_cannot_watch_but_may_have_a_link(served: Served) -> 
     assert "access-control-allow-origin" not in link.headers
 
 
+async def test_a_proxy_may_serve_tls_in_front_of_the_page(served: Served) -> None:
+    origin = f"https://{served.browser.address}"
+    reply = await served.browser.post("/actions/load", {"model": "m"}, origin=origin)
+    assert reply.status == 200
+
+
 @pytest.mark.slow
 async def test_the_name_that_http_gives_is_the_routers_own(sqlite_url: str) -> None:
     async with fleet(sqlite_url) as (router,):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.router.support.postgres import Postgres
+
 
 async def test_the_migrations_make_the_schema(registry: NodeRegistry) -> None:
     with registry.store.engine.connect() as conn:
@@ -122,6 +124,15 @@ async def test_a_large_heartbeat_is_a_few_statements(registry: NodeRegistry) -> 
     await registry.heartbeat(beat("b1", 2))
     assert statements < 50
     assert len(await registry.heals(2000)) == 1000
+
+
+@pytest.mark.slow
+async def test_a_database_without_an_encoding_holds_any_name(postgres: Postgres) -> None:
+    """PostgreSQL makes one in a cluster that was set up with the locale C."""
+    with postgres.database("plain", "template template0 encoding 'SQL_ASCII'") as url:
+        async with NodeRegistry(url, timeout=HANG) as registry:
+            await node(registry, "größe")
+            assert [view.name for view in (await registry.snapshot()).nodes] == ["größe"]
 
 
 @pytest.mark.slow

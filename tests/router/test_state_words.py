@@ -141,6 +141,8 @@ def test_a_missing_replica_says_what_happens_next() -> None:
     twice = replace(SPEC, replicas=2)
     assert both.why(twice) == "every slot is in use, and nothing is evicted for a further replica"
     failed = World(held="")
+    failed.recorder.load_finished("m", "a", 8, 1.0, "every slot is in use", postponed=True)
+    assert "failed" not in failed.why(), "another load follows"
     failed.recorder.load_finished("m", "a", 9, 1.0, "out of memory")
     assert failed.why() == "a failed to load it (out of memory); the next request loads it"
     drained = World(replace(NODE, draining=True))

@@ -76,7 +76,12 @@ class Store:
                 self.url,
                 pool_pre_ping=True,
                 pool_size=4,
-                connect_args={"connect_timeout": 3, "tcp_user_timeout": 5000},
+                # In a database of encoding SQL_ASCII, the driver returns bytes by default.
+                connect_args={
+                    "connect_timeout": 3,
+                    "tcp_user_timeout": 5000,
+                    "client_encoding": "utf8",
+                },
             )
         engine = sa.create_engine(self.url, connect_args={"timeout": self._timeout})
         sa.event.listen(engine, "connect", _configure_sqlite)

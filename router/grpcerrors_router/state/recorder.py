@@ -215,10 +215,12 @@ class Recorder(Events):
         seconds: float,
         error: str,
         *,
-        postponed: bool = False,  # noqa: ARG002
+        postponed: bool = False,
     ) -> None:
-        """Remember a load."""
+        """Remember a load, unless it was put off, since another one follows."""
         cause = self._causes.pop((model, node, generation), "")
+        if postponed:
+            return
         if error:
             self._add(model, "failed", node, generation, error, seconds)
             return

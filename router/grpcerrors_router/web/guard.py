@@ -75,8 +75,9 @@ class Guard:
         opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         if site not in ("same-origin", "none") and not opens_page:
             return 403, "this request comes from another site"
-        own = f"{scope['scheme']}://{host}"
-        if scope["method"] not in ("GET", "HEAD") and headers.get("origin") != own:
+        # A proxy in front of the router may serve TLS and pass on plain HTTP.
+        own = {f"{scope['scheme']}://{host}", f"https://{host}"}
+        if scope["method"] not in ("GET", "HEAD") and headers.get("origin") not in own:
             return 403, "a request that changes something must come from the page itself"
         return None
 

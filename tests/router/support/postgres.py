@@ -39,6 +39,23 @@ class Postgres:
         uri = self._uri if database is None else self._uri.set(database=database)
         return uri.render_as_string(hide_password=False)
 
+    @contextmanager
+    def database(self, name: str, options: str = "") -> Iterator[str]:
+        """Create an empty database, yield its connection string, and drop it."""
+        admin = sa.create_engine(
+            sa.make_url(self.get_uri()).set(drivername="postgresql+psycopg"),
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.NullPool,
+        )
+        with admin.connect() as conn:
+            conn.execute(sa.text(f"create database {name} {options}"))
+        try:
+            yield self.get_uri(name)
+        finally:
+            with admin.connect() as conn:
+                conn.execute(sa.text(f"drop database {name} with (force)"))
+            admin.dispose()
+
     def stop(self) -> None:
         """Stop the server at once, as a crash does."""
         self._do("stop")
