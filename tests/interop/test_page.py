@@ -286,7 +286,7 @@ async def test_a_thousand_nodes_with_two_hundred_models_are_usable(
         where = await server.start()
         began = time.monotonic()
         async with tab(browser, where) as page:
-            await see(page, "All is well: 1,000 nodes, 200 models loaded", "#status")
+            await see(page, "All is well. 1,000 nodes, 200 models loaded", "#status")
             print(f"first paint of 200,000 replicas: {time.monotonic() - began:.1f} s")  # noqa: T201
             await see(page, "1,000 nodes not shown")
             # Nodes with something to see are shown by themselves.

@@ -61,7 +61,7 @@ async def test_load_status_and_unload(served: Stack, run: Any) -> None:
     code, out, _ = await run("status")
     assert code == 0
     assert f"routers: {served.router.name}; registry: sqlite" in out
-    assert "1 problem: 1 node, 1 model loaded, 0 calls in flight" in out
+    assert "1 problem. 1 node, 1 model loaded, 0 calls in flight" in out
     assert 'No node offers backend "nobody-has-this", so orphan' in " ".join(out.split())
     (line,) = [line for line in out.splitlines() if line.startswith("raw-1")]
     assert line.split() == ["raw-1", served.node.address, "raw", "up", "1/4"]

@@ -94,7 +94,7 @@ async def test_the_first_update_is_complete_and_later_ones_say_what_changed(
         row = first["set"]["row:a"]
         assert (row["state"], row["held"], row["slots"]) == ("up", 1, 2)
         assert row["cells"]["m"]["state"] == "ready"
-        assert first["set"]["fleet"]["summary"].startswith("All is well: 1 node, 1 model loaded")
+        assert first["set"]["fleet"]["summary"].startswith("All is well. 1 node, 1 model loaded")
         assert first["set"]["problems"] == []
         later = await anext(updates)
         assert later["now"] > first["now"]

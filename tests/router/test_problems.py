@@ -70,7 +70,7 @@ def heals(count: int, **more: Any) -> list[Heal]:
 def test_a_healthy_fleet_has_no_problem_and_says_so() -> None:
     state = fleet(in_flight=1)
     assert problems(state) == []
-    assert summary(state) == "All is well: 3 nodes, 1 model loaded, 1 call in flight"
+    assert summary(state) == "All is well. 3 nodes, 1 model loaded, 1 call in flight"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_worst_comes_first_and_many_of_one_kind_are_counted() -> None:
     assert "n005, n006, n007 and 392 more" in state.problems[5].what
     assert state.problems[5].cure.endswith("remove-node NAME")
     assert summary(state) == (
-        "400 problems and 1 note: 401 nodes, 0 models loaded, 0 calls in flight"
+        "400 problems and 1 note. 401 nodes, 0 models loaded, 0 calls in flight"
     )
 
 

@@ -76,7 +76,7 @@ def summary(fleet: FleetState) -> str:
         head += f"{' and' if real else ','} {number(count[NOTE], 'note')}"
     held = sum(1 for model in fleet.models if model.present)
     return (
-        f"{head}: {number(len(fleet.nodes), 'node')}, {number(held, 'model')} loaded, "
+        f"{head}. {number(len(fleet.nodes), 'node')}, {number(held, 'model')} loaded, "
         f"{number(fleet.in_flight, 'call')} in flight"
     )
 

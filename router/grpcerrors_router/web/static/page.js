@@ -345,7 +345,7 @@ export function More({ hidden, noun }) {
   return h(
     "p",
     { class: "more" },
-    `${count(hidden, noun)} not shown: ${state.show === "all" || state.query ? "search for them" : "nothing to see there now; search for them"}, or `,
+    `${count(hidden, noun)} not shown: ${state.show === "all" || state.query ? "search for them" : "nothing to report there; search for them"}, or `,
     h(Button, { label: "show more", onClick: () => look({ show: "all", rows: state.show === "all" ? state.rows + 40 : state.rows, columns: state.columns }) }),
   );
 }
