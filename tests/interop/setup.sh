@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # Install the tools that tests/interop needs: Go, Node, C++, Java and Rust with the gRPC libraries
-<<<<<<< HEAD
-# that there are, proxies, Prometheus' tool for rules, and a browser.
-=======
-# that there are, proxies, and what runs the containers, units and manifests of deploy/.
->>>>>>> f728038 (Deploy in containers, with systemd and in Kubernetes, each run by a test)
+# that there are, proxies, Prometheus' tool for rules, a browser, and what runs the containers, units
+# and manifests of deploy/.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -31,22 +28,18 @@ declare -A packages=( # what shows that it is there, and the Debian package that
   [rustc]=rustc
   [nginx]=nginx
   [haproxy]=haproxy
-<<<<<<< HEAD
   [promtool]=prometheus
   [ip]=iproute2
   [openssl]=openssl
   [chromium]=chromium
   [/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf]=fonts-dejavu-core
-=======
   [podman]=podman
   [runc]=runc
   [/usr/lib/podman/netavark]=netavark
   [/usr/lib/podman/aardvark-dns]=aardvark-dns
   [iptables]=iptables
   [mmdebstrap]=mmdebstrap
-  [openssl]=openssl
   [kubectl]=kubernetes-client
->>>>>>> f728038 (Deploy in containers, with systemd and in Kubernetes, each run by a test)
 )
 PATH="$PATH:/usr/sbin"
 missing=()
@@ -76,9 +69,6 @@ rustc --version
 nginx -v 2>&1
 promtool --version | sed -n 1p
 haproxy -v | sed -n 1p  # sed reads to the end: head would break the pipe
-<<<<<<< HEAD
 chromium --version
-=======
 podman --version
 kubectl version --client 2>&1 | sed -n 1p
->>>>>>> f728038 (Deploy in containers, with systemd and in Kubernetes, each run by a test)
