@@ -5,13 +5,14 @@ They install structlog, which this module needs.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
 import secrets
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from grpcerrors_protocol.metadata import REQUEST_ID
 
@@ -69,12 +70,31 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.name]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Lossy(sys.stderr)),
         cache_logger_on_first_use=True,
     )
     forwarder = _Forwarder(structlog.get_logger())
     forwarder.addFilter(_is_news)
     logging.getLogger().addHandler(forwarder)
+
+
+class _Lossy(io.TextIOBase):
+    """Writes to a stream as long as that works: no request must fail because of the log.
+
+    The reader of a pipe may have gone, or the disk may be full.
+    """
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._to.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._to.flush()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

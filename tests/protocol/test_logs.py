@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,6 +36,24 @@ def written(capsys: Any, form: Format | None, **values: object) -> str:
     log.info("loaded", **values)
     text: str = capsys.readouterr().err
     return text
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_log_that_cannot_be_written_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    """As when `serve 2>&1 | head` has read enough: else every load would fail."""
+    read, write = os.pipe()
+    os.close(read)
+    broken = os.fdopen(write, "w")
+    monkeypatch.setattr("sys.stderr", broken)
+    configure()
+    if closed:
+        broken.close()
+    structlog.get_logger("router").info("loading")
+    logging.getLogger("library").warning("busy")
+    with contextlib.suppress(BrokenPipeError):
+        broken.close()
 
 
 def test_a_console_line_leaves_out_what_is_empty(capsys: Any) -> None:

@@ -154,8 +154,14 @@ async def _commands(
     ],
 )
 def test_a_router_that_would_be_open_or_lacks_a_file_does_not_start(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    said: str,
 ) -> None:
+    # It would stay configured, for an stderr that ends with this test.
+    monkeypatch.setattr("grpcerrors_protocol.logs.configure", lambda *_: None)
     models = tmp_path / "models.toml"
     models.write_text('[models.a]\nbackend = "echo"\n')
     files = ("--models", str(models), "--registry", f"sqlite:///{tmp_path}/router.db")
