@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from grpcerrors_protocol.metadata import REQUEST_ID
 
@@ -70,7 +70,7 @@ def configure(level: Level = Level.INFO, form: Format | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.name]
         ),
-        logger_factory=structlog.PrintLoggerFactory(_Lossy(sys.stderr)),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     forwarder = _Forwarder(structlog.get_logger())
